@@ -1,0 +1,167 @@
+//! What one turn of a core wants done: one plain, printable value.
+//!
+//! A core has no disk, socket or logger; it fills a [`Batch`], and whoever drives it (`pipeline`, a test, a
+//! simulator) carries it out in this order: `early` at once; then `hard_state` and `entries` in one atomic
+//! durable write; then `messages`, those to the node itself included. `chosen` and `events` promise nothing
+//! and need not wait; `pages` are read from what is chosen.
+
+use std::fmt;
+
+use super::message::{Body, Message, join};
+use super::types::{Ballot, Entry, HardState, Index, NodeId};
+
+/// The effects of one turn.
+#[must_use = "a batch that is dropped loses promises, entries and answers"]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Batch {
+    /// Messages that promise nothing, for others only.
+    pub early: Vec<Message>,
+    /// To be made durable, in one write with `entries`. Later batches replace it.
+    pub hard_state: Option<HardState>,
+    /// To be made durable; what stood at their indexes is replaced.
+    pub entries: Vec<Entry>,
+    /// Messages that leave only after the write of this batch and of all before it, those to the node
+    /// itself included.
+    pub messages: Vec<Message>,
+    /// Pages of chosen entries to read from the log and send.
+    pub pages: Vec<Page>,
+    /// The new watermark, if it was raised: the applier may deliver up to it.
+    pub chosen: Option<Index>,
+    /// What happened, for a person to read.
+    pub events: Vec<Event>,
+}
+
+/// A page of chosen entries that a peer asked for: to be sent as [`Body::Learn`], with at least one entry
+/// and otherwise at most [`Page::MAX_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Page {
+    /// Who asked.
+    pub to: NodeId,
+    /// The first wanted index.
+    pub first: Index,
+    /// The last that may be sent: the watermark of the core when it was asked.
+    pub chosen: Index,
+}
+
+impl Page {
+    /// What a page holds at most (in [`Command::cost_bytes`](super::types::Command::cost_bytes)), unless
+    /// its first entry alone is larger.
+    pub const MAX_BYTES: usize = 512 * 1024;
+}
+
+/// What a person who watches the node wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// No leader was heard for the election timeout: others are asked whether they would follow.
+    Campaigning {
+        /// The ballot it would use.
+        ballot: Ballot,
+    },
+    /// A majority would follow: the ballot is promised and prepared.
+    Preparing {
+        /// The candidate's ballot.
+        ballot: Ballot,
+    },
+    /// A majority promised, and all they had accepted is adopted.
+    Leading {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// How many entries of earlier ballots it proposes again.
+        adopted: u64,
+        /// How many holes it fills with no-ops.
+        holes: u64,
+    },
+    /// Another node leads.
+    Following {
+        /// The leader.
+        leader: NodeId,
+        /// Its ballot.
+        ballot: Ballot,
+    },
+    /// It no longer leads.
+    SteppedDown {
+        /// The ballot it led under.
+        ballot: Ballot,
+        /// Why, in plain words.
+        why: &'static str,
+    },
+    /// It lacks chosen entries and asks for them.
+    CatchingUp {
+        /// Whom it asks.
+        from: NodeId,
+        /// The first index it lacks.
+        first: Index,
+        /// Up to where it knows that there are chosen entries.
+        chosen: Index,
+    },
+}
+
+impl Batch {
+    /// Whether nothing has to be done.
+    pub fn is_empty(&self) -> bool {
+        *self == Batch::default()
+    }
+
+    /// Whether something has to be made durable.
+    pub fn must_write(&self) -> bool {
+        self.hard_state.is_some() || !self.entries.is_empty()
+    }
+
+    /// Adds a message that promises nothing.
+    pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: Body) {
+        assert_ne!(from, to, "a message to oneself promises, so it is never early: {body}");
+        self.early.push(Message { from, to, body });
+    }
+
+    /// Adds a message that waits for the write.
+    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
+        self.messages.push(Message { from, to, body });
+    }
+}
+
+impl fmt::Display for Batch {
+    /// One line an effect, in the order in which they are carried out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for event in &self.events {
+            writeln!(f, "event {event}")?;
+        }
+        for message in &self.early {
+            writeln!(f, "early {message}")?;
+        }
+        if let Some(hard_state) = &self.hard_state {
+            writeln!(f, "write {hard_state}")?;
+        }
+        if !self.entries.is_empty() {
+            writeln!(f, "write [{}]", join(&self.entries))?;
+        }
+        for message in &self.messages {
+            writeln!(f, "after {message}")?;
+        }
+        for Page { to, first, chosen } in &self.pages {
+            writeln!(f, "page to {to}: {first}..{chosen}")?;
+        }
+        if let Some(chosen) = self.chosen {
+            writeln!(f, "chosen {chosen}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Campaigning { ballot } => {
+                write!(f, "no leader heard: asking whether others would follow ballot {ballot}")
+            }
+            Event::Preparing { ballot } => write!(f, "a majority would follow: preparing ballot {ballot}"),
+            Event::Leading { ballot, adopted, holes } => {
+                write!(f, "leading with ballot {ballot} (adopted {adopted} entries, filled {holes} holes)")
+            }
+            Event::Following { leader, ballot } => write!(f, "following node {leader} with ballot {ballot}"),
+            Event::SteppedDown { ballot, why } => write!(f, "stopped leading with ballot {ballot}: {why}"),
+            Event::CatchingUp { from, first, chosen } => {
+                write!(f, "catching up from node {from}: indexes {first} to {chosen}")
+            }
+        }
+    }
+}

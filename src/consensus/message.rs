@@ -1,0 +1,193 @@
+//! The messages that nodes exchange, each a variant of [`Body`] with just its fields.
+//!
+//! Each kind says whether it *promises*: a message that promises leaves a node only after the state behind
+//! it is durable ([`Batch::messages`](super::batch::Batch)), one that promises nothing may leave at once
+//! ([`Batch::early`](super::batch::Batch)). No kind relies on order, and each may be lost or come twice.
+
+use std::fmt;
+
+use super::types::{Ballot, Command, Entry, Index, NodeId};
+
+/// A message between two members, or from a node to itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Who says it; `wire` makes sure that this is the peer at the other end.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// An inclusive range of indexes, never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    /// The lowest index of it.
+    pub first: Index,
+    /// The highest index of it, at least `first`.
+    pub last: Index,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// "Would you follow me under this ballot?" Promises nothing: nobody's state changes. (Raft thesis
+    /// section 9.6; it keeps a node that returns from a partition from deposing a good leader.)
+    PreVote {
+        /// The ballot it would use; echoed by the answer, so that late answers are inert.
+        ballot: Ballot,
+    },
+    /// Answers [`Body::PreVote`]. Promises nothing.
+    PreVoteReply {
+        /// The asked ballot.
+        ballot: Ballot,
+        /// Whether the answerer has not heard from a live leader for T.
+        granted: bool,
+        /// What the answerer has promised: the candidate goes above it.
+        promised: Ballot,
+    },
+    /// Phase 1a for all indexes from `first` on. Promises: its ballot is never used again by another
+    /// incarnation of the candidate, so it waits until the candidate's own promise of it is durable.
+    Prepare {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// The first index whose acceptances it wants: its first unchosen one, or the next page's first.
+        first: Index,
+    },
+    /// Phase 1b: a page of what the acceptor accepted above its watermark. Promises.
+    Promise {
+        /// The promised ballot.
+        ballot: Ballot,
+        /// The acceptor's watermark: up to it the page says nothing, the candidate catches up.
+        chosen: Index,
+        /// Up to it the acceptor no longer has the entries.
+        compacted: Index,
+        /// The asked `first`.
+        first: Index,
+        /// The page covers `first..=last`: an index of it without an entry was not accepted here.
+        last: Index,
+        /// Whether the acceptor accepted anything above `last`: the candidate asks from `last + 1` on.
+        more: bool,
+        /// What was accepted, in ascending order of index, with the ballots it was accepted under.
+        entries: Vec<Entry>,
+    },
+    /// Phase 2a for any number of indexes, with holes between them allowed. Promises nothing: the leader's
+    /// promise of the ballot is durable since before its Prepare, and its own acceptance travels apart.
+    Accept {
+        /// The leader's ballot; that of each entry, too.
+        ballot: Ballot,
+        /// The leader's watermark.
+        chosen: Index,
+        /// What to accept, in ascending order of index.
+        entries: Vec<Entry>,
+    },
+    /// Phase 2b. Promises.
+    Accepted {
+        /// The ballot under which the ranges were accepted.
+        ballot: Ballot,
+        /// The acceptor's watermark.
+        chosen: Index,
+        /// The accepted indexes.
+        ranges: Vec<Range>,
+    },
+    /// "I lead." Promises nothing.
+    Heartbeat {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The leader's watermark.
+        chosen: Index,
+        /// The leader's clock, echoed by the answer: an answer proves that the peer followed at that time.
+        sent_ms: u64,
+    },
+    /// Answers [`Body::Heartbeat`]. Promises nothing.
+    HeartbeatReply {
+        /// The ballot of the heartbeat.
+        ballot: Ballot,
+        /// The follower's watermark.
+        chosen: Index,
+        /// The `sent_ms` of the heartbeat.
+        sent_ms: u64,
+    },
+    /// Answers a Prepare, Accept or Heartbeat below what was promised. Promises nothing: it only tells the
+    /// asker to give up.
+    Refuse {
+        /// The ballot that is refused.
+        ballot: Ballot,
+        /// What was promised instead.
+        promised: Ballot,
+    },
+    /// Asks for chosen entries from `first` on. Promises nothing.
+    CatchUp {
+        /// The first index that the asker lacks.
+        first: Index,
+    },
+    /// Chosen entries from some index on without gaps, bounded by bytes: an answer to [`Body::CatchUp`].
+    /// Promises nothing: it states facts.
+    Learn {
+        /// The sender's watermark.
+        chosen: Index,
+        /// Chosen entries, in ascending order without gaps.
+        entries: Vec<Entry>,
+    },
+    /// Proposals that a node which does not lead passes on to the leader. Promises nothing.
+    Forward {
+        /// The proposals.
+        commands: Vec<Command>,
+    },
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}→{} {}", self.from, self.to, self.body)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}..{}", self.first, self.last),
+        }
+    }
+}
+
+impl fmt::Display for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::PreVote { ballot } => write!(f, "PreVote {ballot}"),
+            Body::PreVoteReply { ballot, granted, promised } => {
+                let word = if *granted { "granted" } else { "refused" };
+                write!(f, "PreVoteReply {ballot} {word} promised={promised}")
+            }
+            Body::Prepare { ballot, first } => write!(f, "Prepare {ballot} first={first}"),
+            Body::Promise { ballot, chosen, compacted, first, last, more, entries } => {
+                write!(f, "Promise {ballot} chosen={chosen}")?;
+                if *compacted > 0 {
+                    write!(f, " compacted={compacted}")?;
+                }
+                write!(f, " page={first}..{last}{} [{}]", if *more { "+" } else { "" }, join(entries))
+            }
+            Body::Accept { ballot, chosen, entries } => {
+                write!(f, "Accept {ballot} chosen={chosen} [{}]", join(entries))
+            }
+            Body::Accepted { ballot, chosen, ranges } => {
+                write!(f, "Accepted {ballot} chosen={chosen} [{}]", join(ranges))
+            }
+            Body::Heartbeat { ballot, chosen, sent_ms } => {
+                write!(f, "Heartbeat {ballot} chosen={chosen} sent={sent_ms}")
+            }
+            Body::HeartbeatReply { ballot, chosen, sent_ms } => {
+                write!(f, "HeartbeatReply {ballot} chosen={chosen} sent={sent_ms}")
+            }
+            Body::Refuse { ballot, promised } => write!(f, "Refuse {ballot} promised={promised}"),
+            Body::CatchUp { first } => write!(f, "CatchUp first={first}"),
+            Body::Learn { chosen, entries } => write!(f, "Learn chosen={chosen} [{}]", join(entries)),
+            Body::Forward { commands } => write!(f, "Forward [{}]", join(commands)),
+        }
+    }
+}
+
+/// `a, b, c` for the one-line forms of lists.
+pub(crate) fn join<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}

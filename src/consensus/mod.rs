@@ -1,0 +1,13 @@
+//! The pure consensus cores: state and input give state and a batch of effects.
+//!
+//! This folder imports nothing of the crate outside itself, and none of: clock, thread, file, socket,
+//! logger, global randomness, hash-ordered collections (clippy refuses them, see `clippy.toml`).
+//! Read `types`, `message`, `batch`, `protocol`, then a protocol.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+pub mod batch;
+pub mod message;
+pub mod paxos;
+pub mod protocol;
+pub mod quorum;
+pub mod types;

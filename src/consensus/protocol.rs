@@ -1,0 +1,110 @@
+//! The trait that every consensus core implements, its inputs and its status.
+//!
+//! A core is a function: state and input give state and batch. It has no clock, socket, file, thread or
+//! logger, and its randomness is a small generator inside its state, so the same inputs always give the
+//! same batches, and a core can be cloned, compared, hashed and searched exhaustively. `dyn Protocol`
+//! appears above `consensus` only.
+
+use super::batch::Batch;
+use super::message::Message;
+use super::types::{Ballot, Command, Index, NodeId};
+
+/// A consensus core.
+pub trait Protocol: Send {
+    /// Takes one input and adds its effects to `out`. Never fails: nonsense from outside is ignored and
+    /// counted ([`Status::ignored`]), our own bugs assert.
+    fn step(&mut self, input: Input, out: &mut Batch);
+
+    /// How it stands, for people and metrics.
+    fn status(&self) -> Status;
+
+    /// How many more proposals it takes before it would refuse one. Whoever feeds it keeps the rest.
+    fn room(&self) -> usize;
+}
+
+/// What happens to a core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Time passed: a monotonic clock in milliseconds. Ticks may be late, never backward. A gap above T/2
+    /// since the last one is a pause of the process.
+    Tick {
+        /// The clock.
+        now_ms: u64,
+    },
+    /// A message from a peer, or one of its own that came back after the write.
+    Message(Message),
+    /// Proposals of this node's clients, all at once so that they share messages and one write.
+    Propose(Vec<Proposal>),
+}
+
+/// A client's command and how long it is worth proposing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proposal {
+    /// Its request id is not [`RequestId::NONE`](super::types::RequestId::NONE).
+    pub command: Command,
+    /// On the clock of [`Input::Tick`]: after it the command is neither forwarded nor proposed any more.
+    pub deadline_ms: u64,
+}
+
+/// What a node is doing in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether others would follow (pre-vote), or prepares a ballot.
+    Candidate,
+    /// Proposes.
+    Leader,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        })
+    }
+}
+
+/// How a core stands: `compacted <= chosen <= last`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// What it is doing.
+    pub role: Role,
+    /// The highest ballot it promised.
+    pub promised: Ballot,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Up to it all is chosen.
+    pub chosen: Index,
+    /// The highest index it has an entry for.
+    pub last: Index,
+    /// Up to it entries are no longer kept.
+    pub compacted: Index,
+    /// Indexes proposed by this leader and not yet chosen.
+    pub in_flight: u64,
+    /// Requests of this node's clients, and of forwarders if it leads, that are not yet chosen.
+    pub pending: u64,
+    /// How often a leader was elected here since the start.
+    pub elections: u64,
+    /// Messages of nonsense (impossible ballots or indexes, unknown senders) since the start.
+    pub ignored: u64,
+    /// Messages dropped because a limit was reached; the protocol repeats them.
+    pub dropped: u64,
+    /// The other members, by id.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What a node knows of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// Its watermark, as last heard (0: never).
+    pub chosen: Index,
+    /// When it was last heard, on the clock of [`Input::Tick`].
+    pub heard_ms: u64,
+}

@@ -1,0 +1,124 @@
+//! What waits for the state machine thread: its own messages, peers' messages, bindings and proposals, each
+//! in a bounded queue with its own policy, behind one bell.
+
+use crate::consensus::message::{Body, Message};
+use crate::consensus::protocol::Proposal;
+use crate::consensus::types::{Command, Entry, NodeId};
+
+use super::queue::{Bell, Queue};
+
+/// A directory id: 128 random bits made with a data directory.
+pub type DirectoryId = u128;
+
+/// Messages that a node addressed to itself, back from behind their write.
+#[derive(Debug)]
+pub struct OwnMessages {
+    /// The generation of the core that made them; an older one's are discarded.
+    pub generation: u64,
+    /// All of one write's, so that they take one place.
+    pub messages: Vec<Message>,
+}
+
+/// A peer said hello for the first time: its node id is to be bound durably to its directory before its
+/// first message counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The peer.
+    pub node: NodeId,
+    /// Its data directory.
+    pub directory: DirectoryId,
+}
+
+/// The state machine's inputs. What fullness does:
+///
+/// | queue | full |
+/// | --- | --- |
+/// | `own` | cannot be: room is reserved (see [`Inbox::OWN_CAPACITY`]); asserted by who pushes |
+/// | `peers` | the message is dropped and counted; the protocol repeats it |
+/// | `bindings` | the connection is closed; the peer dials again |
+/// | `proposals` | the client is answered `-BUSY` |
+pub struct Inbox {
+    /// Own messages, by the network thread.
+    pub own: Queue<OwnMessages>,
+    /// Peers' messages, by the network thread; weighed in bytes.
+    pub peers: Queue<Message>,
+    /// Peers to bind, by the network thread.
+    pub bindings: Queue<Binding>,
+    /// Clients' proposals, by the client port; weighed in bytes.
+    pub proposals: Queue<Proposal>,
+    /// Wakes the state machine.
+    pub bell: Bell,
+}
+
+impl Inbox {
+    /// Writes whose own messages may be under way at once: what the storage queue, a drain of it, the
+    /// outgoing queue and a drain of that can hold. `node` asserts that its capacities add up to it.
+    pub const OWN_CAPACITY: usize = 4096;
+    /// Peers' messages that wait at most: some turns of a loaded cluster.
+    pub const PEERS_CAPACITY_BYTES: usize = 64 << 20;
+    /// Peers say hello for the first time once in their life.
+    pub const BINDINGS_CAPACITY: usize = 64;
+    /// Proposals that wait at most, beside those that the core holds.
+    pub const PROPOSALS_CAPACITY_BYTES: usize = 32 << 20;
+
+    /// Empty queues.
+    pub fn new() -> Inbox {
+        let bell = Bell::new();
+        Inbox {
+            own: Queue::new(Inbox::OWN_CAPACITY, |_| 1, bell.clone()),
+            peers: Queue::new(Inbox::PEERS_CAPACITY_BYTES, message_cost_bytes, bell.clone()),
+            bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),
+            proposals: Queue::new(
+                Inbox::PROPOSALS_CAPACITY_BYTES,
+                |proposal| proposal.command.cost_bytes(),
+                bell.clone(),
+            ),
+            bell,
+        }
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox::new()
+    }
+}
+
+/// What a message takes in memory and, roughly, on the wire.
+pub fn message_cost_bytes(message: &Message) -> usize {
+    let entries = |entries: &[Entry]| entries.iter().map(|entry| entry.command.cost_bytes()).sum();
+    let held: usize = match &message.body {
+        Body::Promise { entries: list, .. } | Body::Accept { entries: list, .. } => entries(list),
+        Body::Learn { entries: list, .. } => entries(list),
+        Body::Forward { commands } => commands.iter().map(Command::cost_bytes).sum(),
+        Body::Accepted { ranges, .. } => 16 * ranges.len(),
+        _ => 0,
+    };
+    64 + held
+}
+
+/// What waits for the network thread.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Messages to peers and to the node itself.
+    Messages {
+        /// The generation of the core that made them.
+        generation: u64,
+        /// In the order in which they are to be sent.
+        messages: Vec<Message>,
+    },
+    /// The binding is durable: the peer's messages may pass.
+    Bound(Binding),
+}
+
+impl Outgoing {
+    /// What it takes in the queue.
+    pub fn cost_bytes(&self) -> usize {
+        match self {
+            Outgoing::Messages { messages, .. } => {
+                64 + messages.iter().map(message_cost_bytes).sum::<usize>()
+            }
+            Outgoing::Bound(_) => 64,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What was delivered lately, and who waits for what: the meeting point of the applier and the client port.
+//!
+//! *A request is delivered at most once.* Choosing cannot promise that: a new leader may have to adopt the
+//! same command at two indexes, and a repeated proposal may be chosen twice. Delivery can: [`Requests`]
+//! holds the last [`WINDOW`] distinct delivered requests, a function of the log alone, and what is found
+//! there is delivered as a no-op and answered with its first index.
+//!
+//! The applier delivers and the client port registers waiters under one lock, so a request is either found
+//! delivered or its waiter is told later; nothing falls between. Left out: time (the port forgets waiters
+//! that are out of it) and replies (the port makes them).
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::consensus::types::{Command, Entry, Index, Kind, RequestId};
+
+/// How many distinct delivered requests are remembered. Fixed when a cluster is founded: delivery depends
+/// on it. It takes about 50 bytes each in memory.
+pub const WINDOW: usize = 1_048_576;
+
+/// Names one waiter of the client port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The connection, never used again in this run.
+    pub connection: u64,
+    /// The request on that connection.
+    pub sequence: u64,
+}
+
+/// Tells one payload from another: CRC-32C, length and kind. A collision only means that a reused reqid is
+/// answered with an index instead of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    crc: u32,
+    len: u32,
+    kind: u8,
+}
+
+impl Digest {
+    /// The digest of a command's kind and payload.
+    pub fn of(command: &Command) -> Digest {
+        Digest {
+            crc: crc32c::crc32c(&command.payload),
+            len: u32::try_from(command.payload.len()).unwrap_or(u32::MAX),
+            kind: command.kind.code(),
+        }
+    }
+}
+
+/// What a waiter is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its request was delivered at this index.
+    Delivered(Index),
+    /// The reqid was delivered at this index, with another value.
+    OtherValue(Index),
+}
+
+/// The delivered window and the waiters.
+pub struct Requests {
+    /// By request id: places in `delivered`. Never iterated, so its order does not matter.
+    places: HashTable<u32>,
+    hasher: RandomState,
+    /// A ring of at most `window` slots in order of delivery; the slot at place `p` is `delivered[p]`.
+    delivered: Vec<Delivered>,
+    /// Where the next delivery goes once the ring is full.
+    oldest: usize,
+    window: usize,
+    /// Up to it everything was delivered.
+    applied: Index,
+    /// Indexes delivered as a no-op because their request was delivered before, ascending.
+    repeats: Vec<Index>,
+    waiters: BTreeMap<RequestId, Vec<Waiter>>,
+    waiting: usize,
+}
+
+struct Delivered {
+    /// Split, or the alignment of u128 would cost eight bytes more.
+    session: [u64; 2],
+    number: u64,
+    index: Index,
+    digest: Digest,
+}
+
+struct Waiter {
+    ticket: Ticket,
+    /// What its proposal holds; `None` if it only waits.
+    digest: Option<Digest>,
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        Requests::new(WINDOW)
+    }
+}
+
+impl Requests {
+    /// Remembers the last `window` delivered requests.
+    pub fn new(window: usize) -> Requests {
+        assert!(window > 0 && window <= u32::MAX as usize, "a window of 1 to 2^32-1 requests, not {window}");
+        Requests {
+            places: HashTable::new(),
+            hasher: RandomState::new(),
+            delivered: Vec::new(),
+            oldest: 0,
+            window,
+            applied: 0,
+            repeats: Vec::new(),
+            waiters: BTreeMap::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Up to it everything was delivered.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Where a request was delivered, if within the window.
+    pub fn lookup(&self, request: RequestId) -> Option<Index> {
+        self.find(request).map(|delivered| delivered.index)
+    }
+
+    /// Whether what stands at a delivered index was delivered as a no-op, because its request had been
+    /// delivered before (or it is a no-op).
+    pub fn is_noop(&self, entry: &Entry) -> bool {
+        entry.command.kind == Kind::Noop || self.repeats.binary_search(&entry.index).is_ok()
+    }
+
+    /// Answers at once if the request was delivered, and otherwise registers the waiter. `digest` is that
+    /// of the proposal, or `None` if the waiter takes whatever is delivered.
+    pub fn register(&mut self, request: RequestId, digest: Option<Digest>, ticket: Ticket) -> Option<Answer> {
+        if let Some(delivered) = self.find(request) {
+            return Some(delivered.answer(digest));
+        }
+        self.waiters.entry(request).or_default().push(Waiter { ticket, digest });
+        self.waiting += 1;
+        None
+    }
+
+    /// Removes a waiter that ran out of time or whose connection ended; whether it was there.
+    pub fn forget(&mut self, request: RequestId, ticket: Ticket) -> bool {
+        let Some(waiters) = self.waiters.get_mut(&request) else { return false };
+        let before = waiters.len();
+        waiters.retain(|waiter| waiter.ticket != ticket);
+        let removed = before - waiters.len();
+        if waiters.is_empty() {
+            self.waiters.remove(&request);
+        }
+        self.waiting -= removed;
+        removed > 0
+    }
+
+    /// Delivers the entry after the last delivered one, adds the answers of its waiters, and says whether
+    /// it counts (`false`: a no-op, or a repeat that is delivered as one).
+    pub fn deliver(&mut self, entry: &Entry, answers: &mut Vec<(Ticket, Answer)>) -> bool {
+        assert_eq!(
+            entry.index,
+            self.applied + 1,
+            "delivery is in order: {} after {}",
+            entry.index,
+            self.applied
+        );
+        self.applied = entry.index;
+        if entry.command.kind == Kind::Noop {
+            return false;
+        }
+        let request = entry.command.request;
+        let repeat = self.lookup(request).is_some();
+        if repeat {
+            self.repeats.push(entry.index);
+        } else {
+            self.remember(request, entry.index, Digest::of(&entry.command));
+        }
+        if let Some(waiters) = self.waiters.remove(&request) {
+            self.waiting -= waiters.len();
+            let delivered = self.find(request).expect("it was delivered just now or before");
+            answers.extend(waiters.iter().map(|waiter| (waiter.ticket, delivered.answer(waiter.digest))));
+        }
+        !repeat
+    }
+
+    fn find(&self, request: RequestId) -> Option<&Delivered> {
+        let hash = self.hasher.hash_one(request);
+        let place = self.places.find(hash, |place| self.delivered[*place as usize].is(request))?;
+        Some(&self.delivered[*place as usize])
+    }
+
+    fn remember(&mut self, request: RequestId, index: Index, digest: Digest) {
+        let session = [(request.session >> 64) as u64, request.session as u64];
+        let new = Delivered { session, number: request.number, index, digest };
+        let place = match self.delivered.len() < self.window {
+            true => {
+                self.delivered.push(new);
+                self.delivered.len() - 1
+            }
+            false => {
+                let place = self.oldest;
+                self.oldest = (place + 1) % self.window;
+                let old = self.delivered[place].request();
+                let hash = self.hasher.hash_one(old);
+                let entry = self.places.find_entry(hash, |other| *other as usize == place);
+                entry.expect("every slot of the ring has its place in the table").remove();
+                self.delivered[place] = new;
+                place
+            }
+        };
+        let hasher = &self.hasher;
+        let delivered = &self.delivered;
+        self.places.insert_unique(hasher.hash_one(request), place as u32, |place| {
+            hasher.hash_one(delivered[*place as usize].request())
+        });
+        assert_eq!(self.places.len(), self.delivered.len(), "the table and the ring hold the same requests");
+    }
+}
+
+impl Delivered {
+    fn request(&self) -> RequestId {
+        let session = (u128::from(self.session[0]) << 64) | u128::from(self.session[1]);
+        RequestId { session, number: self.number }
+    }
+
+    fn is(&self, request: RequestId) -> bool {
+        self.request() == request
+    }
+
+    fn answer(&self, digest: Option<Digest>) -> Answer {
+        match digest {
+            Some(digest) if digest != self.digest => Answer::OtherValue(self.index),
+            _ => Answer::Delivered(self.index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::types::Ballot;
+
+    fn entry(index: Index, reqid: u64, value: &'static str) -> Entry {
+        Entry { index, ballot: Ballot { round: 1, node: 1 }, command: Command::value(reqid, 1, value) }
+    }
+
+    fn ticket(sequence: u64) -> Ticket {
+        Ticket { connection: 1, sequence }
+    }
+
+    #[test]
+    fn a_repeat_is_a_noop_and_is_answered_with_the_first_index() {
+        let mut requests = Requests::new(8);
+        let digest = Digest::of(&entry(0, 7, "a").command);
+        assert_eq!(requests.register(RequestId::user(7), Some(digest), ticket(1)), None);
+        let mut answers = vec![];
+        assert!(requests.deliver(&entry(1, 7, "a"), &mut answers));
+        assert_eq!(answers, [(ticket(1), Answer::Delivered(1))]);
+        assert!(!requests.deliver(&entry(2, 7, "a"), &mut answers));
+        assert!(requests.is_noop(&entry(2, 7, "a")));
+        assert!(!requests.is_noop(&entry(1, 7, "a")));
+        assert_eq!(
+            requests.register(RequestId::user(7), Some(digest), ticket(2)),
+            Some(Answer::Delivered(1))
+        );
+        let other = Digest::of(&entry(0, 7, "b").command);
+        assert_eq!(
+            requests.register(RequestId::user(7), Some(other), ticket(3)),
+            Some(Answer::OtherValue(1))
+        );
+        assert_eq!(requests.waiting(), 0);
+    }
+
+    #[test]
+    fn the_window_is_the_last_distinct_requests_by_index() {
+        let mut requests = Requests::new(3);
+        let mut answers = vec![];
+        for reqid in 1..=3 {
+            assert!(requests.deliver(&entry(reqid, reqid, "v"), &mut answers));
+        }
+        assert!(!requests.deliver(&entry(4, 1, "v"), &mut answers));
+        assert!(requests.deliver(&entry(5, 4, "v"), &mut answers));
+        assert_eq!(requests.lookup(RequestId::user(1)), None);
+        assert!(requests.deliver(&entry(6, 1, "v"), &mut answers));
+        assert_eq!(requests.lookup(RequestId::user(1)), Some(6));
+        assert_eq!(requests.lookup(RequestId::user(2)), None);
+    }
+
+    #[test]
+    fn a_forgotten_waiter_is_not_answered() {
+        let mut requests = Requests::new(3);
+        requests.register(RequestId::user(1), None, ticket(1));
+        requests.register(RequestId::user(1), None, ticket(2));
+        assert!(requests.forget(RequestId::user(1), ticket(1)));
+        assert!(!requests.forget(RequestId::user(1), ticket(1)));
+        let mut answers = vec![];
+        requests.deliver(&entry(1, 1, "v"), &mut answers);
+        assert_eq!(answers, [(ticket(2), Answer::Delivered(1))]);
+        assert_eq!(requests.waiting(), 0);
+    }
+}
