@@ -110,12 +110,43 @@ impl Batch {
     /// Adds a message that promises nothing.
     pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: Body) {
         assert_ne!(from, to, "a message to oneself promises, so it is never early: {body}");
-        self.early.push(Message { from, to, body });
+        push(&mut self.early, Message { from, to, body });
     }
 
     /// Adds a message that waits for the write.
     pub(crate) fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
-        self.messages.push(Message { from, to, body });
+        push(&mut self.messages, Message { from, to, body });
+    }
+}
+
+/// Adds a message, joined with the last one to the same node where that says the same in fewer messages:
+/// a turn of many inputs then sends one Accept, one Accepted, one Forward to each peer.
+fn push(messages: &mut Vec<Message>, message: Message) {
+    let last = messages.iter_mut().rev().find(|last| last.to == message.to);
+    let Some(last) = last.filter(|last| last.body.can_join(&message.body)) else {
+        messages.push(message);
+        return;
+    };
+    match (&mut last.body, message.body) {
+        (Body::Accept { chosen, entries, .. }, Body::Accept { chosen: newer, entries: more, .. }) => {
+            *chosen = newer.max(*chosen);
+            entries.extend(more);
+        }
+        (Body::Accepted { chosen, ranges, .. }, Body::Accepted { chosen: newer, ranges: more, .. }) => {
+            *chosen = newer.max(*chosen);
+            for range in more {
+                match ranges.last_mut() {
+                    Some(last) if last.last + 1 == range.first => last.last = range.last,
+                    _ => ranges.push(range),
+                }
+            }
+        }
+        (Body::Forward { commands }, Body::Forward { commands: more }) => commands.extend(more),
+        (
+            Body::Heartbeat { chosen, .. } | Body::Accept { chosen, .. },
+            Body::Heartbeat { chosen: newer, .. },
+        ) => *chosen = newer.max(*chosen),
+        (body, other) => unreachable!("{body} cannot be joined with {other}"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::batch::Page;
 use super::types::{Ballot, Command, Entry, Index, NodeId};
 
 /// A message between two members, or from a node to itself.
@@ -134,6 +135,40 @@ pub enum Body {
         /// The proposals.
         commands: Vec<Command>,
     },
+}
+
+impl Body {
+    /// Whether `later`, to the same node, can be said in this message: the same kind and ballot, indexes
+    /// still ascending, together at most a page. (An Accept says all that a heartbeat does.)
+    pub(crate) fn can_join(&self, later: &Body) -> bool {
+        match (self, later) {
+            (Body::Accept { ballot, entries, .. }, Body::Accept { ballot: other, entries: more, .. }) => {
+                let ascending = match (entries.last(), more.first()) {
+                    (Some(last), Some(first)) => last.index < first.index,
+                    _ => true,
+                };
+                let commands = entries.iter().chain(more).map(|entry| &entry.command);
+                ballot == other && ascending && fits_a_page(commands)
+            }
+            (Body::Accepted { ballot, ranges, .. }, Body::Accepted { ballot: other, ranges: more, .. }) => {
+                let ascending = match (ranges.last(), more.first()) {
+                    (Some(last), Some(first)) => last.last < first.first,
+                    _ => true,
+                };
+                ballot == other && ascending
+            }
+            (Body::Forward { commands }, Body::Forward { commands: more }) => {
+                fits_a_page(commands.iter().chain(more))
+            }
+            (Body::Heartbeat { ballot, .. }, Body::Heartbeat { ballot: other, .. }) => ballot == other,
+            (Body::Accept { ballot, .. }, Body::Heartbeat { ballot: other, .. }) => ballot == other,
+            _ => false,
+        }
+    }
+}
+
+fn fits_a_page<'a>(commands: impl Iterator<Item = &'a Command>) -> bool {
+    commands.map(Command::cost_bytes).sum::<usize>() <= Page::MAX_BYTES
 }
 
 impl fmt::Display for Message {

@@ -6,8 +6,11 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod batch;
+pub mod log;
 pub mod message;
 pub mod paxos;
+pub mod proposals;
 pub mod protocol;
 pub mod quorum;
+pub mod random;
 pub mod types;

@@ -7,7 +7,7 @@
 
 use super::batch::Batch;
 use super::message::Message;
-use super::types::{Ballot, Command, Index, NodeId};
+use super::types::{Ballot, Command, Index, NodeId, Round};
 
 /// A consensus core.
 pub trait Protocol: Send {
@@ -76,6 +76,8 @@ pub struct Status {
     pub role: Role,
     /// The highest ballot it promised.
     pub promised: Ballot,
+    /// The highest round it used, promised, stored or heard of: a core that takes its place starts above.
+    pub highest_round: Round,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
     /// Up to it all is chosen.

@@ -1,0 +1,164 @@
+//! The acceptor: promises ballots, accepts entries, follows the leader it hears.
+
+use super::super::batch::{Batch, Event, Page};
+use super::super::message::{Body, Range};
+use super::super::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
+use super::{Activity, MAX_WINDOWS_AHEAD, Paxos};
+
+impl Paxos {
+    /// Pre-vote: would follow anyone, unless a leader was heard within T.
+    pub(super) fn handle_pre_vote(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
+        if from == self.config.node || !self.plausible(from, ballot) {
+            self.ignored += 1;
+            return;
+        }
+        let leader_lives = match self.leader {
+            Some(leader) if leader == self.config.node => true,
+            Some(_) => self.now_ms < self.heard_leader_ms + self.config.election_ms,
+            None => false,
+        };
+        let reply = Body::PreVoteReply { ballot, granted: !leader_lives, promised: self.promised };
+        out.send_early(self.config.node, from, reply);
+    }
+
+    /// Phase 1b: promises, and says what it accepted above its watermark.
+    pub(super) fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, first: Index, out: &mut Batch) {
+        if from == self.config.node || first == 0 || !self.plausible(from, ballot) {
+            self.ignored += 1;
+            return;
+        }
+        if ballot < self.promised {
+            return self.refuse(from, ballot, out);
+        }
+        let newer = ballot > self.promised;
+        self.promise(ballot, out);
+        if newer {
+            self.restart_election_timer();
+        }
+        let page = self.promise_page(ballot, first);
+        out.send(self.config.node, from, page);
+    }
+
+    /// What was accepted from `first` on and above the watermark, as much of it as a page holds.
+    fn promise_page(&self, ballot: Ballot, first: Index) -> Body {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut more = false;
+        for (index, slot) in self.log.entries_from(first) {
+            bytes += slot.command.cost_bytes();
+            if bytes > Page::MAX_BYTES && !entries.is_empty() {
+                more = true;
+                break;
+            }
+            entries.push(Entry { index, ballot: slot.ballot, command: slot.command.clone() });
+        }
+        let last = match (entries.last(), more) {
+            (Some(entry), true) => entry.index,
+            _ => self.log.last().max(first),
+        };
+        let (chosen, compacted) = (self.log.chosen(), self.log.compacted());
+        Body::Promise { ballot, chosen, compacted, first, last, more, entries }
+    }
+
+    /// Phase 2b: accepts what is not below the promise, stores it, and says so behind the write.
+    pub(super) fn handle_accept(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        entries: Vec<Entry>,
+        out: &mut Batch,
+    ) {
+        if !self.follow(from, ballot, out) {
+            return;
+        }
+        let mut ranges: Vec<Range> = Vec::new();
+        for entry in entries {
+            let index = entry.index;
+            if entry.ballot != ballot || !self.accept(entry, out) {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(range) if range.last + 1 == index => range.last = index,
+                _ => ranges.push(Range { first: index, last: index }),
+            }
+        }
+        self.follow_watermark(from, ballot, chosen, out);
+        if !ranges.is_empty() {
+            let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
+            out.send(self.config.node, from, reply);
+        }
+    }
+
+    /// Whether the entry is held now (or known to be chosen), so that its acceptance may be answered.
+    fn accept(&mut self, entry: Entry, out: &mut Batch) -> bool {
+        let Entry { index, ballot, ref command } = entry;
+        if index <= self.log.chosen() {
+            return index > 0;
+        }
+        if let Some(slot) = self.log.slot(index).filter(|slot| slot.ballot == ballot) {
+            let same = slot.command == *command;
+            self.ignored += u64::from(!same);
+            return same;
+        }
+        let too_far = index - self.log.chosen() > MAX_WINDOW_ENTRIES;
+        let ahead_bytes = MAX_WINDOWS_AHEAD * self.config.window_bytes;
+        if too_far || (self.log.open() > 0 && self.log.bytes() + command.cost_bytes() > ahead_bytes) {
+            self.dropped += 1;
+            return false;
+        }
+        self.log.put(index, ballot, command.clone());
+        out.entries.push(entry);
+        true
+    }
+
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        sent_ms: u64,
+        out: &mut Batch,
+    ) {
+        if !self.follow(from, ballot, out) {
+            return;
+        }
+        self.follow_watermark(from, ballot, chosen, out);
+        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        out.send_early(self.config.node, from, reply);
+    }
+
+    /// Follows the sender of an Accept or a heartbeat, if its ballot is not below the promise.
+    fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
+        if from == self.config.node || !self.plausible(from, ballot) {
+            self.ignored += 1;
+            return false;
+        }
+        if ballot < self.promised {
+            self.refuse(from, ballot, out);
+            return false;
+        }
+        self.promise(ballot, out);
+        if matches!(self.activity, Activity::Campaigning(_)) {
+            self.step_down("a leader is heard", out);
+        }
+        assert!(
+            matches!(self.activity, Activity::Following),
+            "node {} neither leads nor campaigns once it promised {ballot} to another",
+            self.config.node
+        );
+        self.heard_leader_ms = self.now_ms;
+        self.restart_election_timer();
+        if self.leader != Some(from) {
+            self.leader = Some(from);
+            out.events.push(Event::Following { leader: from, ballot });
+            self.forward_wait_ms = 2 * self.config.heartbeat_ms;
+            self.forward_again(out);
+        }
+        true
+    }
+
+    fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
+        out.send_early(self.config.node, to, Body::Refuse { ballot, promised: self.promised });
+    }
+}
