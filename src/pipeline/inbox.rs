@@ -2,13 +2,12 @@
 //! in a bounded queue with its own policy, behind one bell.
 
 use crate::consensus::message::{Body, Message};
+use crate::consensus::paxos::Restored;
 use crate::consensus::protocol::Proposal;
-use crate::consensus::types::{Command, Entry, NodeId};
+use crate::consensus::types::{Command, Entry};
+use crate::store::Binding;
 
 use super::queue::{Bell, Queue};
-
-/// A directory id: 128 random bits made with a data directory.
-pub type DirectoryId = u128;
 
 /// Messages that a node addressed to itself, back from behind their write.
 #[derive(Debug)]
@@ -19,14 +18,13 @@ pub struct OwnMessages {
     pub messages: Vec<Message>,
 }
 
-/// A peer said hello for the first time: its node id is to be bound durably to its directory before its
-/// first message counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// The peer.
-    pub node: NodeId,
-    /// Its data directory.
-    pub directory: DirectoryId,
+/// What storage tells the state machine beside the ring.
+#[derive(Debug)]
+pub enum Control {
+    /// A write failed: do nothing until told to go on.
+    Suspend,
+    /// There is room again: go on from what is durable.
+    Rebuild(Restored),
 }
 
 /// The state machine's inputs. What fullness does:
@@ -34,15 +32,19 @@ pub struct Binding {
 /// | queue | full |
 /// | --- | --- |
 /// | `own` | cannot be: room is reserved (see [`Inbox::OWN_CAPACITY`]); asserted by who pushes |
+/// | `control` | cannot be: at most one of each is under way |
 /// | `peers` | the message is dropped and counted; the protocol repeats it |
 /// | `bindings` | the connection is closed; the peer dials again |
 /// | `proposals` | the client is answered `-BUSY` |
 pub struct Inbox {
+    /// Failures and recoveries, by storage.
+    pub control: Queue<Control>,
     /// Own messages, by the network thread.
     pub own: Queue<OwnMessages>,
     /// Peers' messages, by the network thread; weighed in bytes.
     pub peers: Queue<Message>,
-    /// Peers to bind, by the network thread.
+    /// Peers that said hello for the first time, by the network thread: the node id is to be bound durably
+    /// to the directory before the peer's first message counts.
     pub bindings: Queue<Binding>,
     /// Clients' proposals, by the client port; weighed in bytes.
     pub proposals: Queue<Proposal>,
@@ -53,7 +55,7 @@ pub struct Inbox {
 impl Inbox {
     /// Writes whose own messages may be under way at once: what the storage queue, a drain of it, the
     /// outgoing queue and a drain of that can hold. `node` asserts that its capacities add up to it.
-    pub const OWN_CAPACITY: usize = 4096;
+    pub const OWN_CAPACITY: usize = 8192;
     /// Peers' messages that wait at most: some turns of a loaded cluster.
     pub const PEERS_CAPACITY_BYTES: usize = 64 << 20;
     /// Peers say hello for the first time once in their life.
@@ -65,6 +67,7 @@ impl Inbox {
     pub fn new() -> Inbox {
         let bell = Bell::new();
         Inbox {
+            control: Queue::new(4, |_| 1, bell.clone()),
             own: Queue::new(Inbox::OWN_CAPACITY, |_| 1, bell.clone()),
             peers: Queue::new(Inbox::PEERS_CAPACITY_BYTES, message_cost_bytes, bell.clone()),
             bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),

@@ -1,7 +1,14 @@
 //! The three-thread pipeline as functions of plain data, without threads: what `node` runs on threads and a
 //! simulator runs in virtual time.
+//!
+//! [`state_machine`] → [`storage`] → network (`node`) → [`inbox`] → state machine, with [`applier`] beside
+//! it, pulling what is chosen. See the crate's documentation for the picture.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod applier;
 pub mod inbox;
 pub mod queue;
+pub mod recent;
 pub mod requests;
+pub mod state_machine;
+pub mod storage;

@@ -113,6 +113,12 @@ impl Requests {
         }
     }
 
+    /// Begins after this index, with nothing delivered yet.
+    pub fn start_at(&mut self, applied: Index) {
+        assert_eq!(self.applied, 0, "delivery has begun already, up to {}", self.applied);
+        self.applied = applied;
+    }
+
     /// Up to it everything was delivered.
     pub fn applied(&self) -> Index {
         self.applied

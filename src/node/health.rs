@@ -1,0 +1,61 @@
+//! What storage knows of the disk and the client port must: whether proposals can be taken.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How often free space is asked for.
+const SPACE_EVERY_MS: u64 = 1000;
+
+/// Shared by storage (writes) and the client port (reads).
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    disk_full: AtomicBool,
+    low_on_space: AtomicBool,
+    asked_ms: AtomicU64,
+    writes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_low_on_space(&self, low: bool) {
+        if self.low_on_space.swap(low, Ordering::Relaxed) != low {
+            match low {
+                true => log::warn!("free space is below store.free_mb: proposals are refused until there is more"),
+                false => log::info!("there is free space again: proposals are taken"),
+            }
+        }
+    }
+
+    /// Whether free space is to be asked for now; at most once a second.
+    pub(super) fn due(&self, now_ms: u64) -> bool {
+        let due = now_ms >= self.asked_ms.load(Ordering::Relaxed) + SPACE_EVERY_MS;
+        if due {
+            self.asked_ms.store(now_ms, Ordering::Relaxed);
+        }
+        due
+    }
+
+    pub(super) fn wrote(&self, entries: usize) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+    }
+
+    /// Durable writes since the start, and the entries in them.
+    pub(super) fn written(&self) -> (u64, u64) {
+        (self.writes.load(Ordering::Relaxed), self.entries.load(Ordering::Relaxed))
+    }
+
+    /// Why proposals are refused, if they are.
+    pub(super) fn refuses(&self) -> Option<&'static str> {
+        if self.disk_full.load(Ordering::Relaxed) {
+            Some("the disk of this node is full: make room, or propose at another node")
+        } else if self.low_on_space.load(Ordering::Relaxed) {
+            Some("the disk of this node is almost full: make room, or propose at another node")
+        } else {
+            None
+        }
+    }
+}

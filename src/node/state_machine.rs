@@ -1,0 +1,123 @@
+//! The state machine thread: waits for input or the next tick, takes a turn, hands its effects on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{info, warn};
+use parking_lot::Mutex;
+
+use crate::consensus::batch::Event;
+use crate::consensus::paxos::{self, Paxos, Restored};
+use crate::consensus::protocol::Status;
+use crate::consensus::types::HardState;
+use crate::pipeline::inbox::{Control, Inbox, Outgoing};
+use crate::pipeline::queue::{Bell, Queue};
+use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
+
+use super::clock::Clock;
+
+/// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
+const TURN_ITEMS: usize = 4096;
+
+/// What the thread works with.
+pub(super) struct StateMachineThread {
+    pub(super) state_machine: StateMachine,
+    /// For the cores of later incarnations.
+    pub(super) config: paxos::Config,
+    pub(super) clock: Clock,
+    pub(super) tick_ms: u64,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) works: Arc<Queue<Work>>,
+    pub(super) outgoing: Arc<Queue<Outgoing>>,
+    pub(super) applier: Bell,
+    /// How the core stands, for everybody else; renewed each tick and whenever something happened.
+    pub(super) status: Arc<Mutex<Status>>,
+}
+
+impl StateMachineThread {
+    /// Runs until the inbox's proposals queue is closed (an orderly end) or storage is gone.
+    pub(super) fn run(mut self) {
+        let mut inputs = Inputs::default();
+        let mut next_tick_ms = self.clock.now_ms();
+        while !self.inbox.proposals.is_closed() {
+            let now_ms = self.clock.now_ms();
+            if now_ms >= next_tick_ms {
+                inputs.tick_ms = Some(now_ms);
+                next_tick_ms = now_ms + self.tick_ms;
+            } else if !self.take(&mut inputs) {
+                self.inbox.bell.wait(Duration::from_millis(next_tick_ms - now_ms));
+                continue;
+            }
+            if !self.turn(&mut inputs) {
+                return;
+            }
+        }
+        self.end();
+    }
+
+    fn take(&mut self, inputs: &mut Inputs) -> bool {
+        let mut control = Vec::new();
+        self.inbox.control.drain(&mut control);
+        for control in control {
+            match control {
+                Control::Suspend => self.state_machine.suspend(),
+                Control::Rebuild(restored) => self.rebuild(restored),
+            }
+        }
+        let mut any = self.inbox.own.drain(&mut inputs.own);
+        any |= self.inbox.peers.drain_some(TURN_ITEMS, &mut inputs.peers);
+        any |= self.inbox.bindings.drain(&mut inputs.bindings);
+        let room = self.state_machine.room().min(TURN_ITEMS);
+        any |= room > 0 && self.inbox.proposals.drain_some(room, &mut inputs.proposals);
+        any
+    }
+
+    fn turn(&mut self, inputs: &mut Inputs) -> bool {
+        let ticked = inputs.tick_ms.is_some();
+        let turn = self.state_machine.turn(inputs);
+        assert!(turn.left.is_empty(), "{} proposals taken beyond the core's room", turn.left.len());
+        if ticked || !turn.events.is_empty() {
+            *self.status.lock() = self.state_machine.status();
+        }
+        for event in &turn.events {
+            log_event(event);
+        }
+        let generation = self.state_machine.generation();
+        let mut sent = true;
+        if !turn.early.is_empty() {
+            sent = self.outgoing.push(Outgoing::Messages { generation, messages: turn.early }).is_ok();
+        }
+        if let Some(work) = turn.work {
+            sent &= self.works.push(work).is_ok();
+        }
+        if turn.chosen.is_some() {
+            self.applier.ring();
+        }
+        sent
+    }
+
+    fn rebuild(&mut self, mut restored: Restored) {
+        restored.highest_round = restored.highest_round.max(self.state_machine.status().highest_round);
+        let core = Paxos::new(self.config.clone(), restored);
+        self.state_machine.rebuild(Box::new(core));
+        *self.status.lock() = self.state_machine.status();
+        info!("rebuilt from what is durable, as generation {}", self.state_machine.generation());
+    }
+
+    /// An orderly end: the watermark is written, so that a restart knows it.
+    fn end(self) {
+        let status = self.state_machine.status();
+        let hard_state = HardState { promised: status.promised, chosen: status.chosen };
+        if let Some(work) = self.state_machine.last_work(hard_state) {
+            let _ = self.works.push(work);
+        }
+        self.works.close();
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::SteppedDown { .. } => warn!("{event}"),
+        _ => info!("{event}"),
+    }
+}

@@ -1,0 +1,166 @@
+//! The storage thread: one durable write for all that waits, then the messages behind it; and what happens
+//! when the disk fails.
+//!
+//! A write that may pass (the disk is full) forwards nothing, suspends the state machine, waits until a
+//! probe write succeeds, and has it rebuilt from what is durable. Any other failure ends the node: after a
+//! failed flush nobody knows what is on the disk, so nothing more is acknowledged and nothing is retried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::consensus::types::NodeId;
+use crate::pipeline::inbox::{Control, Inbox, Outgoing};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::recent::Recent;
+use crate::pipeline::state_machine::Work;
+use crate::pipeline::storage::{self, Durable, TurnError};
+use crate::store::{Recovered, Store};
+
+use super::clock::Clock;
+use super::ending::{Ender, ExitCode};
+use super::health::Health;
+
+/// How long the thread sleeps at most when there is nothing to write.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long it waits between two probes of a full disk.
+const PROBE: Duration = Duration::from_millis(500);
+/// A write above this is told to the log.
+const SLOW_WRITE_MS: u64 = 250;
+
+pub(super) struct StorageThread {
+    pub(super) node: NodeId,
+    pub(super) store: Store,
+    pub(super) works: Arc<Queue<Work>>,
+    pub(super) outgoing: Arc<Queue<Outgoing>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) recent: Arc<Recent>,
+    pub(super) health: Arc<Health>,
+    pub(super) clock: Clock,
+    pub(super) ender: Ender,
+    /// Works of older generations are dropped.
+    pub(super) generation: u64,
+}
+
+impl StorageThread {
+    /// Runs until the works queue is closed and empty, or the disk failed.
+    pub(super) fn run(mut self) {
+        let mut works = Vec::new();
+        loop {
+            if !self.works.drain(&mut works) {
+                if self.works.is_closed() {
+                    break;
+                }
+                self.works.bell().wait(IDLE);
+            }
+            let generation = self.generation;
+            works.retain(|work: &Work| work.generation == generation);
+            if !works.is_empty() && !self.turn(std::mem::take(&mut works)) {
+                return;
+            }
+            self.housekeep();
+        }
+        if let Err(error) = self.store.close() {
+            error!("the store did not close in order: {error}");
+        }
+        self.outgoing.close();
+    }
+
+    /// Whether the thread goes on.
+    fn turn(&mut self, works: Vec<Work>) -> bool {
+        let began_ms = self.clock.now_ms();
+        match storage::turn(self.node, works, &mut self.store, &self.recent) {
+            Ok(durable) => {
+                self.warn_if_slow(began_ms, durable.entries);
+                self.forward(durable);
+                true
+            }
+            Err(TurnError::Write(error)) if error.is_passing() => {
+                warn!("a write failed and may pass: {error}; proposals are refused until there is room");
+                self.wait_and_rebuild()
+            }
+            Err(TurnError::Write(error)) => self.ender.fail(ExitCode::Disk, error.to_string()),
+            Err(TurnError::Read(error)) => self.ender.fail(ExitCode::Data, error.to_string()),
+        }
+    }
+
+    fn forward(&mut self, durable: Durable) {
+        let Durable { messages, bindings, entries } = durable;
+        self.health.wrote(entries);
+        for binding in bindings {
+            let _ = self.outgoing.push(Outgoing::Bound(binding));
+        }
+        if !messages.is_empty() {
+            let _ = self.outgoing.push(Outgoing::Messages { generation: self.generation, messages });
+        }
+    }
+
+    /// Nothing of this generation is written or forwarded any more.
+    fn wait_and_rebuild(&mut self) -> bool {
+        self.health.set_disk_full(true);
+        self.generation += 1;
+        self.tell(Control::Suspend);
+        loop {
+            self.works.drain(&mut Vec::new());
+            if self.works.is_closed() {
+                return false;
+            }
+            match self.try_rebuild() {
+                Ok(Some(recovered)) => {
+                    info!("the disk takes writes again");
+                    self.tell(Control::Rebuild(restored(&recovered)));
+                    self.health.set_disk_full(false);
+                    return true;
+                }
+                Ok(None) => std::thread::sleep(PROBE),
+                Err(text) => return self.ender.fail(ExitCode::Disk, text),
+            }
+        }
+    }
+
+    /// What is durable, if the disk takes a write again.
+    fn try_rebuild(&mut self) -> Result<Option<Recovered>, String> {
+        let recovered = match self.store.rebuild() {
+            Ok(recovered) => recovered,
+            Err(error) if error.may_pass() => return Ok(None),
+            Err(error) => return Err(format!("cannot read back what is durable: {error}")),
+        };
+        match self.store.probe() {
+            Ok(()) => Ok(Some(recovered)),
+            Err(error) if error.is_passing() => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn tell(&self, control: Control) {
+        let told = self.inbox.control.try_push(control);
+        assert!(told.is_ok(), "the control queue has room for every control that can be under way: {told:?}");
+    }
+
+    fn housekeep(&mut self) {
+        if self.health.due(self.clock.now_ms()) {
+            self.health.set_low_on_space(self.store.low_on_space());
+        }
+        if let Err(error) = self.store.housekeep(self.clock.now_ms()) {
+            self.ender.fail(ExitCode::Disk, error.to_string());
+        }
+    }
+
+    fn warn_if_slow(&self, began_ms: u64, entries: usize) {
+        let took_ms = self.clock.now_ms() - began_ms;
+        if took_ms > SLOW_WRITE_MS {
+            warn!("the disk is slow: a durable write of {entries} entries took {took_ms} ms");
+        }
+    }
+}
+
+/// What a core needs of what the store recovered.
+pub(super) fn restored(recovered: &Recovered) -> crate::consensus::paxos::Restored {
+    crate::consensus::paxos::Restored {
+        hard_state: recovered.hard_state,
+        highest_round: recovered.max_round,
+        compacted: recovered.compacted,
+        entries: recovered.entries.clone(),
+    }
+}

@@ -1,0 +1,182 @@
+//! The turn of the state machine: inputs go into the core, effects come out, sorted by where they go next.
+//!
+//! A turn takes all that waits, so one Accept, one write and one answer serve many inputs. Left out: the
+//! thread, the queues and the clock (`node`), and what the core decides (`consensus`).
+
+use std::sync::Arc;
+
+use crate::consensus::batch::{Batch, Event, Page};
+use crate::consensus::message::Message;
+use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
+use crate::consensus::types::{Entry, HardState, Index};
+use crate::store::Binding;
+
+use super::inbox::OwnMessages;
+use super::recent::Recent;
+
+/// All that waits for a turn.
+#[derive(Default)]
+pub struct Inputs {
+    /// The clock, if a tick is due.
+    pub tick_ms: Option<u64>,
+    /// Messages to itself, back from behind their write.
+    pub own: Vec<OwnMessages>,
+    /// Peers' messages.
+    pub peers: Vec<Message>,
+    /// Peers to bind to their directories.
+    pub bindings: Vec<Binding>,
+    /// Clients' proposals.
+    pub proposals: Vec<Proposal>,
+}
+
+/// What storage is asked to make durable, and what waits behind that.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// The incarnation of the core that made it.
+    pub generation: u64,
+    /// Ascending from 1 over all generations.
+    pub number: u64,
+    /// To be made durable.
+    pub hard_state: Option<HardState>,
+    /// To be made durable.
+    pub entries: Vec<Entry>,
+    /// To be made durable.
+    pub bindings: Vec<Binding>,
+    /// To be sent once all of this work and of those before it is durable.
+    pub messages: Vec<Message>,
+    /// To be read and sent after that.
+    pub pages: Vec<Page>,
+}
+
+impl Work {
+    /// What it takes in the queue.
+    pub fn cost_bytes(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|entry| entry.command.cost_bytes()).sum();
+        let messages: usize = self.messages.iter().map(super::inbox::message_cost_bytes).sum();
+        64 + entries + messages
+    }
+
+    /// Whether anything has to be made durable.
+    pub fn must_write(&self) -> bool {
+        self.hard_state.is_some() || !self.entries.is_empty() || !self.bindings.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.must_write() && self.messages.is_empty() && self.pages.is_empty()
+    }
+}
+
+/// The effects of a turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// To be sent at once.
+    pub early: Vec<Message>,
+    /// For storage, if there is anything.
+    pub work: Option<Work>,
+    /// The new watermark, if it was raised (already told to [`Recent`]).
+    pub chosen: Option<Index>,
+    /// For the log.
+    pub events: Vec<Event>,
+    /// Proposals for which the core has no room yet.
+    pub left: Vec<Proposal>,
+}
+
+/// A core and what surrounds it through all its incarnations.
+pub struct StateMachine {
+    core: Box<dyn Protocol>,
+    /// Raised with every rebuild of the core.
+    generation: u64,
+    last_work: u64,
+    /// Between a failed write and the rebuild: whatever comes is dropped, as if the node were down.
+    suspended: bool,
+    recent: Arc<Recent>,
+}
+
+impl StateMachine {
+    /// The first incarnation of a run.
+    pub fn new(core: Box<dyn Protocol>, recent: Arc<Recent>) -> StateMachine {
+        StateMachine { core, generation: 0, last_work: 0, suspended: false, recent }
+    }
+
+    /// How the core stands.
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// The incarnation of the core, from 0.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many proposals it takes in a turn.
+    pub fn room(&self) -> usize {
+        self.core.room()
+    }
+
+    /// Takes all inputs. Order among them does not matter to the core; the tick comes first, so that what
+    /// arrives is seen at its time.
+    pub fn turn(&mut self, inputs: &mut Inputs) -> Turn {
+        if self.suspended {
+            *inputs = Inputs::default();
+            return Turn::default();
+        }
+        let mut batch = Batch::default();
+        if let Some(now_ms) = inputs.tick_ms.take() {
+            self.core.step(Input::Tick { now_ms }, &mut batch);
+        }
+        let current = self.generation;
+        let own = inputs.own.drain(..).filter(|own| own.generation == current);
+        for message in own.flat_map(|own| own.messages).chain(inputs.peers.drain(..)) {
+            self.core.step(Input::Message(message), &mut batch);
+        }
+        let mut left = std::mem::take(&mut inputs.proposals);
+        let taken: Vec<Proposal> = left.drain(..left.len().min(self.core.room())).collect();
+        if !taken.is_empty() {
+            self.core.step(Input::Propose(taken), &mut batch);
+        }
+        let bindings = std::mem::take(&mut inputs.bindings);
+        self.sort(batch, bindings, left)
+    }
+
+    /// A write failed: what the core holds in memory is no longer what is durable, so it does nothing until
+    /// it is rebuilt.
+    pub fn suspend(&mut self) {
+        self.suspended = true;
+    }
+
+    /// The core is replaced by one that was built from what is durable: a restart in every respect.
+    pub fn rebuild(&mut self, core: Box<dyn Protocol>) {
+        let (old, new) = (self.core.status(), core.status());
+        assert!(
+            new.highest_round >= old.highest_round,
+            "a rebuilt core starts above all rounds used: {} after {}",
+            new.highest_round,
+            old.highest_round
+        );
+        self.core = core;
+        self.generation += 1;
+        self.suspended = false;
+        self.recent.restart(new.chosen);
+    }
+
+    /// A last write of an orderly end; `None` between a failed write and the rebuild.
+    pub fn last_work(&self, hard_state: HardState) -> Option<Work> {
+        let (generation, number) = (self.generation, self.last_work + 1);
+        let work = Work { generation, number, hard_state: Some(hard_state), ..Work::default() };
+        (!self.suspended).then_some(work)
+    }
+
+    fn sort(&mut self, batch: Batch, bindings: Vec<Binding>, left: Vec<Proposal>) -> Turn {
+        let Batch { early, hard_state, entries, messages, pages, chosen, events } = batch;
+        let number = self.last_work + 1;
+        let work =
+            Work { generation: self.generation, number, hard_state, entries, bindings, messages, pages };
+        self.recent.put(&work.entries, number);
+        if let Some(chosen) = chosen {
+            self.recent.raise_chosen(chosen);
+        }
+        let work = (!work.is_empty()).then_some(work);
+        self.last_work += u64::from(work.is_some());
+        Turn { early, work, chosen, events, left }
+    }
+}
