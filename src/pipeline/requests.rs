@@ -58,6 +58,15 @@ pub enum Answer {
     OtherValue(Index),
 }
 
+impl Answer {
+    /// Where the reqid was delivered.
+    pub fn index(self) -> Index {
+        match self {
+            Answer::Delivered(index) | Answer::OtherValue(index) => index,
+        }
+    }
+}
+
 /// The delivered window and the waiters.
 pub struct Requests {
     /// By request id: places in `delivered`. Never iterated, so its order does not matter.

@@ -1,0 +1,218 @@
+//! The node as its client port sees it: proposals into the proposing queue, waiters into the table of
+//! requests, the log and the status read where they are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::client::{LogItem, Outcome, Section, Service, Submission};
+use crate::consensus::protocol::{Proposal, Status};
+use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::pipeline::inbox::{Inbox, Outgoing};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::recent::Recent;
+use crate::pipeline::requests::{Digest, Requests, Ticket};
+use crate::pipeline::state_machine::Work;
+use crate::pipeline::storage::read_chosen;
+use crate::store::LogReader;
+
+use super::clock::Clock;
+use super::health::Health;
+use super::log::LogControl;
+use super::peers::PeerTable;
+
+/// See the module.
+pub(super) struct NodeService {
+    pub(super) cluster: String,
+    pub(super) node: NodeId,
+    pub(super) client_address: String,
+    pub(super) pending_limit: usize,
+    pub(super) clock: Clock,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) works: Arc<Queue<Work>>,
+    pub(super) outgoing: Arc<Queue<Outgoing>>,
+    pub(super) requests: Arc<Mutex<Requests>>,
+    pub(super) recent: Arc<Recent>,
+    pub(super) reader: LogReader,
+    pub(super) applied: Arc<AtomicU64>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) peers: Arc<PeerTable>,
+    pub(super) log: LogControl,
+}
+
+impl Service for NodeService {
+    fn propose(&self, proposals: Vec<Submission>, outcomes: &mut Vec<(Ticket, Outcome)>) {
+        if let Some(why) = self.health.refuses() {
+            outcomes.extend(proposals.iter().map(|proposal| (proposal.ticket, Outcome::Busy(why))));
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let mut queued = VecDeque::with_capacity(proposals.len());
+        let mut tickets = VecDeque::with_capacity(proposals.len());
+        let mut requests = self.requests.lock();
+        for Submission { reqid, value, ticket, timeout_ms } in proposals {
+            let command = Command::value(reqid, self.node, value);
+            if requests.waiting() >= self.pending_limit {
+                outcomes.push((ticket, Outcome::Busy("too many requests wait for their answers (limits.pending)")));
+                continue;
+            }
+            match requests.register(command.request, Some(Digest::of(&command)), ticket) {
+                Some(answer) => outcomes.push((ticket, answer.into())),
+                None => {
+                    queued.push_back(Proposal { command, deadline_ms: now_ms.saturating_add(timeout_ms) });
+                    tickets.push_back(ticket);
+                }
+            }
+        }
+        drop(requests);
+        self.inbox.proposals.try_push_all(&mut queued);
+        if queued.is_empty() {
+            return;
+        }
+        let refused = tickets.split_off(tickets.len() - queued.len());
+        let mut requests = self.requests.lock();
+        for (proposal, ticket) in queued.into_iter().zip(refused) {
+            if requests.forget(proposal.command.request, ticket) {
+                outcomes.push((ticket, Outcome::Busy("the proposing queue is full")));
+            }
+        }
+    }
+
+    fn wait(&self, reqid: u64, ticket: Ticket) -> Option<Index> {
+        self.requests.lock().register(RequestId::user(reqid), None, ticket).map(|answer| answer.index())
+    }
+
+    fn lookup(&self, reqid: u64) -> Option<Index> {
+        self.requests.lock().lookup(RequestId::user(reqid))
+    }
+
+    fn forget(&self, reqid: u64, ticket: Ticket) {
+        self.requests.lock().forget(RequestId::user(reqid), ticket);
+    }
+
+    fn read_log(&self, first: Index, count: usize, max_bytes: usize) -> Result<Vec<LogItem>, String> {
+        let applied = self.applied.load(Ordering::Acquire);
+        let mut items: Vec<LogItem> = Vec::new();
+        let mut bytes = 0;
+        while items.len() < count && bytes < max_bytes {
+            let next = first + items.len() as u64;
+            let read = read_chosen(next, applied, max_bytes - bytes, &self.recent, &self.reader);
+            let mut entries = read.map_err(|error| error.to_string())?;
+            entries.truncate(count - items.len());
+            if entries.is_empty() {
+                break;
+            }
+            let requests = self.requests.lock();
+            for entry in entries {
+                let noop = requests.is_noop(&entry);
+                bytes += entry.command.cost_bytes();
+                items.push(LogItem {
+                    index: entry.index,
+                    reqid: if noop { 0 } else { entry.command.request.number },
+                    value: (!noop).then_some(entry.command.payload),
+                });
+            }
+        }
+        Ok(items)
+    }
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn leader(&self) -> Option<(NodeId, String)> {
+        let leader = self.status.lock().leader?;
+        let address = match leader == self.node {
+            true => Some(self.client_address.clone()),
+            false => self.peers.client_address(leader),
+        };
+        Some((leader, address.unwrap_or_default()))
+    }
+
+    fn status(&self) -> Vec<Section> {
+        let status = self.status.lock().clone();
+        vec![
+            ("Node".into(), self.node_lines(&status)),
+            ("Log".into(), self.log_lines(&status)),
+            ("Peers".into(), self.peer_lines(&status)),
+            ("Queues".into(), self.queue_lines(&status)),
+            ("Counters".into(), self.counter_lines(&status)),
+        ]
+    }
+}
+
+type Lines = Vec<(String, String)>;
+
+fn lines<const N: usize>(pairs: [(&str, String); N]) -> Lines {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+impl NodeService {
+    fn node_lines(&self, status: &Status) -> Lines {
+        let leader = self.leader();
+        lines([
+            ("cluster", self.cluster.clone()),
+            ("node", self.node.to_string()),
+            ("role", status.role.to_string()),
+            ("ballot", status.promised.to_string()),
+            ("leader", leader.as_ref().map_or("none".into(), |(node, _)| node.to_string())),
+            ("leader_address", leader.map_or("none".into(), |(_, address)| address)),
+            ("uptime_ms", self.clock.now_ms().to_string()),
+            ("accepts_proposals", self.health.refuses().unwrap_or("yes").to_string()),
+        ])
+    }
+
+    fn log_lines(&self, status: &Status) -> Lines {
+        lines([
+            ("compacted", status.compacted.to_string()),
+            ("applied", self.applied.load(Ordering::Acquire).to_string()),
+            ("chosen", status.chosen.to_string()),
+            ("last", status.last.to_string()),
+        ])
+    }
+
+    /// A peer's lag is what it has not yet said that it knows to be chosen, and is up to a heartbeat old.
+    fn peer_lines(&self, status: &Status) -> Lines {
+        let now_ms = self.clock.now_ms();
+        let line = |peer: &crate::consensus::protocol::PeerStatus| {
+            let lag = status.chosen.saturating_sub(peer.chosen);
+            let silent_ms = now_ms.saturating_sub(peer.heard_ms);
+            let link = self.peers.describe(peer.node);
+            (format!("peer_{}", peer.node), format!("lag={lag},silent_ms={silent_ms},{link}"))
+        };
+        status.peers.iter().map(line).collect()
+    }
+
+    fn queue_lines(&self, status: &Status) -> Lines {
+        lines([
+            ("proposing", self.inbox.proposals.len().to_string()),
+            ("recvmsg", self.inbox.peers.len().to_string()),
+            ("own", self.inbox.own.len().to_string()),
+            ("storage", self.works.len().to_string()),
+            ("network", self.outgoing.len().to_string()),
+            ("in_flight", status.in_flight.to_string()),
+            ("pending", status.pending.to_string()),
+            ("waiting", self.requests.lock().waiting().to_string()),
+        ])
+    }
+
+    fn counter_lines(&self, status: &Status) -> Lines {
+        let (writes, entries) = self.health.written();
+        let log = self.log.counters();
+        lines([
+            ("durable_writes", writes.to_string()),
+            ("entries_written", entries.to_string()),
+            ("elections", status.elections.to_string()),
+            ("messages_ignored", status.ignored.to_string()),
+            ("messages_dropped", status.dropped.to_string()),
+            ("chosen_lines", log.chosen_lines.to_string()),
+            ("chosen_blocks", log.chosen_blocks.to_string()),
+            ("log_lines_dropped", log.dropped_lines.to_string()),
+            ("log_rotations", log.rotations.to_string()),
+            ("log_stuck", if log.stuck { "yes" } else { "no" }.to_string()),
+        ])
+    }
+}
