@@ -1,1 +1,630 @@
-//! store
+//! What is durable: the log, the hard state, who this node is and whom it knows.
+//!
+//! The storage thread owns the [`Store`] and makes one atomic durable write of all that waits
+//! ([`Store::write`]); [`LogReader`]s read meanwhile, from other threads, what is durable. Beneath is an
+//! [`Engine`](engine::Engine) with ordered keys: sled on the disk, or memory in tests.
+//!
+//! - One write is one `put_atomic` and one `sync`: after a crash all of it is there or nothing.
+//! - Records are numbered without gaps and checksummed over their number (`record`); the file `tail` says how
+//!   far they must reach. So what sled loses without a word is found out when the store is opened, but for
+//!   writes of the last second before a crash whose loss the file could not yet know.
+//! - Records are deleted in ascending order only, never the newest hard state.
+//! - A write that failed for want of room is given up, and the store is read again from what is durable
+//!   ([`Store::rebuild`]); any other failure, and any of a sync, is the end of the node.
+//!
+//! Left out: what to do about errors (the storage thread does it), and snapshots.
+
+mod directory;
+pub mod engine;
+mod error;
+mod identity;
+mod index;
+pub mod inspect;
+pub mod memory;
+mod reader;
+mod record;
+mod recover;
+mod sled;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::consensus::types::{Entry, HardState, Index, NodeId, Round};
+
+use engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space};
+use reader::Shared;
+use record::{Builder, put_varint, seal};
+use tail::{Mark, Tail};
+
+pub use error::{OpenError, ReadError, WriteError};
+pub use identity::Identity;
+pub use reader::LogReader;
+pub use record::{FORMAT, FORMAT_LOWEST};
+pub use sled::{SledEngine, panic_is_caught};
+
+/// 128 random bits made with a data directory.
+pub type DirectoryId = u128;
+
+/// Whose data directory a peer's node id stands for, from its first hello on and for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The peer.
+    pub node: NodeId,
+    /// Its data directory.
+    pub directory: DirectoryId,
+}
+
+/// What a data directory is founded with: recorded once, and compared at every start. All of it together is
+/// at most 4 KiB (the configuration sees to that).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founding {
+    /// The cluster's name. Another one is refused.
+    pub cluster: String,
+    /// The node. Another one is refused.
+    pub node: NodeId,
+    /// The protocol's name. Another one is refused.
+    pub protocol: String,
+    /// The voters with their addresses. Other voters are refused, other addresses are not.
+    pub members: BTreeMap<NodeId, String>,
+    /// How many delivered requests are remembered. Another one is refused: delivery depends on it.
+    pub delivery_window: u64,
+}
+
+/// How to open a data directory.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The data directory; created if it is not there.
+    pub directory: PathBuf,
+    /// What the configuration says.
+    pub founding: Founding,
+    /// What sled may hold of the log in memory.
+    pub cache_bytes: u64,
+    /// Below so much free space [`Store::low_on_space`] warns.
+    pub free_low_bytes: u64,
+}
+
+impl StoreOptions {
+    /// With a cache of 64 MiB and a low-water mark of 64 MiB.
+    pub fn new(directory: impl Into<PathBuf>, founding: Founding) -> StoreOptions {
+        let directory = directory.into();
+        StoreOptions { directory, founding, cache_bytes: 64 << 20, free_low_bytes: 64 << 20 }
+    }
+}
+
+/// What a store held when it was opened or rebuilt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The data directory's id.
+    pub directory: DirectoryId,
+    /// Which start of the node this is, from 1; durable.
+    pub start: u64,
+    /// The newest hard state.
+    pub hard_state: HardState,
+    /// The highest round in any entry or hard state ever stored.
+    pub max_round: Round,
+    /// The entries above `hard_state.chosen`, by ascending index, the latest version of each.
+    pub entries: Vec<Entry>,
+    /// The highest index with an entry, or `compacted` if that is higher.
+    pub last: Index,
+    /// Up to it entries are no longer kept.
+    pub compacted: Index,
+    /// The peers' directories.
+    pub bindings: BTreeMap<NodeId, DirectoryId>,
+    /// As recorded when the directory was founded: addresses may have changed since.
+    pub founding: Founding,
+}
+
+/// A change of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Entries in any order, holes allowed; each replaces what stood at its index. All are above the
+    /// compacted index.
+    Entries(&'a [Entry]),
+    /// Removes the entries from an index on.
+    TruncateFrom(Index),
+}
+
+/// What becomes durable at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// In the order in which they happen.
+    pub changes: &'a [Change<'a>],
+    /// Replaces the hard state; neither its promise nor its watermark is lower than before.
+    pub hard_state: Option<HardState>,
+    /// Peers to bind.
+    pub bindings: &'a [Binding],
+}
+
+/// How many records [`Store::compact`] deletes in one write.
+const COMPACT_RECORDS: u64 = 256;
+/// The file `tail` is written at most so often.
+const TAIL_INTERVAL_MS: u64 = 1000;
+
+/// A node's durable state. One thread owns it.
+///
+/// Invariants: records `first..next` are in the engine, without gaps, and durable; `first <= deletable <= next`;
+/// no entry above the compacted index, nor the newest hard state, lies in a record below `deletable`.
+pub struct Store {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// `None` without a data directory.
+    home: Option<Home>,
+    identity: Identity,
+    start: u64,
+    bindings: BTreeMap<NodeId, DirectoryId>,
+    first: u64,
+    next: u64,
+    deletable: u64,
+    hard_state: HardState,
+    hard_state_record: u64,
+    max_round: Round,
+    free_low_bytes: u64,
+    builder: Builder,
+    /// Since a failed write, until it is rebuilt.
+    failed: bool,
+}
+
+/// What a store has in its data directory beside the engine.
+struct Home {
+    tail: Tail,
+    tail_written_ms: u64,
+    /// Held until the store is gone.
+    _lock: directory::Lock,
+}
+
+impl Store {
+    /// Opens a data directory, or founds it, and raises its start counter durably.
+    pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
+        let path = options.directory;
+        let lock = directory::Lock::take(&path)?;
+        let tail = Tail::open(&path).map_err(|error| tail_error(&path, &error))?;
+        let engine = SledEngine::open(&path.join(directory::STORE), options.cache_bytes)
+            .map_err(|error| OpenError::engine(&path, error))?;
+        let meta = recover::meta(&engine, &path)?;
+        let tail = match (tail, &meta.identity) {
+            (Some(tail), _) => tail,
+            (None, Some(_)) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
+            (None, None) => {
+                let mark = Mark { directory: random_id(&path)?, start: 0, record: 0 };
+                Tail::create(&path, mark).map_err(|error| tail_error(&path, &error))?
+            }
+        };
+        let directory = tail.mark.directory;
+        let home = Home { tail, tail_written_ms: 0, _lock: lock };
+        let (mut store, recovered) =
+            Store::start(Arc::new(engine), path, Some(home), &options.founding, directory)?;
+        store.free_low_bytes = options.free_low_bytes;
+        Ok((store, recovered))
+    }
+
+    /// Opens or founds a store on an engine alone, without a data directory: no lock, no file `tail`. A new
+    /// one gets the given directory id.
+    pub fn open_on(
+        engine: Arc<dyn Engine>,
+        founding: &Founding,
+        directory: DirectoryId,
+    ) -> Result<(Store, Recovered), OpenError> {
+        Store::start(engine, PathBuf::from("(an engine)"), None, founding, directory)
+    }
+
+    /// One atomic durable write of everything in it: when it returns, all of it is durable. After an error
+    /// nothing of it may be forwarded, and the next call is [`Store::rebuild`] or none.
+    pub fn write(&mut self, write: &Write<'_>) -> Result<(), WriteError> {
+        self.check_write(write);
+        let placed = self.build(write);
+        if self.builder.len() == 0 {
+            return Ok(());
+        }
+        let bindings: Vec<_> = write
+            .bindings
+            .iter()
+            .map(|binding| {
+                let key = recover::binding_key(binding.node);
+                let value = seal(&key, &binding.directory.to_le_bytes());
+                (key, value)
+            })
+            .collect();
+        let others = bindings.iter().map(|(key, value)| Op::Put { space: Space::Meta, key, value });
+        let others: Vec<_> = others.collect();
+        self.commit(&others)?;
+        self.adopt(write, &placed);
+        Ok(())
+    }
+
+    /// After [`WriteError::Passing`]: opens the engine again and reads back what is durable. Where it
+    /// [may pass](OpenError::may_pass) it can be called again later; until then reads fail, too.
+    pub fn rebuild(&mut self) -> Result<Recovered, OpenError> {
+        self.failed = true;
+        let engine = self.shared.engine.clone();
+        let or = |error| OpenError::engine(&self.path, error);
+        engine.reopen().map_err(or)?;
+        // What is read from now on may have been written and not synced: it must be durable before anyone
+        // acts on it.
+        engine.sync().map_err(or)?;
+        let meta = recover::meta(&*engine, &self.path)?;
+        let log = recover::log(&*engine, meta.first, &self.path)?;
+        if meta.identity.as_ref() != Some(&self.identity) || meta.start != self.start {
+            return Err(OpenError::damaged(
+                &self.path,
+                "its identity or start counter changed while it was open",
+            ));
+        }
+        if log.next < self.next {
+            let (next, had) = (log.next - 1, self.next - 1);
+            let why = format!("it ends at record {next}, and record {had} was durable");
+            return Err(OpenError::damaged(&self.path, why));
+        }
+        self.take_over(meta.first, meta.bindings, log);
+        let recovered = self.recovered()?;
+        self.failed = false;
+        Ok(recovered)
+    }
+
+    /// A small durable write: is there room again? An error is like one of [`Store::write`].
+    pub fn probe(&mut self) -> Result<(), WriteError> {
+        assert!(!self.failed, "a probe after a failed write: the store must be rebuilt first");
+        if self.low_on_space() {
+            return Err(WriteError::Passing("it is below the low-water mark of free space".into()));
+        }
+        // As large as a record, or it might fit where no record does.
+        let value = seal(recover::PROBE, &[0; MAX_VALUE_BYTES - 16]);
+        self.builder.begin(self.next);
+        self.commit(&[Op::Put { space: Space::Meta, key: recover::PROBE, value: &value }])
+    }
+
+    /// Whether there is less free space than the options demand. Cheap. Where the system does not say, no.
+    pub fn low_on_space(&self) -> bool {
+        self.shared.engine.free_bytes().is_ok_and(|free| free < self.free_low_bytes)
+    }
+
+    /// A reader of what is durable, for any thread. Readers must be gone before the directory is opened again.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.shared.clone())
+    }
+
+    /// To be called now and then on a monotonic clock: writes the file `tail`, at most once a second. An
+    /// error is [`WriteError::Fatal`].
+    pub fn housekeep(&mut self, now_ms: u64) -> Result<(), WriteError> {
+        match &mut self.home {
+            Some(home) if now_ms.saturating_sub(home.tail_written_ms) >= TAIL_INTERVAL_MS => {
+                home.tail_written_ms = now_ms;
+                self.write_tail()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the file `tail` and lets the directory go. An error is [`WriteError::Fatal`].
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.write_tail()
+    }
+
+    /// Forgets the entries up to `upto`, which are chosen, and deletes records that hold nothing else, up to
+    /// 256 of them in one durable write; whether there are more to delete (call it again). The records'
+    /// space is used again by later writes; the file does not shrink.
+    pub fn compact(&mut self, upto: Index) -> Result<bool, WriteError> {
+        assert!(!self.failed, "a compaction after a failed write: the store must be rebuilt first");
+        assert!(
+            upto <= self.hard_state.chosen,
+            "only chosen entries are compacted: {upto} above {}",
+            self.hard_state.chosen
+        );
+        self.builder.begin(self.next);
+        let compacted = self.shared.index.read().compacted();
+        let checkpoint = (upto > compacted).then(|| {
+            // The newest hard state moves to the end, or its record could never go.
+            let state = self.builder.hard_state(&self.hard_state);
+            self.builder.checkpoint(upto, self.max_round);
+            state
+        });
+        self.builder.finish();
+        if let Some(record) = checkpoint {
+            let lowest = self.shared.index.read().lowest_record_above(upto);
+            self.deletable = lowest.unwrap_or(record).min(record);
+        }
+        let newest = checkpoint.unwrap_or(self.hard_state_record);
+        assert!(
+            self.deletable == self.first || self.deletable <= newest,
+            "records up to {} would go, with the newest hard state in {newest}",
+            self.deletable
+        );
+        self.delete_records()?;
+        if let Some(record) = checkpoint {
+            self.hard_state_record = record;
+            self.shared.index.write().compact(upto);
+        }
+        Ok(self.first < self.deletable)
+    }
+
+    /// The newest hard state.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Whose store it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+/// The start.
+impl Store {
+    fn start(
+        engine: Arc<dyn Engine>,
+        path: PathBuf,
+        home: Option<Home>,
+        founding: &Founding,
+        directory: DirectoryId,
+    ) -> Result<(Store, Recovered), OpenError> {
+        let meta = recover::meta(&*engine, &path)?;
+        let is_new = meta.identity.is_none();
+        let identity = match meta.identity {
+            Some(identity) => identity,
+            None => Identity::new(directory, founding.clone()),
+        };
+        identity.check(&path, founding)?;
+        let log = recover::log(&*engine, meta.first, &path)?;
+        if is_new && (log.next > 1 || meta.start > 0) {
+            return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
+        }
+        if let Some(home) = &home {
+            check_mark(&path, &home.tail.mark, identity.directory, meta.start, log.next - 1)?;
+        }
+        let mut store = Store {
+            shared: Arc::new(Shared { engine, index: RwLock::default() }),
+            path,
+            home,
+            identity,
+            start: meta.start.saturating_add(1),
+            bindings: BTreeMap::new(),
+            first: 1,
+            next: 1,
+            deletable: 1,
+            hard_state: HardState::default(),
+            hard_state_record: 0,
+            max_round: 0,
+            free_low_bytes: 0,
+            builder: Builder::default(),
+            failed: false,
+        };
+        store.take_over(meta.first, meta.bindings, log);
+        store.record_start(is_new)?;
+        let recovered = store.recovered()?;
+        Ok((store, recovered))
+    }
+
+    fn take_over(&mut self, first: u64, bindings: BTreeMap<NodeId, DirectoryId>, log: recover::Log) {
+        self.first = first;
+        self.deletable = first;
+        self.next = log.next;
+        self.bindings = bindings;
+        self.hard_state = log.hard_state;
+        self.hard_state_record = log.hard_state_record;
+        self.max_round = log.max_round;
+        *self.shared.index.write() = log.index;
+    }
+
+    /// Makes the raised start counter durable, of a new store together with its identity.
+    fn record_start(&mut self, is_new: bool) -> Result<(), OpenError> {
+        let start = seal_number(recover::START, self.start);
+        let first = seal_number(recover::FIRST, self.first);
+        let identity = seal(recover::IDENTITY, &self.identity.encode());
+        let put = |key, value| Op::Put { space: Space::Meta, key, value };
+        let ops = [
+            put(recover::START, &start[..]),
+            put(recover::FIRST, &first[..]),
+            put(recover::IDENTITY, &identity[..]),
+        ];
+        let ops = if is_new { &ops[..] } else { &ops[..1] };
+        let engine = &self.shared.engine;
+        engine
+            .put_atomic(ops)
+            .and_then(|()| engine.sync())
+            .map_err(|error| OpenError::engine(&self.path, error))?;
+        let mark = self.mark();
+        match &mut self.home {
+            Some(home) => home.tail.advance(mark).map_err(|error| tail_error(&self.path, &error)),
+            None => Ok(()),
+        }
+    }
+
+    fn recovered(&self) -> Result<Recovered, OpenError> {
+        let reader = self.reader();
+        let mut entries = vec![];
+        let mut next = self.hard_state.chosen.saturating_add(1);
+        while let Some(first) = reader.next_entry(next) {
+            let run = reader
+                .read(first, Index::MAX, usize::MAX)
+                .map_err(|error| OpenError::damaged(&self.path, error.to_string()))?;
+            next = first.saturating_add(run.len() as u64);
+            entries.extend(run);
+        }
+        Ok(Recovered {
+            directory: self.identity.directory,
+            start: self.start,
+            hard_state: self.hard_state,
+            max_round: self.max_round,
+            entries,
+            last: reader.last(),
+            compacted: reader.compacted(),
+            bindings: self.bindings.clone(),
+            founding: self.identity.founding.clone(),
+        })
+    }
+}
+
+/// The parts of a write.
+impl Store {
+    fn check_write(&self, write: &Write<'_>) {
+        assert!(!self.failed, "a write after a failed one: the store must be rebuilt first");
+        if let Some(new) = write.hard_state {
+            let old = self.hard_state;
+            assert!(
+                new.promised >= old.promised && new.chosen >= old.chosen,
+                "a hard state never regresses: {new} after {old}"
+            );
+        }
+        let compacted = self.shared.index.read().compacted();
+        for change in write.changes {
+            if let Change::Entries(entries) = change {
+                let lowest = entries.iter().map(|entry| entry.index).min().unwrap_or(Index::MAX);
+                assert!(lowest > compacted, "an entry at index {lowest}, compacted up to {compacted}");
+            }
+        }
+    }
+
+    /// Builds the records of a write, and says in which each change begins.
+    fn build(&mut self, write: &Write<'_>) -> Placed {
+        self.builder.begin(self.next);
+        let mut placed = Placed::default();
+        for change in write.changes {
+            match change {
+                Change::Entries(entries) => {
+                    placed.entries.extend(entries.iter().map(|entry| self.builder.entry(entry)));
+                }
+                Change::TruncateFrom(from) => {
+                    self.builder.truncate(*from);
+                }
+            }
+        }
+        placed.hard_state = write.hard_state.map(|state| self.builder.hard_state(&state));
+        for binding in write.bindings {
+            self.builder.binding(binding.node);
+        }
+        self.builder.finish();
+        placed
+    }
+
+    /// Writes the built records and `others` atomically and durably.
+    fn commit(&mut self, others: &[Op<'_>]) -> Result<(), WriteError> {
+        let records: Vec<_> = self.builder.records().collect();
+        let records = records.iter().map(|(key, value)| Op::Put { space: Space::Log, key, value });
+        let ops: Vec<_> = others.iter().copied().chain(records).collect();
+        let result = put_and_sync(&*self.shared.engine, &ops);
+        self.failed = result.is_err();
+        self.next += if result.is_ok() { self.builder.len() } else { 0 };
+        Ok(result?)
+    }
+
+    /// Makes a durable write the present.
+    fn adopt(&mut self, write: &Write<'_>, placed: &Placed) {
+        let mut records = placed.entries.iter();
+        let mut index = self.shared.index.write();
+        for change in write.changes {
+            match change {
+                Change::Entries(entries) => {
+                    for (entry, record) in entries.iter().zip(&mut records) {
+                        index.set(entry.index, *record);
+                        self.max_round = self.max_round.max(entry.ballot.round);
+                    }
+                }
+                Change::TruncateFrom(from) => index.truncate_from(*from),
+            }
+        }
+        drop(index);
+        if let (Some(state), Some(record)) = (write.hard_state, placed.hard_state) {
+            self.hard_state = state;
+            self.hard_state_record = record;
+            self.max_round = self.max_round.max(state.promised.round);
+        }
+        self.bindings.extend(write.bindings.iter().map(|binding| (binding.node, binding.directory)));
+    }
+
+    /// Writes what is built, and with it deletes the first records, as far as they may go.
+    fn delete_records(&mut self) -> Result<(), WriteError> {
+        let end = self.deletable.min(self.first + COMPACT_RECORDS);
+        if end == self.first && self.builder.len() == 0 {
+            return Ok(());
+        }
+        let keys: Vec<_> = (self.first..end).map(u64::to_be_bytes).collect();
+        let first = seal_number(recover::FIRST, end);
+        let mut ops: Vec<_> = keys.iter().map(|key| Op::Delete { space: Space::Log, key }).collect();
+        ops.push(Op::Put { space: Space::Meta, key: recover::FIRST, value: &first });
+        self.commit(&ops)?;
+        self.first = end;
+        Ok(())
+    }
+
+    fn write_tail(&mut self) -> Result<(), WriteError> {
+        let mark = self.mark();
+        match &mut self.home {
+            Some(home) => home
+                .tail
+                .advance(mark)
+                .map_err(|error| WriteError::Fatal(format!("writing {}/tail: {error}", self.path.display()))),
+            None => Ok(()),
+        }
+    }
+
+    /// What is durable now.
+    fn mark(&self) -> Mark {
+        Mark { directory: self.identity.directory, start: self.start, record: self.next - 1 }
+    }
+}
+
+/// In which records a write's changes begin.
+#[derive(Default)]
+struct Placed {
+    entries: Vec<u64>,
+    hard_state: Option<u64>,
+}
+
+fn put_and_sync(engine: &dyn Engine, ops: &[Op<'_>]) -> Result<(), EngineError> {
+    engine.put_atomic(ops)?;
+    engine.sync()
+}
+
+fn check_mark(
+    path: &Path,
+    mark: &Mark,
+    directory: DirectoryId,
+    start: u64,
+    record: u64,
+) -> Result<(), OpenError> {
+    if mark.directory != directory {
+        let why =
+            format!("its file `tail` is of directory {:x}, its database of {directory:x}", mark.directory);
+        return Err(OpenError::damaged(path, why));
+    }
+    if record < mark.record || start < mark.start {
+        let why = format!(
+            "its database ends at record {record} of start {start}, and record {} of start {} was durable",
+            mark.record, mark.start
+        );
+        return Err(OpenError::damaged(path, why));
+    }
+    Ok(())
+}
+
+fn tail_error(path: &Path, error: &std::io::Error) -> OpenError {
+    match error.kind() {
+        ErrorKind::InvalidData => OpenError::damaged(path, error.to_string()),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            OpenError::NoRoom { directory: path.to_path_buf(), why: format!("its file `tail`: {error}") }
+        }
+        _ => OpenError::io(path, "its file `tail`", error),
+    }
+}
+
+fn random_id(path: &Path) -> Result<DirectoryId, OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
+        directory: path.to_path_buf(),
+        what: "asking the system for random bits",
+        why: error.to_string(),
+    })?;
+    Ok(DirectoryId::from_le_bytes(bytes))
+}
+
+fn seal_number(key: &[u8], number: u64) -> Vec<u8> {
+    let mut content = vec![];
+    put_varint(&mut content, number);
+    seal(key, &content)
+}

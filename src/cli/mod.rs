@@ -1,0 +1,3 @@
+//! The subcommands of `spaxos`, one a file.
+
+pub mod dump;

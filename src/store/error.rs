@@ -1,0 +1,189 @@
+//! What can go wrong with a store, in words that say what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::consensus::types::Index;
+
+use super::engine::EngineError;
+
+/// Why a data directory cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the data directory {} is in use by another process: stop that one, or give this node another directory",
+        directory.display()
+    )]
+    Locked {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// There is no data directory where one is to be read.
+    #[error("{} is no data directory: it has no file LOCK", directory.display())]
+    Absent {
+        /// What was taken for one.
+        directory: PathBuf,
+    },
+    /// It was founded with other voters than the configuration names.
+    #[error(
+        "the data directory {} was founded with the voters {{{recorded}}}, the configuration names {{{configured}}}: \
+         mend the configuration (members do not change by it)",
+        directory.display()
+    )]
+    Voters {
+        /// The data directory.
+        directory: PathBuf,
+        /// The founding voters.
+        recorded: String,
+        /// Those of the configuration.
+        configured: String,
+    },
+    /// It belongs to another node or cluster.
+    #[error(
+        "the data directory {} belongs to {what} {recorded}, this node is configured as {what} {configured}: \
+         give it its own directory",
+        directory.display()
+    )]
+    Foreign {
+        /// The data directory.
+        directory: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// As the directory has it.
+        recorded: String,
+        /// As the configuration has it.
+        configured: String,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "the data directory {} has format {format} and is read by versions from format {lowest} on, this version \
+         reads up to {ours}: use a newer version",
+        directory.display()
+    )]
+    Newer {
+        /// The data directory.
+        directory: PathBuf,
+        /// Its format.
+        format: u64,
+        /// The lowest that can read it.
+        lowest: u64,
+        /// This version's.
+        ours: u64,
+    },
+    /// Something in it is not what was written, or is gone.
+    #[error(
+        "the data directory {} is damaged: {why}. This node must not run with it, since it may have forgotten what \
+         it promised: restore the disk, or replace the node by one of another id",
+        directory.display()
+    )]
+    Damaged {
+        /// The data directory.
+        directory: PathBuf,
+        /// What was found, with the key of a bad record.
+        why: String,
+    },
+    /// The disk is full. At a rebuild: try again later.
+    #[error("there is no room to open the data directory {}: {why}. Make room", directory.display())]
+    NoRoom {
+        /// The data directory.
+        directory: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The system refused.
+    #[error("the data directory {} cannot be used: {what}: {why}", directory.display())]
+    Io {
+        /// The data directory.
+        directory: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        why: String,
+    },
+}
+
+impl OpenError {
+    /// The exit code of a node that cannot start because of it: 1 for the configuration, 2 for the directory.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            OpenError::Voters { .. } => 1,
+            _ => 2,
+        }
+    }
+
+    /// Whether a rebuild may succeed later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, OpenError::NoRoom { .. })
+    }
+
+    pub(super) fn io(directory: &Path, what: &'static str, error: &io::Error) -> OpenError {
+        OpenError::Io { directory: directory.to_path_buf(), what, why: error.to_string() }
+    }
+
+    pub(super) fn damaged(directory: &Path, why: impl Into<String>) -> OpenError {
+        OpenError::Damaged { directory: directory.to_path_buf(), why: why.into() }
+    }
+
+    pub(super) fn engine(directory: &Path, error: EngineError) -> OpenError {
+        let directory = directory.to_path_buf();
+        match error {
+            EngineError::NoRoom(why) => OpenError::NoRoom { directory, why },
+            EngineError::Damaged(why) => OpenError::Damaged { directory, why },
+            error => OpenError::Io { directory, what: "opening its database", why: error.to_string() },
+        }
+    }
+}
+
+/// Why a write did not become durable. Nothing that waits for it may be forwarded.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum WriteError {
+    /// The disk is full, and all that was durable before still is. The store takes no write before
+    /// `Store::rebuild`.
+    #[error("no room on the disk for a write, which was given up: {0}")]
+    Passing(String),
+    /// What is on the disk is unknown: the node ends (exit code 3), nothing is tried again.
+    #[error("the disk failed while the node ran, so it ends: {0}")]
+    Fatal(String),
+}
+
+impl From<EngineError> for WriteError {
+    fn from(error: EngineError) -> WriteError {
+        match error {
+            EngineError::NoRoom(why) => WriteError::Passing(why),
+            error => WriteError::Fatal(error.to_string()),
+        }
+    }
+}
+
+/// Why an entry cannot be read.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// It is no longer kept.
+    #[error("entries up to index {compacted} are no longer kept")]
+    Compacted {
+        /// The highest index that is no longer kept.
+        compacted: Index,
+    },
+    /// There is no entry.
+    #[error("there is no entry at index {0}")]
+    Missing(Index),
+    /// Its record is not what was written: the node ends (exit code 2 or 3).
+    #[error("record {record} of the log is damaged: {why}. Restore the disk, or replace this node")]
+    Damaged {
+        /// The number of the record.
+        record: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The disk cannot be read, or a rebuild is under way.
+    #[error("record {record} of the log cannot be read: {why}")]
+    Unreadable {
+        /// The number of the record.
+        record: u64,
+        /// What the engine said.
+        why: EngineError,
+    },
+}

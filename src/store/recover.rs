@@ -1,0 +1,240 @@
+//! Reading a store from its beginning: what open, rebuild and dump have in common. Writes nothing.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::consensus::types::{HardState, Index, NodeId, Round};
+
+use super::DirectoryId;
+use super::engine::{Engine, Space};
+use super::error::OpenError;
+use super::identity::Identity;
+use super::index::LogIndex;
+use super::record::{Damage, Input, Item, Items, Record, Shape, entry_of_first_part, unseal};
+
+/// The key of the identity.
+pub const IDENTITY: &[u8] = b"identity";
+/// The key of the start counter.
+pub const START: &[u8] = b"start";
+/// The key of the number of the first record that is kept.
+pub const FIRST: &[u8] = b"first";
+/// The key of a small write that asks whether there is room.
+pub const PROBE: &[u8] = b"probe";
+const BINDING: &[u8] = b"binding/";
+
+/// The small values of a store.
+#[derive(Debug)]
+pub struct Meta {
+    pub identity: Option<Identity>,
+    pub start: u64,
+    pub first: u64,
+    pub bindings: BTreeMap<NodeId, DirectoryId>,
+}
+
+/// The log of a store.
+#[derive(Debug)]
+pub struct Log {
+    /// The number of the record that comes next.
+    pub next: u64,
+    pub index: LogIndex,
+    pub hard_state: HardState,
+    /// The record of the newest hard state, 0 if there is none.
+    pub hard_state_record: u64,
+    pub max_round: Round,
+}
+
+/// Reads the meta space.
+pub fn meta(engine: &dyn Engine, path: &Path) -> Result<Meta, OpenError> {
+    let read = |key: &[u8]| engine.read(Space::Meta, key).map_err(|error| OpenError::engine(path, error));
+    let number = |key: &[u8], default| match read(key)? {
+        Some(value) => unseal(key, &value)
+            .and_then(|content| Input(content).varint())
+            .map_err(|damage| bad(path, &name(key), damage)),
+        None => Ok(default),
+    };
+    let identity = match read(IDENTITY)? {
+        Some(value) => Some(
+            unseal(IDENTITY, &value)
+                .and_then(Identity::decode)
+                .map_err(|damage| bad(path, &name(IDENTITY), damage))?,
+        ),
+        None => None,
+    };
+    Ok(Meta {
+        identity,
+        start: number(START, 0)?,
+        first: number(FIRST, 1)?,
+        bindings: bindings(engine, path)?,
+    })
+}
+
+/// The key of a peer's binding.
+pub fn binding_key(node: NodeId) -> Vec<u8> {
+    [BINDING, &node.to_be_bytes()].concat()
+}
+
+fn bindings(engine: &dyn Engine, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId>, OpenError> {
+    let mut bindings = BTreeMap::new();
+    let mut damage = None;
+    let scanned = engine.scan(Space::Meta, BINDING, &mut |key, value| {
+        let Some(node) = key.strip_prefix(BINDING) else { return ControlFlow::Break(()) };
+        let directory = unseal(key, value).and_then(|content| Input(content).array());
+        match (node.try_into().map(NodeId::from_be_bytes), directory) {
+            (Ok(node), Ok(directory)) => bindings.insert(node, DirectoryId::from_le_bytes(directory)),
+            (_, Err(found)) => {
+                damage = Some(bad(path, &name(key), found));
+                return ControlFlow::Break(());
+            }
+            (Err(_), _) => {
+                damage = Some(bad(path, &name(key), Damage::Malformed("its key is no node id")));
+                return ControlFlow::Break(());
+            }
+        };
+        ControlFlow::Continue(())
+    });
+    scanned.map_err(|error| OpenError::engine(path, error))?;
+    damage.map_or(Ok(bindings), Err)
+}
+
+/// Reads all records from number `first` on, checks that none is missing, and makes the index.
+pub fn log(engine: &dyn Engine, first: u64, path: &Path) -> Result<Log, OpenError> {
+    let mut scan = Scan::new(first);
+    let mut damage = None;
+    let scanned = engine.scan(Space::Log, &[], &mut |key, value| match scan.record(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(found) => {
+            damage = Some(bad(path, &format!("record {}", record_name(key)), found));
+            ControlFlow::Break(())
+        }
+    });
+    scanned.map_err(|error| OpenError::engine(path, error))?;
+    if let Some(damage) = damage {
+        return Err(damage);
+    }
+    if scan.more {
+        let last = scan.log.next - 1;
+        return Err(OpenError::damaged(
+            path,
+            format!("the write that record {last} belongs to is incomplete"),
+        ));
+    }
+    if scan.log.next == first && first > 1 {
+        return Err(OpenError::damaged(path, format!("record {first} and all after it are gone")));
+    }
+    Ok(scan.log)
+}
+
+struct Scan {
+    log: Log,
+    /// Whether the record before said that more of its write follows.
+    more: bool,
+    /// The entry whose parts are being read.
+    parts: Option<Parts>,
+}
+
+struct Parts {
+    total: usize,
+    seen: usize,
+}
+
+impl Scan {
+    fn new(first: u64) -> Scan {
+        let log = Log {
+            next: first,
+            index: LogIndex::default(),
+            hard_state: HardState::default(),
+            hard_state_record: 0,
+            max_round: 0,
+        };
+        Scan { log, more: false, parts: None }
+    }
+
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
+        let number = key.try_into().map(u64::from_be_bytes);
+        let number = number.map_err(|_| Damage::Malformed("its key is no number"))?;
+        if number != self.log.next || number == u64::MAX {
+            return Err(Damage::Malformed("the records before it are gone"));
+        }
+        let record = Record::open(number, value)?;
+        match (record.shape, self.parts.take()) {
+            (Shape::Items(items), None) => self.items(number, items)?,
+            (Shape::FirstPart { total, bytes }, None) => {
+                let entry = entry_of_first_part(total, bytes)?;
+                self.entry(entry.index, entry.ballot.round, number);
+                self.parts(total, 0, bytes)?;
+            }
+            (Shape::LaterPart { offset, bytes }, Some(Parts { total, seen })) if offset == seen => {
+                self.parts(total, seen, bytes)?;
+            }
+            _ => return Err(Damage::Malformed("the parts of an entry are out of order")),
+        }
+        self.more = record.more;
+        self.log.next = number + 1;
+        if self.parts.is_some() && !self.more {
+            return Err(Damage::Malformed("an entry ends before its last part"));
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, total: usize, before: usize, bytes: &[u8]) -> Result<(), Damage> {
+        let seen = before + bytes.len();
+        if seen > total || bytes.is_empty() {
+            return Err(Damage::Malformed("the parts of an entry do not add up to its length"));
+        }
+        self.parts = (seen < total).then_some(Parts { total, seen });
+        Ok(())
+    }
+
+    fn items(&mut self, number: u64, mut items: Items<'_>) -> Result<(), Damage> {
+        while let Some(item) = items.next()? {
+            match item {
+                Item::Entry(entry) => self.entry(entry.index, entry.ballot.round, number),
+                Item::HardState(state) => {
+                    self.log.hard_state = state;
+                    self.log.hard_state_record = number;
+                    self.log.max_round = self.log.max_round.max(state.promised.round);
+                }
+                Item::Truncate(from) => self.log.index.truncate_from(from),
+                Item::Checkpoint { compacted, .. } if compacted == Index::MAX => {
+                    return Err(Damage::Malformed("it names an impossible index"));
+                }
+                Item::Checkpoint { compacted, max_round } => {
+                    self.log.index.compact(compacted);
+                    self.log.max_round = self.log.max_round.max(max_round);
+                }
+                Item::Binding(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, index: Index, round: Round, record: u64) {
+        self.log.max_round = self.log.max_round.max(round);
+        // One that a later checkpoint covers may come before it; one below an earlier checkpoint is void.
+        if index > self.log.index.compacted() {
+            self.log.index.set(index, record);
+        }
+    }
+}
+
+fn bad(path: &Path, what: &str, damage: Damage) -> OpenError {
+    match damage {
+        Damage::Newer(format) => {
+            let (format, ours) = (u64::from(format), u64::from(super::record::FORMAT));
+            OpenError::Newer { directory: path.to_path_buf(), format, lowest: format, ours }
+        }
+        damage => OpenError::damaged(path, format!("{what}: {damage}")),
+    }
+}
+
+fn name(key: &[u8]) -> String {
+    format!("value \"{}\"", key.escape_ascii())
+}
+
+fn record_name(key: &[u8]) -> String {
+    match key.try_into() {
+        Ok(number) => u64::from_be_bytes(number).to_string(),
+        Err(_) => format!("\"{}\"", key.escape_ascii()),
+    }
+}

@@ -1,0 +1,248 @@
+//! The engine on sled 0.34.7, and all that has to be known about it.
+//!
+//! - `Db::flush` writes and ends in `sync_file_range`, which survives no power cut. So every sync ends in an
+//!   fdatasync through a handle of our own of sled's file `db`, opened before the first write and kept: Linux
+//!   reports a failed write-back once to each handle that was open when it failed.
+//! - Sled writes on threads of its own. An error there poisons its handle: later writes fail with the same
+//!   error, of which only the kind is left. Whether one of kind "no room" came from a write or from a
+//!   write-back that failed is told by our handle: if an fdatasync through it succeeds, nothing that was
+//!   written got lost, and the store may be reopened; otherwise the disk failed for good.
+//! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
+//!   a late write of the poisoned handle cannot reach into the reopened one.
+//! - A kill while it opens leaves `snap.*.generating`, which it then takes for a snapshot and refuses.
+//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`panic_is_caught`] for what
+//!   a panic hook has to ask.
+//! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see `engine::MAX_VALUE_BYTES`.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::directory;
+use super::engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space, Visit};
+
+/// How often, 10 ms apart, sled's lock is tried while threads of the handle before finish.
+const LOCK_TRIES: u32 = 500;
+
+/// A sled database in a folder.
+///
+/// Invariant: `data` was opened before sled wrote to the file, and is the same handle over all reopens.
+pub struct SledEngine {
+    folder: PathBuf,
+    cache_bytes: u64,
+    /// `None` after a failed reopen. No clone of the handle leaves this file.
+    db: RwLock<Option<sled::Db>>,
+    data: DataFile,
+}
+
+impl SledEngine {
+    /// Opens or creates a database in `folder`, with 0700 and 0600 whatever the umask.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<SledEngine, EngineError> {
+        take_file_size_signal();
+        // Sled would make `blobs` open to all.
+        directory::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
+        let path = folder.join("db");
+        let file = directory::open_file(&path).map_err(|error| outside(&error, &path))?;
+        let engine = SledEngine {
+            folder: folder.to_path_buf(),
+            cache_bytes,
+            db: RwLock::new(None),
+            data: DataFile { file, failing: AtomicBool::new(false) },
+        };
+        engine.reopen()?;
+        Ok(engine)
+    }
+
+    /// Lets every later fdatasync of the data file fail: the hook of tests.
+    #[cfg(test)]
+    pub fn fail_syncs(&self) {
+        self.data.failing.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn open_sled(&self) -> Result<sled::Db, EngineError> {
+        let config = sled::Config::new()
+            .path(&self.folder)
+            .cache_capacity(self.cache_bytes)
+            .flush_every_ms(None)
+            .use_compression(false);
+        for _ in 0..LOCK_TRIES {
+            remove_unfinished_snapshots(&self.folder).map_err(|error| outside(&error, &self.folder))?;
+            match caught(|| config.open())? {
+                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(self.judge(error)),
+                Ok(db) => return Ok(db),
+            }
+        }
+        Err(EngineError::Failed(format!(
+            "{} stays locked by sled: another process has it open",
+            self.folder.display()
+        )))
+    }
+
+    /// Tells what may pass from what may not.
+    fn judge(&self, error: sled::Error) -> EngineError {
+        match error {
+            sled::Error::Io(error) if is_no_room(&error) => match self.data.sync() {
+                Ok(()) => EngineError::NoRoom(error.to_string()),
+                Err(sync) => EngineError::Failed(format!("{error}, and then fdatasync: {sync}")),
+            },
+            sled::Error::Corruption { .. } => EngineError::Damaged(error.to_string()),
+            error => EngineError::Failed(error.to_string()),
+        }
+    }
+
+    /// Calls sled, with its panics and errors turned into ours.
+    fn with<T>(&self, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, EngineError> {
+        let db = self.db.read();
+        let db = db.as_ref().ok_or(EngineError::Closed)?;
+        caught(|| call(db))?.map_err(|error| self.judge(error))
+    }
+}
+
+impl Engine for SledEngine {
+    fn scan(&self, space: Space, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        self.with(|db| {
+            for pair in db.range(key_of(space, from)..vec![space.prefix() + 1]) {
+                let (key, value) = pair?;
+                if visit(&key[1..], &value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.with(|db| db.get(key_of(space, key)))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn put_atomic(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
+        let mut batch = sled::Batch::default();
+        for op in ops {
+            match *op {
+                Op::Put { space, key, value } => {
+                    assert!(value.len() <= MAX_VALUE_BYTES, "a value of {} bytes", value.len());
+                    batch.insert(key_of(space, key), value);
+                }
+                Op::Delete { space, key } => batch.remove(key_of(space, key)),
+            }
+        }
+        self.with(|db| db.apply_batch(batch))
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.with(|db| db.flush())?;
+        self.data
+            .sync()
+            .map_err(|error| EngineError::Failed(format!("fdatasync of {}: {error}", self.path())))
+    }
+
+    fn reopen(&self) -> Result<(), EngineError> {
+        let mut db = self.db.write();
+        // A poisoned handle fails to flush when it is dropped, which it only logs.
+        caught(AssertUnwindSafe(|| drop(db.take())))?;
+        let opened = self.open_sled()?;
+        directory::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
+        *db = Some(opened);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, EngineError> {
+        directory::free_bytes(&self.folder).map_err(|error| outside(&error, &self.folder))
+    }
+}
+
+impl SledEngine {
+    fn path(&self) -> std::path::Display<'_> {
+        self.folder.display()
+    }
+}
+
+/// Our handle of sled's data file, used for nothing but fdatasync.
+struct DataFile {
+    file: File,
+    /// Set by tests only.
+    failing: AtomicBool,
+}
+
+impl DataFile {
+    fn sync(&self) -> io::Result<()> {
+        if self.failing.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::Error::other("a test let it fail"));
+        }
+        self.file.sync_data()
+    }
+}
+
+thread_local! {
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread, now, is one of sled's that is caught and turned into an error: a panic hook
+/// that would end the process must ask this first, and let it pass.
+pub fn panic_is_caught() -> bool {
+    CAUGHT.get()
+}
+
+/// Runs sled's code, and turns its panic into an error.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
+    let before = CAUGHT.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    CAUGHT.set(before);
+    result.map_err(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        EngineError::Damaged(format!("sled panicked: {message}"))
+    })
+}
+
+fn key_of(space: Space, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(1 + key.len());
+    full.push(space.prefix());
+    full.extend_from_slice(key);
+    full
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+/// An error of our own calls around sled's.
+fn outside(error: &io::Error, path: &Path) -> EngineError {
+    let message = format!("{}: {error}", path.display());
+    if is_no_room(error) { EngineError::NoRoom(message) } else { EngineError::Failed(message) }
+}
+
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file-size limit (RLIMIT_FSIZE) shall be an error of the write, EFBIG, and not kill the process by SIGXFSZ.
+fn take_file_size_signal() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let flag = Arc::new(AtomicBool::new(false));
+        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag) {
+            log::warn!("SIGXFSZ cannot be handled, a file-size limit would kill the process: {error}");
+        }
+    });
+}
