@@ -2,6 +2,7 @@
 //! simulator runs in virtual time.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod chosen_line;
 pub mod inbox;
 pub mod queue;
 pub mod requests;
