@@ -1,1 +1,219 @@
-//! config
+//! The configuration: TOML becomes a [`Config`] that is valid, or an error that names the file, the line, the
+//! key and what is allowed.
+//!
+//! Everything is checked here, once, and held as what it means (addresses, paths, ranges), so that nobody
+//! checks again. Left out: the client address, which stands on the command line, and what only the machine
+//! knows (whether an address can be bound, a folder written).
+
+mod reader;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::consensus::types::NodeId;
+
+/// A cluster has at most so many nodes.
+pub const MAX_PEERS: usize = 31;
+
+/// A cluster's name has at most so many bytes.
+pub const MAX_CLUSTER_BYTES: usize = 64;
+
+/// A valid configuration. Relative paths are relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster's name: 1 to 64 ASCII letters, digits, `.`, `_` or `-`. Nodes of different names refuse
+    /// each other.
+    pub cluster: String,
+    /// This node: one of `peers`.
+    pub node: NodeId,
+    /// How the nodes agree.
+    pub protocol: Protocol,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The founding members by id with their peer addresses, this node included; 1 to [`MAX_PEERS`].
+    pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[timing]`.
+    pub timing: Timing,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[client]`.
+    pub client: ClientConfig,
+    /// `[store]`.
+    pub store: StoreConfig,
+}
+
+/// How the nodes agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Multi-Paxos.
+    Paxos,
+}
+
+impl Protocol {
+    /// As the configuration, the data directory and the hello of peers have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Paxos => "paxos",
+        }
+    }
+}
+
+/// `[log]`: the log file and the terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `file`: where chosen and diagnostic lines go; `simplesvr.log` in the data directory by default. A FIFO
+    /// or device works, too.
+    pub file: PathBuf,
+    /// `level`: the least important diagnostic lines that are written: `error`, `warn`, `info` (default),
+    /// `debug` or `trace`. Chosen lines are written whatever the level.
+    pub level: log::LevelFilter,
+    /// `terminal`: what stdout shows, too.
+    pub terminal: Terminal,
+    /// `max_mb`: a log file of so many MiB is rotated; 1 to 1,048,576, 256 by default.
+    pub max_mb: u64,
+    /// `keep`: so many rotated files are kept; 1 to 1000, 4 by default.
+    pub keep: u32,
+}
+
+/// What the terminal shows of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Terminal {
+    /// `"diagnostics"` (default): all but chosen lines.
+    #[default]
+    Diagnostics,
+    /// `"all"`: chosen lines, too. Lines that come faster than the terminal shows them are dropped there.
+    All,
+    /// `"off"`: nothing.
+    Off,
+}
+
+/// `[timing]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// `election_ms`, the T of the design: a node that hears from no leader for a random time in [T, 2T)
+    /// campaigns. 50 to 60,000, 300 by default; the same on all nodes.
+    pub election_ms: u64,
+    /// `heartbeat_ms`: how often an idle leader says that it lives. 5 to 29,999 and less than half of
+    /// `election_ms`; 50 by default, or a sixth of an `election_ms` given alone.
+    pub heartbeat_ms: u64,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `value_bytes`: the longest value that clients may propose; 1 to 1,048,576 (default). Longer ones are
+    /// answered `-TOOLARGE`.
+    pub value_bytes: usize,
+    /// `window_entries`: so many indexes may be proposed and not yet chosen; 1 to 65,536, 4096 by default.
+    pub window_entries: u64,
+    /// `window_bytes`: so many bytes may be proposed and not yet chosen, always at least one entry; 65,536
+    /// to 1 GiB, 16 MiB by default.
+    pub window_bytes: usize,
+    /// `clients`: so many client connections; 1 to 100,000, 10,000 by default. More are told so and closed.
+    pub clients: usize,
+    /// `pending`: so many requests of all clients may wait for their answer; 1 to 1,000,000, 100,000 by
+    /// default. More are answered `-BUSY`.
+    pub pending: usize,
+}
+
+/// `[client]`: the client port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// `timeout_ms`: a proposal that is not delivered in time is answered `-TIMEOUT`; 10 to 3,600,000, 5000
+    /// by default.
+    pub timeout_ms: u64,
+    /// `idle_s`: a connection without a request and without an answer owed is closed after so many seconds;
+    /// 1 to 604,800, 3600 by default.
+    pub idle_s: u64,
+    /// `partial_s`: a connection whose request stays half-sent is closed after so many seconds; 1 to 3600,
+    /// 30 by default.
+    pub partial_s: u64,
+    /// `output_kb`: answers of a connection that wait for the client to read them, in KiB; beyond it the
+    /// client is not read from any more. 16 to 1,048,576, 1024 by default.
+    pub output_kb: u64,
+}
+
+/// `[store]`: the data on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `cache_mb`: memory that the storage engine may use for its cache, in MiB; 1 to 65,536, 64 by default.
+    pub cache_mb: u64,
+    /// `free_mb`: with less free space on the disk, in MiB, proposals are answered `-BUSY`; 0 to 1,048,576,
+    /// 64 by default.
+    pub free_mb: u64,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file, or it cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}:{column}: {what}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads a file of at most 1 MiB.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text =
+            reader::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Config::parse(&text, path)
+    }
+
+    /// Reads a text; `path` is for errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        reader::parse(text).map_err(|wrong| {
+            let (line, column) = reader::position(text, wrong.at);
+            ConfigError::Invalid { path: path.to_owned(), line, column, what: wrong.what }
+        })
+    }
+
+    /// What a person should know before it runs with this client address, a sentence each.
+    pub fn warnings(&self, client: SocketAddr) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !client.ip().to_canonical().is_loopback() {
+            warnings.push(format!(
+                "the client port {client} can be reached from other machines, and there is no \
+                 authentication: whoever reaches it can read and propose"
+            ));
+        }
+        if self.peers.len().is_multiple_of(2) {
+            let nodes = self.peers.len();
+            warnings.push(format!(
+                "{nodes} nodes survive the loss of {}, as {} would: an odd number is better",
+                (nodes - 1) / 2,
+                nodes - 1
+            ));
+        }
+        warnings
+    }
+}
+
+/// An address as IP and port, such as `127.0.0.1:9001` or `[::1]:9001`; the error says so.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an address: write IP:PORT, such as \"127.0.0.1:9001\" or \"[::1]:9001\" \
+             (names of hosts are not looked up)"
+        )
+    })
+}

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! A running node: the only place that starts threads.
 //!
 //! | thread | does | waits in |
@@ -76,3 +77,8 @@ impl StartError {
         StartError { code, text: text.into() }
     }
 }
+=======
+//! node
+
+pub mod log;
+>>>>>>> config

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod applier;
+pub mod chosen_line;
 pub mod inbox;
 pub mod queue;
 pub mod recent;

@@ -1,0 +1,320 @@
+//! From text to a [`Config`]: the shape by serde, then each value's meaning, with the place of what is wrong.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId};
+
+use super::{ClientConfig, Config, Limits, LogConfig, MAX_CLUSTER_BYTES, MAX_PEERS, Protocol, StoreConfig};
+use super::{Terminal, Timing, parse_address};
+
+/// No configuration is longer.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What is wrong, and at which byte.
+pub struct Wrong {
+    pub at: usize,
+    pub what: String,
+}
+
+type Result<T> = std::result::Result<T, Wrong>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    cluster: Spanned<String>,
+    node: Spanned<i64>,
+    protocol: Spanned<String>,
+    data: Spanned<String>,
+    peers: Spanned<Vec<RawPeer>>,
+    #[serde(default)]
+    log: RawLog,
+    #[serde(default)]
+    timing: RawTiming,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    client: RawClient,
+    #[serde(default)]
+    store: RawStore,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPeer {
+    node: Spanned<i64>,
+    address: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLog {
+    file: Option<Spanned<String>>,
+    level: Option<Spanned<String>>,
+    terminal: Option<Spanned<String>>,
+    max_mb: Option<Spanned<i64>>,
+    keep: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTiming {
+    election_ms: Option<Spanned<i64>>,
+    heartbeat_ms: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLimits {
+    value_bytes: Option<Spanned<i64>>,
+    window_entries: Option<Spanned<i64>>,
+    window_bytes: Option<Spanned<i64>>,
+    clients: Option<Spanned<i64>>,
+    pending: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawClient {
+    timeout_ms: Option<Spanned<i64>>,
+    idle_s: Option<Spanned<i64>>,
+    partial_s: Option<Spanned<i64>>,
+    output_kb: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawStore {
+    cache_mb: Option<Spanned<i64>>,
+    free_mb: Option<Spanned<i64>>,
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other(format!("it is longer than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// The line and column of a byte, from 1; the column counts characters.
+pub fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    (line, 1 + String::from_utf8_lossy(&before[line_start..]).chars().count())
+}
+
+/// Reads and checks all of it; the first thing that is wrong ends it.
+pub fn parse(text: &str) -> Result<Config> {
+    let raw: RawConfig = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        Wrong { at, what: shape_error(text, at, error.message()) }
+    })?;
+    let node = node_id("node", &raw.node)?;
+    let peers = peers(&raw.peers)?;
+    if !peers.contains_key(&node) {
+        let listed = peers.keys().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+        let what = format!("node {node} is not among [[peers]], which lists {listed}: list it there, too");
+        return wrong(&raw.node.span(), what);
+    }
+    let data = path("data", &raw.data)?;
+    Ok(Config {
+        cluster: cluster(&raw.cluster)?,
+        node,
+        protocol: protocol(&raw.protocol)?,
+        peers,
+        log: log(&raw.log, &data)?,
+        data,
+        timing: timing(&raw.timing)?,
+        limits: limits(&raw.limits)?,
+        client: client(&raw.client)?,
+        store: store(&raw.store)?,
+    })
+}
+
+/// serde's words name keys, but not always which one has the wrong type: the line does.
+fn shape_error(text: &str, at: usize, message: &str) -> String {
+    let (line, _) = position(text, at);
+    let here: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect();
+    let message = message.replace("unknown field", "unknown key").replace("missing field", "missing key");
+    let message = message.replace("expected one of", "allowed are");
+    let hint = match message.starts_with("missing key") {
+        true => "; cluster, node, protocol, data and [[peers]] with node and address must be there",
+        false => "",
+    };
+    if here.is_empty() { format!("{message}{hint}") } else { format!("{message}{hint}, in `{here}`") }
+}
+
+fn cluster(name: &Spanned<String>) -> Result<String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let text = name.get_ref();
+    if text.is_empty() || text.len() > MAX_CLUSTER_BYTES || !text.bytes().all(good) {
+        let what = format!(
+            "cluster is {text:?}; allowed are 1 to {MAX_CLUSTER_BYTES} ASCII letters, digits, '.', '_' and '-'"
+        );
+        return wrong(&name.span(), what);
+    }
+    Ok(text.clone())
+}
+
+fn protocol(name: &Spanned<String>) -> Result<Protocol> {
+    match name.get_ref().as_str() {
+        "paxos" => Ok(Protocol::Paxos),
+        other => {
+            wrong(&name.span(), format!("protocol {other:?} is not in this version; allowed: \"paxos\""))
+        }
+    }
+}
+
+fn peers(list: &Spanned<Vec<RawPeer>>) -> Result<BTreeMap<NodeId, SocketAddr>> {
+    let raw = list.get_ref();
+    if raw.is_empty() || raw.len() > MAX_PEERS {
+        return wrong(&list.span(), format!("{} [[peers]]; allowed are 1 to {MAX_PEERS}", raw.len()));
+    }
+    let mut peers = BTreeMap::new();
+    for peer in raw {
+        let node = node_id("node", &peer.node)?;
+        let address = peer_address(&peer.address)?;
+        if let Some((other, _)) = peers.iter().find(|(_, taken)| **taken == address) {
+            let what =
+                format!("nodes {other} and {node} have the same address {address}; each needs its own");
+            return wrong(&peer.address.span(), what);
+        }
+        if peers.insert(node, address).is_some() {
+            let what = format!("node {node} stands twice among [[peers]]; each id may stand there once");
+            return wrong(&peer.node.span(), what);
+        }
+    }
+    Ok(peers)
+}
+
+fn peer_address(text: &Spanned<String>) -> Result<SocketAddr> {
+    let address = match parse_address(text.get_ref()) {
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
+        Err(what) => return wrong(&text.span(), format!("address {what}")),
+    };
+    if address.port() == 0 || address.ip().is_unspecified() {
+        let what =
+            format!("address {address} is none that other nodes can connect to: give the IP and the port");
+        return wrong(&text.span(), what);
+    }
+    Ok(address)
+}
+
+fn node_id(key: &str, number: &Spanned<i64>) -> Result<NodeId> {
+    in_range(key, number, &(1..=i64::MAX as u64), "")
+}
+
+fn path(key: &str, text: &Spanned<String>) -> Result<PathBuf> {
+    match text.get_ref().as_str() {
+        "" => wrong(&text.span(), format!("{key} is empty; write a path")),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+fn log(raw: &RawLog, data: &Path) -> Result<LogConfig> {
+    let levels = [
+        ("error", log::LevelFilter::Error),
+        ("warn", log::LevelFilter::Warn),
+        ("info", log::LevelFilter::Info),
+        ("debug", log::LevelFilter::Debug),
+        ("trace", log::LevelFilter::Trace),
+    ];
+    let terminals = [("diagnostics", Terminal::Diagnostics), ("all", Terminal::All), ("off", Terminal::Off)];
+    Ok(LogConfig {
+        file: match &raw.file {
+            Some(file) => path("log.file", file)?,
+            None => data.join("simplesvr.log"),
+        },
+        level: one_of("log.level", &raw.level, log::LevelFilter::Info, &levels)?,
+        terminal: one_of("log.terminal", &raw.terminal, Terminal::Diagnostics, &terminals)?,
+        max_mb: number("log.max_mb", &raw.max_mb, 256, 1..=1 << 20)?,
+        keep: number("log.keep", &raw.keep, 4, 1..=1000)? as u32,
+    })
+}
+
+fn timing(raw: &RawTiming) -> Result<Timing> {
+    let election_ms = number("timing.election_ms", &raw.election_ms, 300, 50..=60_000)?;
+    let highest = (election_ms - 1) / 2;
+    let why = format!(" (less than half of election_ms, which is {election_ms})");
+    let heartbeat_ms = match &raw.heartbeat_ms {
+        Some(given) => in_range("timing.heartbeat_ms", given, &(5..=highest), &why)?,
+        None => election_ms / 6,
+    };
+    assert!(2 * heartbeat_ms < election_ms, "a heartbeat each {heartbeat_ms} of {election_ms} ms");
+    Ok(Timing { election_ms, heartbeat_ms })
+}
+
+fn limits(raw: &RawLimits) -> Result<Limits> {
+    let value_bytes = MAX_PAYLOAD_BYTES as u64;
+    Ok(Limits {
+        value_bytes: number("limits.value_bytes", &raw.value_bytes, value_bytes, 1..=value_bytes)? as usize,
+        window_entries: number("limits.window_entries", &raw.window_entries, 4096, 1..=MAX_WINDOW_ENTRIES)?,
+        window_bytes: number("limits.window_bytes", &raw.window_bytes, 16 << 20, 1 << 16..=1 << 30)? as usize,
+        clients: number("limits.clients", &raw.clients, 10_000, 1..=100_000)? as usize,
+        pending: number("limits.pending", &raw.pending, 100_000, 1..=1_000_000)? as usize,
+    })
+}
+
+fn client(raw: &RawClient) -> Result<ClientConfig> {
+    Ok(ClientConfig {
+        timeout_ms: number("client.timeout_ms", &raw.timeout_ms, 5000, 10..=3_600_000)?,
+        idle_s: number("client.idle_s", &raw.idle_s, 3600, 1..=604_800)?,
+        partial_s: number("client.partial_s", &raw.partial_s, 30, 1..=3600)?,
+        output_kb: number("client.output_kb", &raw.output_kb, 1024, 16..=1 << 20)?,
+    })
+}
+
+fn store(raw: &RawStore) -> Result<StoreConfig> {
+    Ok(StoreConfig {
+        cache_mb: number("store.cache_mb", &raw.cache_mb, 64, 1..=65_536)?,
+        free_mb: number("store.free_mb", &raw.free_mb, 64, 0..=1 << 20)?,
+    })
+}
+
+fn number(
+    key: &str,
+    given: &Option<Spanned<i64>>,
+    default: u64,
+    allowed: RangeInclusive<u64>,
+) -> Result<u64> {
+    assert!(allowed.contains(&default), "the default of {key}, {default}, is not in {allowed:?}");
+    match given {
+        Some(given) => in_range(key, given, &allowed, ""),
+        None => Ok(default),
+    }
+}
+
+fn in_range(key: &str, given: &Spanned<i64>, allowed: &RangeInclusive<u64>, why: &str) -> Result<u64> {
+    match u64::try_from(*given.get_ref()) {
+        Ok(number) if allowed.contains(&number) => Ok(number),
+        _ => {
+            let (number, first, last) = (given.get_ref(), allowed.start(), allowed.end());
+            wrong(&given.span(), format!("{key} is {number}; allowed are {first} to {last}{why}"))
+        }
+    }
+}
+
+fn one_of<T: Copy>(key: &str, given: &Option<Spanned<String>>, default: T, all: &[(&str, T)]) -> Result<T> {
+    let Some(given) = given else { return Ok(default) };
+    match all.iter().find(|(name, _)| name == given.get_ref()) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => {
+            let names = all.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            wrong(&given.span(), format!("{key} is {:?}; allowed are {names}", given.get_ref()))
+        }
+    }
+}
+
+fn wrong<T>(span: &Range<usize>, what: String) -> Result<T> {
+    Err(Wrong { at: span.start, what })
+}

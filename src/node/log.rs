@@ -1,0 +1,305 @@
+//! The log: one file with two ways into it, and the terminal.
+//!
+//! ```text
+//! log::info!(…) on any thread ─► bounded queue ─► log-file thread ──┐
+//!                           │   (full: dropped, counted)            ├─► LogFile (mutex, whole lines)
+//! applier ─► ChosenLog ─────┼── blocks of 64 KiB or 50 ms; waits ───┘
+//!                           └─► bounded queue ─► terminal thread ─► stdout   (full: dropped, counted)
+//! ```
+//!
+//! Diagnostic lines never make a thread wait, so they may be dropped; chosen lines are never dropped, so the
+//! applier may wait. The terminal has its own queue and thread, so that nobody who reads neither the pipe on
+//! stdout nor the log FIFO holds up the other, or consensus. The terminal is stdout: the log is all that a
+//! server says; what keeps it from starting at all goes to stderr.
+//!
+//! Left out: compression, and sending lines elsewhere.
+
+mod chosen;
+mod diagnostics;
+mod file;
+mod lane;
+mod limited;
+mod tail;
+mod timestamp;
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::config::Terminal;
+
+use self::diagnostics::Diagnostics;
+use self::file::LogFile;
+use self::lane::Lane;
+
+pub use self::chosen::ChosenLog;
+pub use self::limited::RateLimited;
+
+/// Diagnostic lines that wait for the file at most; more are dropped and counted.
+pub const FILE_QUEUE_BYTES: usize = 1 << 20;
+
+/// Lines that wait for the terminal at most; more are dropped and counted.
+pub const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
+
+/// How long [`Log::close`], and whoever waits for a stuck file after [`Log::stop_waiting`], waits at most.
+pub const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// A file that takes no lines for longer is told of.
+const WORTH_A_WARNING: Duration = Duration::from_secs(1);
+
+/// What is asked of a log.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The file; a FIFO or device works, too, but nothing is read back from it.
+    pub path: PathBuf,
+    /// The least important diagnostic lines that are written. Chosen lines are written whatever the level.
+    pub level: log::LevelFilter,
+    /// What the terminal shows.
+    pub terminal: Terminal,
+    /// A file of so many bytes is rotated.
+    pub max_bytes: u64,
+    /// How many rotated files are kept, at least 1.
+    pub keep: u32,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The system refused something.
+    #[error("cannot {what} the log file {}: {source}; make its folder writable or change log.file", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("another process writes the log file {}; end it, or give each node its own log.file", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// No thread, or no handle of the terminal.
+    #[error("cannot start the log: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// How the log fares, for `STATUS`. All since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Diagnostic lines that did not get into the file.
+    pub dropped_lines: u64,
+    /// Lines that did not get onto the terminal.
+    pub terminal_dropped_lines: u64,
+    /// Chosen lines in the file.
+    pub chosen_lines: u64,
+    /// Writes that they took.
+    pub chosen_blocks: u64,
+    /// How often the file was rotated.
+    pub rotations: u64,
+    /// Whether the file takes nothing at present: the applier waits.
+    pub stuck: bool,
+}
+
+/// The running log. Ends with [`Log::close`]; dropped without, its threads go on to the process's end.
+pub struct Log {
+    shared: Arc<Shared>,
+    file_thread: JoinHandle<()>,
+    level: log::LevelFilter,
+}
+
+/// Opens the log and starts its threads. What comes back with it is the applier's way into it, which knows
+/// the index of the last chosen line of earlier runs: [`ChosenLog::last`]. To be called only with the data
+/// directory locked: it cuts off a torn last line.
+pub fn open(options: &LogOptions) -> Result<(Log, ChosenLog), LogError> {
+    open_with_terminal(options, std::io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+/// As [`open`], with another file for the terminal.
+pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, ChosenLog), LogError> {
+    let file = LogFile::open(&options.path, options.max_bytes, options.keep)?;
+    let last = file.last();
+    let lane = |capacity| Arc::new(Lane::new(capacity));
+    let shared = Arc::new(Shared {
+        name: options.path.display().to_string(),
+        file: Mutex::new(file),
+        file_lane: lane(FILE_QUEUE_BYTES),
+        terminal: (options.terminal != Terminal::Off).then(|| lane(TERMINAL_QUEUE_BYTES)),
+        give_up_at: Mutex::new(None),
+        stuck_since: Mutex::new(None),
+        chosen_lines: AtomicU64::new(0),
+        chosen_blocks: AtomicU64::new(0),
+        warnings: Mutex::new(RateLimited::new(Duration::from_secs(10))),
+    });
+    if let Some(lane) = shared.terminal.clone() {
+        lane::spawn_terminal(lane, terminal)?;
+    }
+    let file_thread = lane::spawn_file(shared.clone())?;
+    let chosen = ChosenLog::new(shared.clone(), options.terminal == Terminal::All, last);
+    Ok((Log { shared, file_thread, level: options.level }, chosen))
+}
+
+impl Log {
+    /// What the `log` macros are to call; give it to [`log::set_boxed_logger`] or use [`Log::install`].
+    pub fn logger(&self) -> Box<dyn log::Log> {
+        Box::new(Diagnostics::new(self.shared.clone(), self.level))
+    }
+
+    /// Makes it the process's logger. `Err` if there is one already.
+    pub fn install(&self) -> Result<(), log::SetLoggerError> {
+        log::set_boxed_logger(self.logger())?;
+        log::set_max_level(self.level);
+        Ok(())
+    }
+
+    /// A handle for the thread that handles signals and for `STATUS`.
+    pub fn control(&self) -> LogControl {
+        LogControl { shared: self.shared.clone() }
+    }
+
+    /// Ends the log: what waits is written, as far as file and terminal take it within [`LAST_WAIT`] each.
+    /// The applier's [`ChosenLog`] is to be flushed before.
+    pub fn close(self) {
+        self.shared.stop_waiting();
+        self.shared.file_lane.close();
+        if self.file_thread.join().is_err() {
+            eprintln!("the log thread panicked");
+        }
+        if let Some(terminal) = &self.shared.terminal {
+            terminal.close();
+            terminal.wait_until_handled(LAST_WAIT);
+        }
+    }
+}
+
+/// Handles the running log from any thread.
+#[derive(Clone)]
+pub struct LogControl {
+    shared: Arc<Shared>,
+}
+
+impl LogControl {
+    /// Goes on in the file that has the name now (SIGHUP, after somebody moved the old one away). With an
+    /// error lines go on into the old file.
+    pub fn reopen(&self) -> Result<(), LogError> {
+        self.shared.file.lock().reopen()
+    }
+
+    /// The node ends: [`LAST_WAIT`] from now on nobody waits for a stuck file any more. Chosen lines that
+    /// are not in the file come after the next start.
+    pub fn stop_waiting(&self) {
+        self.shared.stop_waiting();
+    }
+
+    /// Waits until diagnostic lines logged before are in the file and on the terminal, at most
+    /// [`LAST_WAIT`] for each: for a process that is about to end otherwise than by [`Log::close`].
+    pub fn flush(&self) {
+        self.shared.flush();
+    }
+
+    /// How the log fares.
+    pub fn counters(&self) -> LogCounters {
+        let shared = &self.shared;
+        LogCounters {
+            dropped_lines: shared.file_lane.dropped(),
+            terminal_dropped_lines: shared.terminal.as_ref().map_or(0, |lane| lane.dropped()),
+            chosen_lines: shared.chosen_lines.load(Ordering::Relaxed),
+            chosen_blocks: shared.chosen_blocks.load(Ordering::Relaxed),
+            // Whoever waits for a slow disk holds the lock: status must not wait with it.
+            rotations: shared.file.try_lock().map_or(0, |file| file.rotations()),
+            stuck: shared.stuck_since.lock().is_some(),
+        }
+    }
+}
+
+/// What the log's threads and handles share.
+struct Shared {
+    /// The file's name, for warnings.
+    name: String,
+    file: Mutex<LogFile>,
+    file_lane: Arc<Lane>,
+    terminal: Option<Arc<Lane>>,
+    /// Set once the node ends: nobody waits for a stuck file any longer than that.
+    give_up_at: Mutex<Option<Instant>>,
+    stuck_since: Mutex<Option<Instant>>,
+    chosen_lines: AtomicU64,
+    chosen_blocks: AtomicU64,
+    warnings: Mutex<RateLimited>,
+}
+
+impl Shared {
+    /// Writes lines, waiting as long as the file takes none. How many bytes it took: all, or after
+    /// [`LogControl::stop_waiting`] perhaps less.
+    fn write_waiting(&self, lines: &[u8]) -> usize {
+        let mut taken = 0;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let (result, finished) = {
+                let mut file = self.file.lock();
+                let result = file.append(&lines[taken..]);
+                taken += result.bytes;
+                (result, taken == lines.len() && file.finish())
+            };
+            let now = Instant::now();
+            if finished {
+                self.no_longer_stuck(now);
+            }
+            if let Some(trouble) = result.trouble {
+                self.warn(&trouble, now);
+            }
+            if finished || self.give_up_at.lock().is_some_and(|give_up_at| now >= give_up_at) {
+                return taken;
+            }
+            self.stuck_since.lock().get_or_insert(now);
+            pause = if result.bytes > 0 { Duration::from_millis(1) } else { pause };
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    fn stop_waiting(&self) {
+        self.give_up_at.lock().get_or_insert(Instant::now() + LAST_WAIT);
+    }
+
+    fn no_longer_stuck(&self, now: Instant) {
+        let Some(since) = self.stuck_since.lock().take() else { return };
+        let stuck = now.saturating_duration_since(since);
+        if stuck > WORTH_A_WARNING {
+            let text = format!("the log file {} took no lines for {:.1} s", self.name, stuck.as_secs_f64());
+            let line = lane::own_line("WARN", &text);
+            self.file_lane.offer(line.clone());
+            self.terminal.iter().for_each(|lane| lane.offer(line.clone()));
+        }
+    }
+
+    /// Tells the terminal, since the file is what is wrong. A reader of a FIFO that is a little late is not.
+    fn warn(&self, trouble: &str, now: Instant) {
+        let stuck = |since| now.saturating_duration_since(since) > WORTH_A_WARNING;
+        if trouble.starts_with(file::CANNOT_WRITE) && !self.stuck_since.lock().is_some_and(stuck) {
+            return;
+        }
+        let Some(terminal) = &self.terminal else { return };
+        let Some(suppressed) = self.warnings.lock().allow(now) else { return };
+        let text = format!(
+            "the log file {}: {trouble}; chosen lines wait for it, none is lost; diagnostic lines may be \
+             dropped ({suppressed} such warnings suppressed)",
+            self.name
+        );
+        terminal.offer(lane::own_line("WARN", &text));
+    }
+
+    fn flush(&self) {
+        self.file_lane.wait_until_handled(LAST_WAIT);
+        if let Some(terminal) = &self.terminal {
+            terminal.wait_until_handled(LAST_WAIT);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Diagnostic lines: what the `log` macros are given becomes one line each, formatted by simplelog, on its
+//! way to the file and the terminal.
+//!
+//! Texts carry what peers and clients sent, so each is made harmless first: control characters (and with
+//! them newlines and terminal escapes) are escaped, the length is bounded, and none can begin like a chosen
+//! line.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use log::{Level, LevelFilter, Metadata, Record};
+use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+
+use super::Shared;
+use super::tail::MAX_LINE_BYTES;
+
+/// A longer text is cut, and says so.
+pub const MAX_TEXT_BYTES: usize = 4000;
+
+/// Of other crates only warnings and errors are of interest.
+const OURS: [&str; 2] = ["spaxos", "simplesvr"];
+
+/// The process's logger.
+pub struct Diagnostics {
+    simplelog: Box<WriteLogger<Lines>>,
+    level: LevelFilter,
+    shared: Arc<Shared>,
+}
+
+impl Diagnostics {
+    /// Logs what is at least as important as `level`.
+    pub fn new(shared: Arc<Shared>, level: LevelFilter) -> Diagnostics {
+        let config = ConfigBuilder::new()
+            .set_time_format_custom(simplelog::format_description!(
+                "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
+            ))
+            .set_level_padding(LevelPadding::Off)
+            .set_thread_level(LevelFilter::Off)
+            .set_target_level(LevelFilter::Off)
+            .set_location_level(LevelFilter::Off)
+            .build();
+        let lines = Lines { shared: shared.clone(), line: Vec::new() };
+        Diagnostics { simplelog: WriteLogger::new(level, config, lines), level, shared }
+    }
+}
+
+impl log::Log for Diagnostics {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let crate_name = metadata.target().split("::").next().unwrap_or_default();
+        metadata.level() <= self.level && (metadata.level() <= Level::Warn || OURS.contains(&crate_name))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // Formatted before simplelog takes its lock: a panic in somebody's Display must not poison that.
+        let text = harmless(&record.args().to_string());
+        let mut line = Record::builder();
+        let line = line.metadata(record.metadata().clone());
+        self.simplelog.log(&line.args(format_args!("{text}")).build());
+    }
+
+    fn flush(&self) {
+        self.shared.flush();
+    }
+}
+
+/// What simplelog writes to: gathers its pieces into lines.
+struct Lines {
+    shared: Arc<Shared>,
+    line: Vec<u8>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(piece);
+        if self.line.last() == Some(&b'\n') {
+            assert!(self.line.len() <= MAX_LINE_BYTES, "a line of {} bytes", self.line.len());
+            let line = Bytes::from(std::mem::take(&mut self.line));
+            if let Some(terminal) = &self.shared.terminal {
+                terminal.offer(line.clone());
+            }
+            self.shared.file_lane.offer(line);
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One line of bounded length that moves no cursor and is no chosen line.
+fn harmless(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    if text.starts_with("chosen ") {
+        line.push_str("log: ");
+    }
+    for character in text.chars() {
+        if line.len() > MAX_TEXT_BYTES {
+            let _ = write!(line, "… ({} bytes in all)", text.len());
+            break;
+        }
+        match character {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            // Also what turns the direction of the text around, or ends lines elsewhere.
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => line.extend(character.escape_unicode()),
+            control if control.is_control() => {
+                let _ = write!(line, "\\x{:02x}", u32::from(control));
+            }
+            other => line.push(other),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_stays_on_one_line_and_moves_no_cursor() {
+        assert_eq!(harmless("refused: a\r\nb\t\x1b[2Jc\u{9b}\0é\u{202e}"), {
+            "refused: a\\r\\nb\\t\\x1b[2Jc\\x9b\\x00é\\u{202e}"
+        });
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        let cut = harmless(&"\u{7f}".repeat(1_000_000));
+        assert!(cut.len() < MAX_TEXT_BYTES + 100 && cut.ends_with("… (1000000 bytes in all)"));
+        assert!(harmless(&"x".repeat(MAX_TEXT_BYTES)).ends_with("xx"));
+    }
+
+    #[test]
+    fn no_text_begins_like_a_chosen_line() {
+        let imitated = "chosen index=9 reqid=1 ballot=1.1 from=1 noop";
+        assert_eq!(harmless(imitated), format!("log: {imitated}"));
+    }
+}

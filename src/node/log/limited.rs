@@ -1,0 +1,47 @@
+//! Says something once a while, however often it happens: for warnings that a peer, a client or a broken
+//! disk could otherwise repeat without end.
+
+use std::time::{Duration, Instant};
+
+/// Lets one occurrence pass per interval and counts the others.
+#[derive(Debug)]
+pub struct RateLimited {
+    every: Duration,
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl RateLimited {
+    /// Lets one pass each `every`.
+    pub const fn new(every: Duration) -> RateLimited {
+        RateLimited { every, last: None, suppressed: 0 }
+    }
+
+    /// Whether this occurrence may be told, and then how many were suppressed since the last told one.
+    pub fn allow(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_an_interval_passes_and_the_others_are_counted() {
+        let start = Instant::now();
+        let mut limited = RateLimited::new(Duration::from_secs(10));
+        let mut at = |secs| limited.allow(start + Duration::from_secs(secs));
+        assert_eq!(at(0), Some(0));
+        assert_eq!(at(1), None);
+        assert_eq!(at(9), None);
+        assert_eq!(at(10), Some(2));
+        assert_eq!(at(19), None);
+        assert_eq!(at(30), Some(1));
+    }
+}
