@@ -1,0 +1,204 @@
+//! Reading: in one pass over the frame, each item checked as it is read, so that input which is refused in
+//! the end has not cost much memory before.
+
+use std::mem::size_of;
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use crate::consensus::message::{Message, Range};
+use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES};
+
+use super::check::{check_command, check_entry, check_message};
+use super::{Decoded, MAX_ITEMS, MessageError, OwnedLists, Values, entry_field, field, to_body};
+
+pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
+    let mut values = Values::default();
+    let mut lists = OwnedLists::default();
+    let mut rest = &frame[..];
+    while rest.has_remaining() {
+        let (number, wire_type) = decode_key(&mut rest)?;
+        match number {
+            field::ENTRIES => {
+                let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
+                push(&mut lists.entries, item.into_entry()?, item_count(&frame, &rest))?;
+            }
+            field::COMMANDS => {
+                let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
+                push(&mut lists.commands, item.into_command()?, item_count(&frame, &rest))?;
+            }
+            field::RANGES => read_ranges(take_bytes(wire_type, &mut rest)?, &mut lists.ranges)?,
+            _ => read_value(number, wire_type, &mut rest, &mut values)?,
+        }
+    }
+    let (kind, from, to) = (values.kind, values.from, values.to);
+    let Some(body) = to_body(values, lists) else { return Ok(Decoded::UnknownKind(kind)) };
+    let message = Message { from, to, body };
+    check_message(&message)?;
+    Ok(Decoded::Message(message))
+}
+
+fn read_value(
+    number: u32,
+    wire_type: WireType,
+    rest: &mut &[u8],
+    values: &mut Values,
+) -> Result<(), MessageError> {
+    let place = match number {
+        field::KIND => &mut values.kind,
+        field::FROM => &mut values.from,
+        field::TO => &mut values.to,
+        field::BALLOT_ROUND => &mut values.ballot.round,
+        field::BALLOT_NODE => &mut values.ballot.node,
+        field::PROMISED_ROUND => &mut values.promised.round,
+        field::PROMISED_NODE => &mut values.promised.node,
+        field::CHOSEN => &mut values.chosen,
+        field::COMPACTED => &mut values.compacted,
+        field::FIRST => &mut values.first,
+        field::LAST => &mut values.last,
+        field::SENT_MS => &mut values.sent_ms,
+        field::MORE => {
+            values.more = take_uint(wire_type, rest)? != 0;
+            return Ok(());
+        }
+        field::GRANTED => {
+            values.granted = take_uint(wire_type, rest)? != 0;
+            return Ok(());
+        }
+        _ => return Ok(skip_field(wire_type, number, rest, DecodeContext::default())?),
+    };
+    *place = take_uint(wire_type, rest)?;
+    Ok(())
+}
+
+/// An entry, or a forwarded command without index and ballot.
+#[derive(Default)]
+struct Item {
+    index: Index,
+    ballot: Ballot,
+    command: Command,
+}
+
+impl Item {
+    fn read(mut rest: &[u8], frame: &Bytes) -> Result<Item, MessageError> {
+        let mut item = Item::default();
+        let (mut session_high, mut session_low) = (0, 0);
+        while rest.has_remaining() {
+            let (field_number, wire_type) = decode_key(&mut rest)?;
+            match field_number {
+                entry_field::INDEX => item.index = take_uint(wire_type, &mut rest)?,
+                entry_field::BALLOT_ROUND => item.ballot.round = take_uint(wire_type, &mut rest)?,
+                entry_field::BALLOT_NODE => item.ballot.node = take_uint(wire_type, &mut rest)?,
+                entry_field::SESSION_HIGH => session_high = take_fixed(wire_type, &mut rest)?,
+                entry_field::SESSION_LOW => session_low = take_fixed(wire_type, &mut rest)?,
+                entry_field::NUMBER => item.command.request.number = take_uint(wire_type, &mut rest)?,
+                entry_field::FROM => item.command.from = take_uint(wire_type, &mut rest)?,
+                entry_field::KIND => item.command.kind = take_kind(wire_type, &mut rest)?,
+                entry_field::PAYLOAD => {
+                    item.command.payload = take_payload(take_bytes(wire_type, &mut rest)?, frame)?;
+                }
+                _ => skip_field(wire_type, field_number, &mut rest, DecodeContext::default())?,
+            }
+        }
+        item.command.request.session = (u128::from(session_high) << 64) | u128::from(session_low);
+        Ok(item)
+    }
+
+    fn into_entry(self) -> Result<Entry, MessageError> {
+        let entry = Entry { index: self.index, ballot: self.ballot, command: self.command };
+        check_entry(&entry)?;
+        Ok(entry)
+    }
+
+    fn into_command(self) -> Result<Command, MessageError> {
+        check_command(&self.command)?;
+        Ok(self.command)
+    }
+}
+
+fn read_ranges(mut rest: &[u8], ranges: &mut Vec<Range>) -> Result<(), MessageError> {
+    while rest.has_remaining() {
+        let first = decode_varint(&mut rest)?;
+        if !rest.has_remaining() {
+            return Err(MessageError::Nonsense(format!("a range from {first} without an end")));
+        }
+        let range = Range { first, last: decode_varint(&mut rest)? };
+        let capacity = 1 + rest.len() / 2;
+        push(ranges, range, capacity)?;
+    }
+    Ok(())
+}
+
+/// Adds to a list of at most [`MAX_ITEMS`], which at its first item makes room for `expected`.
+fn push<T>(list: &mut Vec<T>, item: T, expected: usize) -> Result<(), MessageError> {
+    if list.len() == MAX_ITEMS {
+        return Err(MessageError::Nonsense(format!("more than {MAX_ITEMS} items in one message")));
+    }
+    if list.capacity() == 0 {
+        list.reserve_exact(expected.clamp(1, MAX_ITEMS));
+    }
+    list.push(item);
+    Ok(())
+}
+
+/// How many items a list will have, when the first of `frame` was read and `rest` follows: as many as of
+/// its size fit, and no more than take twice the frame's own memory.
+fn item_count(frame: &Bytes, rest: &[u8]) -> usize {
+    let first = (frame.len() - rest.len()).max(size_of::<Entry>() / 2);
+    1 + rest.len() / first
+}
+
+fn take_kind(wire_type: WireType, rest: &mut &[u8]) -> Result<Kind, MessageError> {
+    let code = take_uint(wire_type, rest)?;
+    match u8::try_from(code) {
+        Ok(code) => Ok(Kind::from_code(code)),
+        Err(_) => Err(MessageError::Nonsense(format!("a command of kind {code}, at most 255 is allowed"))),
+    }
+}
+
+/// Shares the frame's memory.
+fn take_payload(payload: &[u8], frame: &Bytes) -> Result<Bytes, MessageError> {
+    match payload.len() {
+        0 => Ok(Bytes::new()),
+        len if len > MAX_PAYLOAD_BYTES => Err(MessageError::Nonsense(format!(
+            "a payload of {len} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
+        ))),
+        _ => Ok(frame.slice_ref(payload)),
+    }
+}
+
+fn take_bytes<'a>(wire_type: WireType, rest: &mut &'a [u8]) -> Result<&'a [u8], MessageError> {
+    expect_type(wire_type, WireType::LengthDelimited)?;
+    let length = decode_varint(rest)?;
+    match usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)) {
+        Some((bytes, later)) => {
+            *rest = later;
+            Ok(bytes)
+        }
+        None => Err(too_short(length, rest.len())),
+    }
+}
+
+#[inline]
+fn take_uint(wire_type: WireType, rest: &mut &[u8]) -> Result<u64, MessageError> {
+    expect_type(wire_type, WireType::Varint)?;
+    Ok(decode_varint(rest)?)
+}
+
+fn take_fixed(wire_type: WireType, rest: &mut &[u8]) -> Result<u64, MessageError> {
+    expect_type(wire_type, WireType::SixtyFourBit)?;
+    rest.try_get_u64_le().map_err(|_| too_short(8, rest.len()))
+}
+
+fn expect_type(found: WireType, expected: WireType) -> Result<(), MessageError> {
+    match found == expected {
+        true => Ok(()),
+        false => {
+            Err(MessageError::Nonsense(format!("a field of wire type {found:?} instead of {expected:?}")))
+        }
+    }
+}
+
+fn too_short(length: u64, left: usize) -> MessageError {
+    MessageError::Nonsense(format!("a field of {length} bytes where {left} are left"))
+}
