@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::consensus::types::{Entry, Index, Kind};
+use crate::store::engine::EngineError;
 use crate::store::{LogReader, ReadError};
 
 use super::recent::Recent;
@@ -84,6 +85,8 @@ impl Applier {
             Ok(entries) => entries,
             // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
             Err(_) if self.recent.chosen() < next => Vec::new(),
+            // The store is being opened again.
+            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         if let Some(entry) = entries.iter().find(|entry| matches!(entry.command.kind, Kind::Unknown(_))) {
