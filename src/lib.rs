@@ -1,5 +1,6 @@
 //! spaxos: a replicated log that you can embed, run, read and check.
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod consensus;
