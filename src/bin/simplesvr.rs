@@ -1,2 +1,7 @@
-//! The server.
-fn main() {}
+//! The server: `simplesvr CONFIG IP:PORT`. All of it is in `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spaxos::cli::simplesvr(std::env::args_os())
+}

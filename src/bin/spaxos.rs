@@ -1,2 +1,7 @@
-//! The tool.
-fn main() {}
+//! The tool: `spaxos serve | demo | bench | dump`. All of it is in `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spaxos::cli::spaxos(std::env::args_os())
+}

@@ -1,3 +1,159 @@
-//! The subcommands of `spaxos`, one a file.
+//! The command lines of both programs: what may be given, and which part of `cli` does it.
+//!
+//! Exit codes are those of DESIGN.md: 0 ended in order, 1 arguments or configuration (and whatever keeps
+//! `demo` or `bench` from running), 2 to 4 as the server gives them. clap itself would exit with 2, so its
+//! errors are printed here.
 
+pub mod bench;
+pub mod cluster;
+pub mod demo;
 pub mod dump;
+pub mod resp;
+pub mod serve;
+mod version;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A replicated log: run it, see it work, measure it, read its data.
+#[derive(Debug, Parser)]
+#[command(name = "spaxos", version = version::text())]
+struct Spaxos {
+    #[command(subcommand)]
+    command: Tool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Run one node, as `simplesvr` does
+    Serve(Serve),
+    /// Three nodes on this machine, three proposals, their logs; stays up until Ctrl-C
+    Demo(demo::Demo),
+    /// Load a cluster (its own, or a running one) and print throughput, latency and cost
+    Bench(bench::Bench),
+    /// Print what a stopped node holds on disk
+    Dump {
+        /// The node's data directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// The node's configuration (TOML)
+    config: PathBuf,
+    /// Where clients connect, such as 127.0.0.1:9001
+    #[arg(value_name = "IP:PORT", value_parser = client_address)]
+    client: SocketAddr,
+    /// End in order when standard input ends: a child's bond to its parent
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+/// A node of a replicated log.
+#[derive(Debug, Parser)]
+#[command(name = "simplesvr", version = version::text())]
+struct Simplesvr {
+    /// Only check the configuration
+    #[arg(long, conflicts_with = "client")]
+    check: bool,
+    /// The node's configuration (TOML)
+    config: PathBuf,
+    /// Where clients connect, such as 127.0.0.1:9001
+    #[arg(value_name = "IP:PORT", value_parser = client_address, required_unless_present = "check")]
+    client: Option<SocketAddr>,
+}
+
+/// Why a command that starts or loads a cluster did not go through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused something.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried, with the path or address.
+        action: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Ctrl-C or SIGTERM came in while waiting.
+    #[error("interrupted")]
+    Interrupted,
+    /// Everything else, in whole sentences: what was wrong and what to do.
+    #[error("{0}")]
+    Message(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] made of what was tried.
+    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let action = action.into();
+        move |source| Error::Io { action, source }
+    }
+}
+
+/// The program `spaxos`. `arguments` includes its name.
+pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match Spaxos::try_parse_from(arguments) {
+        Ok(Spaxos { command: Tool::Serve(serve) }) => {
+            let until = serve::Until { stdin_closes: serve.until_stdin_closes };
+            serve::run(&serve.config, serve.client, until)
+        }
+        Ok(Spaxos { command: Tool::Demo(arguments) }) => end("demo", demo::run(&arguments)),
+        Ok(Spaxos { command: Tool::Bench(arguments) }) => end("bench", bench::run(&arguments)),
+        Ok(Spaxos { command: Tool::Dump { dir } }) => {
+            let dumped = dump::run(&dir, &mut std::io::stdout().lock());
+            end("dump", dumped.map_err(|error| Error::Message(error.to_string())))
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The program `simplesvr`. `arguments` includes its name.
+pub fn simplesvr(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match Simplesvr::try_parse_from(arguments) {
+        Ok(Simplesvr { config, client: Some(client), .. }) => {
+            serve::run(&config, client, serve::Until { stdin_closes: false })
+        }
+        Ok(Simplesvr { config, client: None, .. }) => serve::check(&config),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn end(command: &str, result: Result<(), Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spaxos {command}: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Prints clap's words: help and version are answers (0), all else is a mistake (1).
+fn refuse(error: &clap::Error) -> ExitCode {
+    // A closed terminal must not turn `--help | head` into a panic.
+    let _ = error.print();
+    ExitCode::from(u8::from(error.use_stderr()))
+}
+
+fn client_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:9001".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap's own consistency checks of both definitions.
+    #[test]
+    fn definitions_are_consistent() {
+        Spaxos::command().debug_assert();
+        Simplesvr::command().debug_assert();
+    }
+}

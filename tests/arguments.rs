@@ -1,0 +1,83 @@
+//! The command lines of both programs: a mistake is exit 1 with plain words, an answer is exit 0.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+/// Wrong arguments of the server.
+#[test]
+fn simplesvr_refuses() {
+    assert_refused(&simplesvr(&[]), "CONFIG");
+    assert_refused(&simplesvr(&["a.toml"]), "IP:PORT");
+    assert_refused(&simplesvr(&["a.toml", "localhost"]), "such as 127.0.0.1:9001");
+    assert_refused(&simplesvr(&["a.toml", "127.0.0.1:99999"]), "such as 127.0.0.1:9001");
+    assert_refused(&simplesvr(&["a.toml", "127.0.0.1:9001", "more"]), "more");
+    assert_refused(&simplesvr(&["--check"]), "CONFIG");
+    assert_refused(&simplesvr(&["--check", "a.toml", "127.0.0.1:9001"]), "--check");
+}
+
+/// Wrong arguments of the tool.
+#[test]
+fn spaxos_refuses() {
+    assert_refused(&spaxos(&[]), "Usage");
+    assert_refused(&spaxos(&["dance"]), "dance");
+    assert_refused(&spaxos(&["serve", "a.toml"]), "IP:PORT");
+    assert_refused(&spaxos(&["dump"]), "DIR");
+    assert_refused(&spaxos(&["demo", "--stale"]), "--stale");
+    assert_refused(&spaxos(&["bench", "--nodes", "0"]), "1..=31");
+    assert_refused(&spaxos(&["bench", "--secs", "0"]), "0.1");
+    assert_refused(&spaxos(&["bench", "--secs", "NaN"]), "0.1");
+    assert_refused(&spaxos(&["bench", "--clients", "4", "--connections", "5"]), "at least as many --clients");
+    assert_refused(&spaxos(&["bench", "--addr", "127.0.0.1:1", "--kill-leader", "2"]), "--kill-leader");
+    assert_refused(&spaxos(&["bench", "--pids", "1"]), "--addr");
+    assert_refused(&spaxos(&["bench", "--nodes", "1", "--kill-leader", "2"]), "majority");
+}
+
+/// A cluster that is not there is said so.
+#[test]
+fn bench_says_that_nobody_leads() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    assert_refused(&spaxos(&["bench", "--addr", &closed]), "names a leader");
+}
+
+/// A directory that holds something else is not touched, with or without --fresh.
+#[test]
+fn demo_refuses_a_used_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("thesis.tex");
+    std::fs::write(&file, "precious").unwrap();
+    let dir = dir.path().to_str().unwrap();
+    assert_refused(&spaxos(&["demo", "--dir", dir]), "--fresh");
+    assert_refused(&spaxos(&["demo", "--fresh", "--dir", dir]), "does not look like a demo's");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+/// Help and version are answers, and the version names commit and formats.
+#[test]
+fn answers_help_and_version() {
+    for output in [spaxos(&["--version"]), simplesvr(&["--version"])] {
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success());
+        for word in [env!("CARGO_PKG_VERSION"), "commit ", "wire format ", "store format "] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+    for output in [spaxos(&["--help"]), simplesvr(&["--help"]), spaxos(&["bench", "--help"])] {
+        assert!(output.status.success() && !output.stdout.is_empty());
+    }
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, words: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains(words), "{words:?} in {error}");
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+fn spaxos(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spaxos")).args(arguments).output().unwrap()
+}
+
+fn simplesvr(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simplesvr")).args(arguments).output().unwrap()
+}
