@@ -328,7 +328,8 @@ fn a_foreign_store_is_refused() {
         change(&mut founding);
         Store::open_on(engine.clone(), &founding, 8).map(|(_, recovered)| recovered)
     };
-    let foreign: [(&dyn Fn(&mut Founding), &str, u8); 5] = [
+    type Case<'a> = (&'a dyn Fn(&mut Founding), &'a str, u8);
+    let foreign: [Case<'_>; 5] = [
         (
             &|founding| founding.cluster = "other".into(),
             "cluster test, this node is configured as cluster other",
