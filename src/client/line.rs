@@ -1,0 +1,342 @@
+//! The inline form of a request: a line, as telnet sends it.
+//!
+//! LF ends a line, one CR before it belongs to the end; any other CR is part of the line. Telnet's own
+//! sequences (RFC 854: IAC and what follows, sub-negotiations of any content) are removed, IAC IAC stands
+//! for one byte 255; they are not answered, which a telnet client takes for a terminal without options. So
+//! a value with bytes 255 has to double them, or to come as an array.
+
+use std::ops::Range;
+
+const IAC: u8 = 255;
+
+/// Finds the end of a line in bytes that come piece by piece. Each byte is looked at once.
+#[derive(Debug, Default)]
+pub struct LineScanner {
+    /// Up to here all was looked at.
+    scanned: usize,
+    telnet: Telnet,
+    /// Whether a telnet sequence was met in this line.
+    has_telnet: bool,
+    /// Whether anything else was.
+    has_text: bool,
+}
+
+/// What [`LineScanner::scan`] found at the start of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// No end yet.
+    More,
+    /// This many bytes of telnet sequences before any text of a line: to be dropped.
+    Nothing(usize),
+    /// A line.
+    Line {
+        /// Its length without the line end.
+        end: usize,
+        /// Its length with it.
+        len: usize,
+        /// Whether [`strip_telnet`] has something to do.
+        has_telnet: bool,
+    },
+    /// It is longer than the limit, telnet sequences included.
+    TooLong,
+}
+
+impl LineScanner {
+    /// Looks for a line of at most `limit` bytes, before its line end, at the start of `input`. After
+    /// [`Scan::More`] it wants the same bytes again and more after them; otherwise it is ready for the next line.
+    pub fn scan(&mut self, input: &[u8], limit: usize) -> Scan {
+        let found = self.find(input);
+        let seen = match found {
+            Scan::Line { end, .. } => end,
+            // What is not yet a line may still end in CR.
+            Scan::More => input.len().saturating_sub(1),
+            Scan::Nothing(len) => len,
+            Scan::TooLong => 0,
+        };
+        if found != Scan::More {
+            *self = LineScanner::default();
+        }
+        if seen > limit { Scan::TooLong } else { found }
+    }
+
+    fn find(&mut self, input: &[u8]) -> Scan {
+        while let Some(rest) = input.get(self.scanned..).filter(|rest| !rest.is_empty()) {
+            if self.telnet == Telnet::Text {
+                let text = memchr::memchr2(b'\n', IAC, rest).unwrap_or(rest.len());
+                self.has_text |= text > 0;
+                self.scanned += text;
+                if rest.get(text) == Some(&b'\n') {
+                    return self.line(input);
+                }
+            }
+            let Some(byte) = input.get(self.scanned) else { break };
+            self.scanned += 1;
+            self.has_telnet = true;
+            let text = self.telnet.step(*byte);
+            self.has_text |= text.is_some();
+            if self.telnet == Telnet::Text && !self.has_text {
+                return Scan::Nothing(self.scanned);
+            }
+        }
+        Scan::More
+    }
+
+    fn line(&self, input: &[u8]) -> Scan {
+        let before = self.scanned;
+        let end = if input[..before].ends_with(b"\r") { before - 1 } else { before };
+        Scan::Line { end, len: before + 1, has_telnet: self.has_telnet }
+    }
+}
+
+/// Where in a telnet sequence the next byte stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Telnet {
+    #[default]
+    Text,
+    /// After IAC.
+    Command,
+    /// After IAC WILL, WONT, DO or DONT.
+    Option,
+    /// Between IAC SB and IAC SE.
+    Sub,
+    /// After an IAC in there.
+    SubCommand,
+}
+
+impl Telnet {
+    /// Takes a byte; gives it back if it is text.
+    fn step(&mut self, byte: u8) -> Option<u8> {
+        const SE: u8 = 240;
+        const SB: u8 = 250;
+        const WILL: u8 = 251;
+        const DONT: u8 = 254;
+        let (next, text) = match (*self, byte) {
+            (Telnet::Text, IAC) => (Telnet::Command, None),
+            (Telnet::Text, byte) | (Telnet::Command, byte @ IAC) => (Telnet::Text, Some(byte)),
+            (Telnet::Command, SB) => (Telnet::Sub, None),
+            (Telnet::Command, WILL..=DONT) => (Telnet::Option, None),
+            (Telnet::Command | Telnet::Option, _) => (Telnet::Text, None),
+            (Telnet::Sub, IAC) => (Telnet::SubCommand, None),
+            (Telnet::SubCommand, SE) => (Telnet::Text, None),
+            (Telnet::Sub | Telnet::SubCommand, _) => (Telnet::Sub, None),
+        };
+        *self = next;
+        text
+    }
+}
+
+/// Replaces `into` by the text of a line, without telnet sequences.
+pub fn strip_telnet(line: &[u8], into: &mut Vec<u8>) {
+    let mut telnet = Telnet::default();
+    into.clear();
+    into.extend(line.iter().filter_map(|byte| telnet.step(*byte)));
+}
+
+/// Whether the line is a `PROP`, and then replaces `arguments` by its parts: one space after `PROP`, one
+/// after the reqid, and the value is all the rest as it is. Parts that are missing are left out.
+pub fn split_prop(line: &[u8], arguments: &mut Vec<Range<usize>>) -> bool {
+    let start = line.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(line.len());
+    let end = start + 4;
+    let is_prop = line.get(start..end).is_some_and(|word| word.eq_ignore_ascii_case(b"PROP"));
+    if !is_prop || line.get(end).is_some_and(|byte| !byte.is_ascii_whitespace()) {
+        return false;
+    }
+    arguments.clear();
+    arguments.push(start..end);
+    if line.get(end) == Some(&b' ') && line.len() > end + 1 {
+        let reqid = end + 1;
+        match memchr::memchr(b' ', &line[reqid..]) {
+            Some(len) => arguments.extend([reqid..reqid + len, reqid + len + 1..line.len()]),
+            None => arguments.push(reqid..line.len()),
+        }
+    }
+    true
+}
+
+/// Splits a line as Redis does (`sdssplitargs`): words between white space, or in quotes: `"` with the
+/// escapes `\n \r \t \a \b \xHH \\ \"`, `'` with `\'`. The words go to `words`, their places in it to
+/// `arguments`. `Err` if a quote is not closed, or is followed by something else than white space.
+pub fn split_words(
+    line: &[u8],
+    words: &mut Vec<u8>,
+    arguments: &mut Vec<Range<usize>>,
+) -> Result<(), UnbalancedQuotes> {
+    words.clear();
+    arguments.clear();
+    let mut rest = line;
+    loop {
+        rest = rest.trim_ascii_start();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let start = words.len();
+        rest = take_word(rest, words)?;
+        arguments.push(start..words.len());
+    }
+}
+
+/// The line's quotes do not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnbalancedQuotes;
+
+/// Appends the first word; gives back what follows it.
+fn take_word<'a>(mut rest: &'a [u8], words: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
+    while let Some((first, tail)) = rest.split_first() {
+        match first {
+            b'"' | b'\'' => {
+                rest = take_quoted(*first, tail, words)?;
+                return match rest.first() {
+                    Some(byte) if !byte.is_ascii_whitespace() => Err(UnbalancedQuotes),
+                    _ => Ok(rest),
+                };
+            }
+            byte if byte.is_ascii_whitespace() => return Ok(rest),
+            byte => words.push(*byte),
+        }
+        rest = tail;
+    }
+    Ok(rest)
+}
+
+/// Appends what stands before the closing quote; gives back what follows it.
+fn take_quoted<'a>(quote: u8, mut rest: &'a [u8], words: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
+    loop {
+        rest = match (quote, rest) {
+            (_, [first, tail @ ..]) if *first == quote => return Ok(tail),
+            (b'\'', [b'\\', b'\'', tail @ ..]) => {
+                words.push(b'\'');
+                tail
+            }
+            (b'"', [b'\\', b'x', high, low, tail @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                words.push(hex_digit(*high) << 4 | hex_digit(*low));
+                tail
+            }
+            (b'"', [b'\\', escaped, tail @ ..]) => {
+                words.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                });
+                tail
+            }
+            (_, [byte, tail @ ..]) => {
+                words.push(*byte);
+                tail
+            }
+            (_, []) => return Err(UnbalancedQuotes),
+        }
+    }
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or(0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(input: &[u8]) -> Scan {
+        LineScanner::default().scan(input, 100)
+    }
+
+    fn prop(line: &[u8]) -> Option<Vec<&[u8]>> {
+        let mut arguments = vec![];
+        let is_prop = split_prop(line, &mut arguments);
+        is_prop.then(|| arguments.iter().map(|range| &line[range.clone()]).collect())
+    }
+
+    fn words(line: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuotes> {
+        let (mut words, mut arguments) = (vec![], vec![]);
+        split_words(line, &mut words, &mut arguments)?;
+        Ok(arguments.iter().map(|range| words[range.clone()].to_vec()).collect())
+    }
+
+    /// Rule: LF or CR LF ends a line; another CR is part of it.
+    #[test]
+    fn finds_the_end_of_a_line() {
+        assert_eq!(scan(b"PING\r\nx"), Scan::Line { end: 4, len: 6, has_telnet: false });
+        assert_eq!(scan(b"PING\nx"), Scan::Line { end: 4, len: 5, has_telnet: false });
+        assert_eq!(scan(b"a\rb\r\r\n"), Scan::Line { end: 4, len: 6, has_telnet: false });
+        assert_eq!(scan(b"\n"), Scan::Line { end: 0, len: 1, has_telnet: false });
+        assert_eq!(scan(b"a\r"), Scan::More);
+        assert_eq!(scan(b""), Scan::More);
+    }
+
+    /// Rule: the limit counts what stands before the line end, in whatever pieces it comes.
+    #[test]
+    fn a_line_is_as_long_as_the_limit_and_no_longer() {
+        let line = |len: usize, end: &str| format!("{}{end}", "x".repeat(len)).into_bytes();
+        for end in ["\n", "\r\n"] {
+            assert!(matches!(scan(&line(100, end)), Scan::Line { end: 100, .. }));
+            assert_eq!(scan(&line(101, end)), Scan::TooLong);
+        }
+        assert_eq!(scan(&line(101, "")), Scan::More);
+        assert_eq!(scan(&line(102, "")), Scan::TooLong);
+    }
+
+    /// Rule: telnet sequences before a line are dropped at once, those inside are removed from it, and a
+    /// line end inside a sub-negotiation ends nothing.
+    #[test]
+    fn removes_telnet_sequences() {
+        assert_eq!(scan(b"\xff\xfb\x1fPING\r\n"), Scan::Nothing(3));
+        assert_eq!(scan(b"\xff\xf1PING\r\n"), Scan::Nothing(2));
+        assert_eq!(scan(b"\xff\xfa\x18\n\xff\xff\xff\xf0PING"), Scan::Nothing(8));
+        assert_eq!(scan(b"\xff\xfb"), Scan::More);
+        let line = b"P\xff\xfa\n\r\xff\xf0ROP \xff\xff\xff\xf6x";
+        let full = [line, &b"\r\n"[..]].concat();
+        assert_eq!(scan(&full), Scan::Line { end: line.len(), len: full.len(), has_telnet: true });
+        let mut text = vec![];
+        strip_telnet(line, &mut text);
+        assert_eq!(text, b"PROP \xffx");
+    }
+
+    /// Rule: an endless sub-negotiation meets the line limit.
+    #[test]
+    fn an_endless_sub_negotiation_is_too_long() {
+        let mut input = b"\xff\xfa".to_vec();
+        input.resize(102, b'\n');
+        assert_eq!(scan(&input), Scan::TooLong);
+        input.extend_from_slice(b"\xff\xf0");
+        assert_eq!(scan(&input), Scan::TooLong);
+    }
+
+    /// Rule: one space after PROP, one after the reqid, the rest of the line is the value as it is.
+    #[test]
+    fn a_value_is_the_rest_of_the_line() {
+        let parts = |parts: &[&'static str]| Some(parts.iter().map(|part| part.as_bytes()).collect());
+        assert_eq!(prop(b"PROP 1 hello"), parts(&["PROP", "1", "hello"]));
+        assert_eq!(prop(b"prop 1  a \"b c "), parts(&["prop", "1", " a \"b c "]));
+        assert_eq!(prop(b" Prop 1 x\r"), parts(&["Prop", "1", "x\r"]));
+        assert_eq!(prop(b"PROP  1 x"), parts(&["PROP", "", "1 x"]));
+        assert_eq!(prop(b"PROP 1 "), parts(&["PROP", "1", ""]));
+        assert_eq!(prop(b"PROP 1"), parts(&["PROP", "1"]));
+        assert_eq!(prop(b"PROP "), parts(&["PROP"]));
+        assert_eq!(prop(b"PROP\t1 x"), parts(&["PROP"]));
+        assert_eq!(prop(b"PROPS 1 x"), None);
+        assert_eq!(prop(b"PRO"), None);
+        assert_eq!(prop(b""), None);
+    }
+
+    /// Rule: other lines split as `sdssplitargs` of Redis does (cases of its own unit test).
+    #[test]
+    fn words_split_as_in_redis() {
+        let ok = |words: &[&[u8]]| Ok(words.iter().map(|word| word.to_vec()).collect::<Vec<_>>());
+        assert_eq!(words(b"Testing one two three"), ok(&[b"Testing", b"one", b"two", b"three"]));
+        assert_eq!(words(b""), ok(&[]));
+        assert_eq!(words(b"  \t "), ok(&[]));
+        assert_eq!(words(br#""Testing split strings""#), ok(&[b"Testing split strings"]));
+        assert_eq!(words(br#"'Testing split strings'"#), ok(&[b"Testing split strings"]));
+        assert_eq!(words(br#""Testing" split "strings""#), ok(&[b"Testing", b"split", b"strings"]));
+        assert_eq!(words(br#"a "\x00\xfG\n\q""#), ok(&[b"a", b"\0xfG\nq"]));
+        assert_eq!(words(br#"'it\'s' """#), ok(&[b"it's", b""]));
+        assert_eq!(words(br#""unterminated"#), Err(UnbalancedQuotes));
+        assert_eq!(words(br#""closed"wrong"#), Err(UnbalancedQuotes));
+        assert_eq!(words(br#""\"#), Err(UnbalancedQuotes));
+    }
+}

@@ -1,0 +1,232 @@
+//! What a connection waits for: requests whose outcome is not known yet, and replies that have to wait
+//! because an earlier one is not there.
+//!
+//! Requests stand in one of two lanes. In the *ordered* lane each is owed a reply, in order. In the
+//! *silent* lane none is (the seed's `PROP` lines, and what comes under `CLIENT REPLY OFF`): they hold up
+//! nothing. A request's sequence number is its place in its lane and, in the lowest bit, the lane, so that
+//! an outcome finds its slot at once.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// A request whose outcome is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Of the proposal, or the one that is awaited.
+    pub reqid: u64,
+    /// What was asked.
+    pub kind: Kind,
+    /// When its time is up.
+    pub deadline_ms: u64,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `PROP` that is owed a reply.
+    Prop,
+    /// `PROP` of which only a failure is told.
+    QuietProp,
+    /// `PROP` of which nothing is told.
+    MutedProp,
+    /// `AWAIT`.
+    Await,
+}
+
+impl Kind {
+    fn lane(self) -> u64 {
+        match self {
+            Kind::Prop | Kind::Await => ORDERED,
+            Kind::QuietProp | Kind::MutedProp => SILENT,
+        }
+    }
+}
+
+const ORDERED: u64 = 0;
+const SILENT: u64 = 1;
+
+/// A place in a lane.
+#[derive(Debug)]
+enum Slot {
+    Waiting(Waiting),
+    /// Its reply.
+    Ready(Vec<u8>),
+    /// Nothing is owed (any more).
+    Done,
+}
+
+/// Invariants: `waiting` is the number of [`Slot::Waiting`]; the first slot of each lane waits; every
+/// waiting request has its deadline in one of the two collections.
+#[derive(Debug, Default)]
+pub struct Pending {
+    ordered: Lane,
+    silent: Lane,
+    waiting: usize,
+    /// Sum of the lengths of the replies that have to wait.
+    ready_bytes: usize,
+    /// Of proposals, (deadline, sequence) in the order in which they came: all have the same time, so it is
+    /// that of the deadlines. May hold answered ones, but not in front.
+    prop_deadlines: VecDeque<(u64, u64)>,
+    await_deadlines: BTreeSet<(u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// The place of the first slot.
+    base: u64,
+    slots: VecDeque<Slot>,
+}
+
+impl Pending {
+    /// The sequence number that [`Pending::begin`] will give to the next request of a kind.
+    pub fn next_sequence(&self, kind: Kind) -> u64 {
+        let lane = self.lane(kind.lane());
+        (lane.base + lane.slots.len() as u64) << 1 | kind.lane()
+    }
+
+    /// Adds a request. Proposals come in order of their deadlines.
+    pub fn begin(&mut self, waiting: Waiting) -> u64 {
+        let sequence = self.next_sequence(waiting.kind);
+        self.lane_mut(waiting.kind.lane()).slots.push_back(Slot::Waiting(waiting));
+        self.waiting += 1;
+        match waiting.kind {
+            Kind::Await => {
+                self.await_deadlines.insert((waiting.deadline_ms, sequence));
+            }
+            _ => {
+                let last_ms = self.prop_deadlines.back().map_or(0, |(deadline_ms, _)| *deadline_ms);
+                assert!(
+                    last_ms <= waiting.deadline_ms,
+                    "deadlines of proposals ascend: {last_ms} before {}",
+                    waiting.deadline_ms
+                );
+                self.prop_deadlines.push_back((waiting.deadline_ms, sequence));
+            }
+        }
+        sequence
+    }
+
+    /// The request of this number, if it still waits.
+    pub fn find(&self, sequence: u64) -> Option<Waiting> {
+        let lane = self.lane(sequence & 1);
+        let place = (sequence >> 1).checked_sub(lane.base)?;
+        match lane.slots.get(usize::try_from(place).ok()?)? {
+            Slot::Waiting(waiting) => Some(*waiting),
+            Slot::Ready(_) | Slot::Done => None,
+        }
+    }
+
+    /// Ends the wait of a request that [`Pending::find`] found: its reply takes its place (in the silent
+    /// lane it has none). Replies whose turn it is now are appended to `out`.
+    pub fn finish(&mut self, sequence: u64, reply: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        let waiting = self.find(sequence).expect("it was found waiting");
+        self.waiting -= 1;
+        if waiting.kind == Kind::Await {
+            self.await_deadlines.remove(&(waiting.deadline_ms, sequence));
+        }
+        let lane = self.lane_mut(sequence & 1);
+        let place = ((sequence >> 1) - lane.base) as usize;
+        if sequence & 1 == SILENT {
+            lane.slots[place] = Slot::Done;
+        } else if place == 0 {
+            reply(out);
+            lane.slots[0] = Slot::Done;
+        } else {
+            let mut bytes = Vec::new();
+            reply(&mut bytes);
+            self.ready_bytes += bytes.len();
+            self.ordered.slots[place] = Slot::Ready(bytes);
+        }
+        self.advance(out);
+    }
+
+    /// Adds a reply that is there at once.
+    pub fn reply(&mut self, reply: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        if self.ordered.slots.is_empty() {
+            return reply(out);
+        }
+        let mut bytes = Vec::new();
+        reply(&mut bytes);
+        self.ready_bytes += bytes.len();
+        self.ordered.slots.push_back(Slot::Ready(bytes));
+    }
+
+    /// A request whose time is up.
+    pub fn expired(&self, now_ms: u64) -> Option<(u64, Waiting)> {
+        let props = self.prop_deadlines.front();
+        let first = props.into_iter().chain(self.await_deadlines.first()).min()?;
+        let (deadline_ms, sequence) = *first;
+        let waiting = self.find(sequence).expect("the first deadline is of a request that waits");
+        (deadline_ms <= now_ms).then_some((sequence, waiting))
+    }
+
+    /// When the next request's time is up.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let props = self.prop_deadlines.front();
+        props.into_iter().chain(self.await_deadlines.first()).map(|(deadline_ms, _)| *deadline_ms).min()
+    }
+
+    /// All that waits.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Waiting)> {
+        let props = self.prop_deadlines.iter().chain(&self.await_deadlines);
+        props.filter_map(|(_, sequence)| Some((*sequence, self.find(*sequence)?)))
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// How many slots are taken, those of answered requests behind one that waits included.
+    pub fn slots(&self) -> usize {
+        self.ordered.slots.len() + self.silent.slots.len()
+    }
+
+    /// How many bytes of replies have to wait.
+    pub fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    /// What it holds in memory, about.
+    pub fn held_bytes(&self) -> usize {
+        let slots = self.ordered.slots.capacity() + self.silent.slots.capacity();
+        slots * size_of::<Slot>()
+            + self.prop_deadlines.capacity() * size_of::<(u64, u64)>()
+            + self.await_deadlines.len() * 32
+            + self.ready_bytes
+    }
+
+    /// Takes finished slots and deadlines from the front.
+    fn advance(&mut self, out: &mut Vec<u8>) {
+        while let Some(Slot::Ready(_) | Slot::Done) = self.ordered.slots.front() {
+            if let Some(Slot::Ready(bytes)) = self.ordered.pop() {
+                self.ready_bytes -= bytes.len();
+                out.extend_from_slice(&bytes);
+            }
+        }
+        while let Some(Slot::Done) = self.silent.slots.front() {
+            self.silent.pop();
+        }
+        while let Some((_, sequence)) = self.prop_deadlines.front() {
+            if self.find(*sequence).is_some() {
+                break;
+            }
+            self.prop_deadlines.pop_front();
+        }
+    }
+
+    fn lane(&self, lane: u64) -> &Lane {
+        if lane == ORDERED { &self.ordered } else { &self.silent }
+    }
+
+    fn lane_mut(&mut self, lane: u64) -> &mut Lane {
+        if lane == ORDERED { &mut self.ordered } else { &mut self.silent }
+    }
+}
+
+impl Lane {
+    fn pop(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front()?;
+        self.base += 1;
+        Some(slot)
+    }
+}

@@ -1,0 +1,548 @@
+//! One connection as a value: bytes in, reply bytes out, proposals and waiters in between.
+//!
+//! **Who is answered.** A connection starts as the seed has it: an inline `PROP` owes no reply and holds up
+//! none; should it fail, one error line comes between complete replies. `CLIENT REPLY ON` ends that for
+//! good (also for `PROP` lines sent before it, whose failures are no longer told): every command is answered
+//! in order. `OFF` and `SKIP` are Redis's. Requests in array form are always answered in order.
+//!
+//! **Bounds.** A session takes no further request (and its owner reads no further bytes) while
+//! [`OUTSTANDING`] requests wait, [`SLOTS`] are taken or [`OUTPUT_BYTES`] of replies are not yet sent; so
+//! what it owes is at most that and one reply more. Requests that take too long to come, replies that
+//! are not taken and connections that are silent for too long end it, see [`Limits`].
+//!
+//! Left out: sockets and clocks (`node::clients`), and what a proposal goes through ([`Service`]).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::buffer::Buffer;
+use super::command::{Client, Command, CommandError, Quoted, Read, reqid};
+use super::execute::{self, execute};
+use super::pending::{Kind, Pending, Waiting};
+use super::splitter::{Arguments, Form, ProtocolError, Splitter, Step};
+use super::{Limits, Outcome, Service, Submission, reply};
+use crate::pipeline::requests::Ticket;
+
+mod complaint;
+pub use complaint::Complaint;
+
+/// Requests of a connection that wait at most; beyond, nothing more is read from it.
+pub const OUTSTANDING: usize = 8192;
+
+/// Places that requests of a connection take at most, answered ones behind one that waits included;
+/// beyond, nothing more is read from it.
+pub const SLOTS: usize = 65_536;
+
+/// Bytes of replies that may wait for the client to take them before nothing more is read from it.
+pub const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// How much of its replies a client must take within [`Limits::behind_timeout_ms`] if not all.
+pub const BEHIND_BYTES: usize = 16 * 1024;
+
+/// Requests of all connections that wait at most; beyond, `PROP` and `AWAIT` are answered `-BUSY`.
+pub const OUTSTANDING_OF_ALL: usize = 262_144;
+
+/// One connection.
+pub struct Session {
+    connection: u64,
+    limits: Limits,
+    splitter: Splitter,
+    /// Bytes of requests that are not complete, or for which there was no room.
+    input: Buffer,
+    /// Replies that are not yet written.
+    output: Buffer,
+    pending: Pending,
+    replies: Replies,
+    /// `CLIENT REPLY SKIP`: the next command is not answered.
+    skip_next: bool,
+    name: Bytes,
+    /// When the first byte of an incomplete request came.
+    incomplete_since_ms: Option<u64>,
+    /// When the last complete request came.
+    last_request_ms: u64,
+    /// When output began to wait, or [`BEHIND_BYTES`] of it were last taken; how many were since.
+    behind: Option<(u64, usize)>,
+    end: End,
+    complaint: Option<Complaint>,
+}
+
+/// Which commands are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replies {
+    /// All but inline `PROP`s.
+    Seed,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Requests are taken.
+    Open,
+    /// No further ones; what is owed is still sent.
+    Closing,
+    /// Nothing more is sent.
+    Dropped,
+}
+
+/// One turn of the port: what sessions need from outside, and what they want done.
+pub struct Turn<'a> {
+    /// A monotonic clock.
+    pub now_ms: u64,
+    /// The time since 1970, for `TIME`.
+    pub clock: Duration,
+    /// The node.
+    pub service: &'a dyn Service,
+    /// To be proposed at the end of the turn.
+    pub proposals: Vec<Submission>,
+    /// Requests of all sessions that wait.
+    pub outstanding: usize,
+    /// The node is ending: proposals are answered `-TRYAGAIN`.
+    pub ending: bool,
+}
+
+impl Session {
+    /// A connection that was just made.
+    pub fn new(connection: u64, limits: Limits, now_ms: u64) -> Session {
+        Session {
+            connection,
+            limits,
+            splitter: Splitter::new(limits.value_bytes),
+            input: Buffer::default(),
+            output: Buffer::default(),
+            pending: Pending::default(),
+            replies: Replies::Seed,
+            skip_next: false,
+            name: Bytes::new(),
+            incomplete_since_ms: None,
+            last_request_ms: now_ms,
+            behind: None,
+            end: End::Open,
+            complaint: None,
+        }
+    }
+
+    /// Takes bytes from the client.
+    pub fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn) {
+        if self.end != End::Open {
+            return;
+        }
+        if self.input.is_empty() {
+            let taken = self.take_requests(bytes, turn);
+            self.input.end().extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            self.note_input(taken > 0, turn.now_ms);
+        } else {
+            self.input.end().extend_from_slice(bytes);
+            self.resume(turn);
+        }
+    }
+
+    /// Takes requests that were left for want of room. To be called when there may be some again.
+    pub fn resume(&mut self, turn: &mut Turn) {
+        if self.input.is_empty() || !self.wants_input() {
+            return;
+        }
+        let input = std::mem::take(&mut self.input);
+        let taken = self.take_requests(input.as_slice(), turn);
+        self.input = input;
+        self.input.consume(taken);
+        self.note_input(taken > 0, turn.now_ms);
+    }
+
+    /// The client will send nothing more; an incomplete request is dropped, what is owed is still sent.
+    pub fn handle_end_of_input(&mut self) {
+        self.close();
+    }
+
+    /// Takes what became of a request. One that is out of time meanwhile is no longer known.
+    pub fn handle_outcome(&mut self, sequence: u64, outcome: &Outcome, turn: &mut Turn) {
+        let Some(waiting) = self.pending.find(sequence) else { return };
+        let reqid = waiting.reqid;
+        let error = match outcome {
+            Outcome::Delivered(index) => {
+                return self.finish(sequence, turn, |out| reply::integer(out, *index));
+            }
+            Outcome::OtherValue(index) => {
+                format!("ERR reqid={reqid} stands at index {index} with another value; use a new reqid")
+            }
+            Outcome::Busy(why) => {
+                format!("BUSY reqid={reqid} not proposed: {why}; send it again later")
+            }
+            Outcome::TryAgain(leader) => try_again(reqid, leader.as_ref()),
+        };
+        self.fail(sequence, waiting, &error, turn);
+    }
+
+    /// Lets time pass: requests whose time is up are answered, limits are enforced.
+    pub fn handle_time(&mut self, turn: &mut Turn) {
+        while let Some((sequence, waiting)) = self.pending.expired(turn.now_ms) {
+            self.give_up(sequence, waiting, "in time", turn);
+        }
+        if is_due(self.incomplete_deadline_ms(), turn.now_ms) {
+            let seconds = self.limits.request_timeout_ms / 1000;
+            let text = format!("ERR the request was not complete after {seconds} s; closing the connection");
+            self.answer(|out| reply::error(out, &text));
+            self.complain(Complaint::Incomplete(seconds));
+            self.close();
+        }
+        if is_due(self.idle_deadline_ms(), turn.now_ms) {
+            self.close();
+        }
+        if is_due(self.behind_deadline_ms(), turn.now_ms) {
+            self.complain(Complaint::Behind(self.output.len()));
+            self.end = End::Dropped;
+        }
+    }
+
+    /// The node ends, and its patience with what is under way did: that is answered `-TIMEOUT`, and the
+    /// session closes.
+    pub fn handle_shutdown(&mut self, turn: &mut Turn) {
+        let waiting: Vec<_> = self.pending.iter().collect();
+        for (sequence, waiting) in waiting {
+            self.give_up(sequence, waiting, "before this node ended", turn);
+        }
+        self.close();
+    }
+
+    /// The connection is gone: nobody waits any more.
+    pub fn handle_gone(&mut self, turn: &mut Turn) {
+        for (sequence, waiting) in self.pending.iter() {
+            turn.service.forget(waiting.reqid, self.ticket(sequence));
+        }
+        turn.outstanding -= self.pending.waiting();
+        self.pending = Pending::default();
+        self.end = End::Dropped;
+    }
+
+    /// What is to be written to the client.
+    pub fn output(&self) -> &[u8] {
+        self.output.as_slice()
+    }
+
+    /// So many bytes of the output were written (0: the client takes none now).
+    pub fn handle_written(&mut self, count: usize, now_ms: u64) {
+        self.output.consume(count);
+        let taken = self.behind.map_or(0, |(_, taken)| taken) + count;
+        self.behind = match self.behind {
+            _ if self.output.is_empty() => None,
+            Some((since_ms, _)) if taken < BEHIND_BYTES => Some((since_ms, taken)),
+            _ => Some((now_ms, 0)),
+        };
+    }
+
+    /// Whether it has room for more requests.
+    pub fn wants_input(&self) -> bool {
+        self.end == End::Open
+            && self.pending.waiting() < OUTSTANDING
+            && self.pending.slots() < SLOTS
+            && self.output.len() + self.pending.ready_bytes() < OUTPUT_BYTES
+    }
+
+    /// Whether requests are left for which there was no room.
+    pub fn has_unread_requests(&self) -> bool {
+        self.end == End::Open && !self.input.is_empty() && self.incomplete_since_ms.is_none()
+    }
+
+    /// Whether the connection is to be closed: all that was owed is written.
+    pub fn is_finished(&self) -> bool {
+        let nothing_owed = self.pending.slots() == 0 && self.output.is_empty();
+        self.end == End::Closing && nothing_owed || self.is_dropped()
+    }
+
+    /// Whether the connection is to be closed whatever it is owed.
+    pub fn is_dropped(&self) -> bool {
+        self.end == End::Dropped
+    }
+
+    /// Whether no request waits and no reply is left.
+    pub fn is_quiet(&self) -> bool {
+        self.pending.slots() == 0 && self.output.is_empty()
+    }
+
+    /// When [`Session::handle_time`] is to be called at the latest.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let limits = [self.incomplete_deadline_ms(), self.idle_deadline_ms(), self.behind_deadline_ms()];
+        limits.into_iter().chain([self.pending.deadline_ms()]).flatten().min()
+    }
+
+    /// What the log should say about this client, once.
+    pub fn take_complaint(&mut self) -> Option<Complaint> {
+        self.complaint.take()
+    }
+
+    /// What it holds in memory, about.
+    pub fn held_bytes(&self) -> usize {
+        self.input.held_bytes()
+            + self.output.held_bytes()
+            + self.pending.held_bytes()
+            + self.splitter.held_bytes()
+    }
+
+    /// It holds too much while memory is short: the connection is to be closed.
+    pub fn handle_memory_short(&mut self) {
+        self.complain(Complaint::Memory(self.held_bytes()));
+        self.end = End::Dropped;
+    }
+
+    /// Takes requests from the start of `input` while there is room; how many bytes they took.
+    fn take_requests(&mut self, input: &[u8], turn: &mut Turn) -> usize {
+        let mut taken = 0;
+        self.incomplete_since_ms = self.incomplete_since_ms.filter(|_| self.wants_input());
+        while self.wants_input() {
+            let rest = input.get(taken..).unwrap_or_default();
+            match self.splitter.next(rest) {
+                Step::More => {
+                    let same = self.incomplete_since_ms.filter(|_| taken == 0);
+                    self.incomplete_since_ms = (!rest.is_empty()).then(|| same.unwrap_or(turn.now_ms));
+                    return taken;
+                }
+                Step::Nothing(len) => taken += len,
+                Step::Unbalanced(len) => {
+                    taken += len;
+                    self.answer(|out| reply::error(out, "ERR Protocol error: unbalanced quotes in request"));
+                }
+                Step::Request { len, form, arguments } => {
+                    taken += len;
+                    let command = Command::parse(&arguments, self.limits.value_bytes);
+                    let is_prop = is_prop(&arguments);
+                    self.handle_command(command, form, is_prop, turn);
+                }
+                Step::Refused(error, arguments) => {
+                    let text = refusal(error, &arguments);
+                    self.complain(Complaint::Protocol(error, Quoted::new(rest)));
+                    self.answer(|out| reply::error(out, &text));
+                    self.close();
+                }
+            }
+            self.incomplete_since_ms = None;
+        }
+        taken
+    }
+
+    fn note_input(&mut self, took_requests: bool, now_ms: u64) {
+        if took_requests {
+            self.last_request_ms = now_ms;
+        }
+        if self.end != End::Open {
+            self.input.clear();
+        }
+        if self.input.is_empty() {
+            self.splitter.release();
+        }
+    }
+
+    fn handle_command(
+        &mut self,
+        command: Result<Command, CommandError>,
+        form: Form,
+        is_prop: bool,
+        turn: &mut Turn,
+    ) {
+        let is_muted = std::mem::take(&mut self.skip_next) || self.replies == Replies::Off;
+        // The seed's: it owes no reply, and a failure is told at once, not in order.
+        let is_quiet = is_prop && form == Form::Line && self.replies == Replies::Seed;
+        match command {
+            Ok(Command::Prop { reqid, value }) => {
+                let kind = match (is_muted, is_quiet) {
+                    (true, _) => Kind::MutedProp,
+                    (false, true) => Kind::QuietProp,
+                    (false, false) => Kind::Prop,
+                };
+                self.handle_prop(reqid, value, kind, turn);
+            }
+            Ok(Command::Client(setting)) => self.handle_setting(setting, is_muted),
+            Ok(Command::Quit) => {
+                if !is_muted {
+                    self.answer(|out| reply::simple(out, "OK"));
+                }
+                self.close();
+            }
+            Ok(Command::Hello(name)) => {
+                self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
+                if !is_muted {
+                    let connection = self.connection;
+                    self.answer(|out| execute::hello(connection, out));
+                }
+            }
+            _ if is_muted => {}
+            Ok(Command::Await { reqid, timeout_ms }) => self.handle_await(reqid, timeout_ms, turn),
+            Ok(Command::Read(read)) => self.handle_read(&read, turn),
+            Err(error) if is_quiet => reply::error(self.output.end(), &error.to_string()),
+            Err(error) => self.answer(|out| reply::error(out, &error.to_string())),
+        }
+    }
+
+    fn handle_prop(&mut self, reqid: u64, value: Bytes, kind: Kind, turn: &mut Turn) {
+        let timeout_ms = self.limits.propose_timeout_ms;
+        let refused = self.refuse_now(reqid, turn);
+        let waiting = Waiting { reqid, kind, deadline_ms: turn.now_ms.saturating_add(timeout_ms) };
+        let sequence = self.pending.begin(waiting);
+        turn.outstanding += 1;
+        match refused {
+            Some(error) => self.fail(sequence, waiting, &error, turn),
+            None => {
+                turn.proposals.push(Submission { reqid, value, ticket: self.ticket(sequence), timeout_ms });
+            }
+        }
+    }
+
+    /// Why a proposal is refused before the node sees it.
+    fn refuse_now(&self, reqid: u64, turn: &Turn) -> Option<String> {
+        if turn.ending {
+            let leader = turn.service.leader().filter(|(node, _)| *node != turn.service.node());
+            return Some(try_again(reqid, leader.as_ref()));
+        }
+        (turn.outstanding >= OUTSTANDING_OF_ALL).then(|| busy_port(reqid))
+    }
+
+    fn handle_await(&mut self, reqid: u64, timeout_ms: Option<u64>, turn: &mut Turn) {
+        let timeout_ms = timeout_ms.unwrap_or(self.limits.propose_timeout_ms);
+        if timeout_ms == 0 {
+            let index = turn.service.lookup(reqid);
+            return self.answer(|out| match index {
+                Some(index) => reply::integer(out, index),
+                None => reply::nil(out),
+            });
+        }
+        if turn.outstanding >= OUTSTANDING_OF_ALL {
+            return self.answer(|out| reply::error(out, &busy_port(reqid)));
+        }
+        let sequence = self.pending.next_sequence(Kind::Await);
+        match turn.service.wait(reqid, self.ticket(sequence)) {
+            Some(index) => self.answer(|out| reply::integer(out, index)),
+            None => {
+                let deadline_ms = turn.now_ms.saturating_add(timeout_ms);
+                self.pending.begin(Waiting { reqid, kind: Kind::Await, deadline_ms });
+                turn.outstanding += 1;
+            }
+        }
+    }
+
+    fn handle_read(&mut self, read: &Read, turn: &mut Turn) {
+        let (limits, service, clock) = (self.limits, turn.service, turn.clock);
+        self.answer(|out| execute(read, service, &limits, clock, out));
+    }
+
+    fn handle_setting(&mut self, setting: Client, is_muted: bool) {
+        match setting {
+            Client::ReplyOn => {
+                self.replies = Replies::On;
+                return self.answer(|out| reply::simple(out, "OK"));
+            }
+            Client::ReplyOff => return self.replies = Replies::Off,
+            Client::ReplySkip => return self.skip_next = self.replies != Replies::Off,
+            Client::SetName(ref name) => self.name = name.clone(),
+            Client::GetName | Client::SetInfo | Client::Id => {}
+        }
+        if is_muted {
+            return;
+        }
+        let (name, connection) = (self.name.clone(), self.connection);
+        self.answer(|out| match setting {
+            Client::Id => reply::integer(out, connection),
+            Client::GetName if name.is_empty() => reply::nil(out),
+            Client::GetName => reply::bulk(out, name),
+            _ => reply::simple(out, "OK"),
+        });
+    }
+
+    /// Ends the wait of a request whose time is up.
+    fn give_up(&mut self, sequence: u64, waiting: Waiting, when: &str, turn: &mut Turn) {
+        let reqid = waiting.reqid;
+        turn.service.forget(reqid, self.ticket(sequence));
+        if waiting.kind == Kind::Await {
+            return self.finish(sequence, turn, reply::nil);
+        }
+        let text = format!(
+            "TIMEOUT reqid={reqid} not known to be delivered {when}; it may be later: \
+             send the same reqid and value again, or ask AWAIT {reqid}"
+        );
+        self.fail(sequence, waiting, &text, turn);
+    }
+
+    /// Answers a request with an error, if it is owed one.
+    fn fail(&mut self, sequence: u64, waiting: Waiting, text: &str, turn: &mut Turn) {
+        if waiting.kind == Kind::QuietProp && self.replies == Replies::Seed {
+            reply::error(self.output.end(), text);
+        }
+        self.finish(sequence, turn, |out| reply::error(out, text));
+    }
+
+    fn finish(&mut self, sequence: u64, turn: &mut Turn, reply: impl FnOnce(&mut Vec<u8>)) {
+        self.pending.finish(sequence, reply, self.output.end());
+        turn.outstanding -= 1;
+    }
+
+    /// Adds a reply in its order.
+    fn answer(&mut self, reply: impl FnOnce(&mut Vec<u8>)) {
+        self.pending.reply(reply, self.output.end());
+    }
+
+    fn ticket(&self, sequence: u64) -> Ticket {
+        Ticket { connection: self.connection, sequence }
+    }
+
+    fn close(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Closing;
+        }
+        self.incomplete_since_ms = None;
+    }
+
+    fn complain(&mut self, complaint: Complaint) {
+        self.complaint.get_or_insert(complaint);
+    }
+
+    fn incomplete_deadline_ms(&self) -> Option<u64> {
+        self.incomplete_since_ms.map(|since_ms| since_ms.saturating_add(self.limits.request_timeout_ms))
+    }
+
+    fn idle_deadline_ms(&self) -> Option<u64> {
+        let may_idle = self.limits.idle_timeout_ms == 0 || self.end != End::Open || !self.is_quiet();
+        (!may_idle).then(|| self.last_request_ms.saturating_add(self.limits.idle_timeout_ms))
+    }
+
+    fn behind_deadline_ms(&self) -> Option<u64> {
+        let (since_ms, _) = self.behind.filter(|_| self.end != End::Dropped)?;
+        Some(since_ms.saturating_add(self.limits.behind_timeout_ms))
+    }
+}
+
+fn is_due(deadline_ms: Option<u64>, now_ms: u64) -> bool {
+    deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
+}
+
+fn is_prop(arguments: &Arguments) -> bool {
+    arguments.at(0).is_some_and(|name| name.eq_ignore_ascii_case(b"PROP"))
+}
+
+fn try_again(reqid: u64, leader: Option<&(u64, String)>) -> String {
+    let whom = match leader {
+        Some((node, address)) => format!("node {node} at {address}, which leads"),
+        None => "another node".to_owned(),
+    };
+    format!("TRYAGAIN reqid={reqid} not proposed: this node takes no proposals now; send it to {whom}")
+}
+
+fn busy_port(reqid: u64) -> String {
+    format!(
+        "BUSY reqid={reqid} not proposed: {OUTSTANDING_OF_ALL} requests of clients are under way here; \
+         send it again later"
+    )
+}
+
+/// The reply before the connection is closed. That to a value far too long names its reqid.
+fn refusal(error: ProtocolError, arguments: &Arguments) -> String {
+    let reqid = arguments.at(1).filter(|_| is_prop(arguments)).and_then(|text| reqid(text).ok());
+    match (error, reqid) {
+        (ProtocolError::TooLarge(_), Some(reqid)) => {
+            format!("TOOLARGE reqid={reqid} {error}; closing the connection")
+        }
+        (ProtocolError::TooLarge(_), None) => format!("TOOLARGE {error}; closing the connection"),
+        _ => format!("ERR {error}; closing the connection"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
