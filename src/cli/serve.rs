@@ -1,8 +1,24 @@
-//! `simplesvr CONFIG IP:PORT` and `spaxos serve`: not wired yet.
+//! `simplesvr CONFIG IP:PORT` and `spaxos serve`: one node, from its start to its exit code.
+//!
+//! Signals: SIGINT and SIGTERM end the node in order (a second one at once), SIGHUP reopens the log file,
+//! SIGUSR1 writes the status into it. A panic is an assertion of ours that failed: it is logged, and the
+//! process ends with exit code 4, so that no thread outlives another's.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::client::Service;
+use crate::config::Config;
+use crate::node::ending::{End, Ender, ExitCode as Code};
+use crate::node::log::{Log, LogControl, LogOptions};
+use crate::node::{self, Node, StartError};
 
 /// How a server is told to end beside signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +29,152 @@ pub struct Until {
 }
 
 /// Serves until it is told to end; the exit code says why it ended.
-pub fn run(_config: &Path, _client: SocketAddr, _until: Until) -> ExitCode {
-    eprintln!("serve: this version has no server yet");
-    ExitCode::from(1)
+pub fn run(config: &Path, client: SocketAddr, until: Until) -> ExitCode {
+    match serve(config, client, until) {
+        Ok(code) => ExitCode::from(code as u8),
+        Err(StartError { code, text }) => {
+            eprintln!("{text}");
+            ExitCode::from(code as u8)
+        }
+    }
 }
 
 /// Checks a configuration and says what is wrong with it.
-pub fn check(_config: &Path) -> ExitCode {
-    eprintln!("--check: this version has no server yet");
-    ExitCode::from(1)
+pub fn check(config: &Path) -> ExitCode {
+    match Config::load(config) {
+        Ok(valid) => {
+            println!(
+                "{}: valid, node {} of {} in cluster {}",
+                config.display(),
+                valid.node,
+                valid.peers.len(),
+                valid.cluster
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(Code::Config as u8)
+        }
+    }
+}
+
+fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartError> {
+    let config =
+        Config::load(path).map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
+    let (end, ended) = mpsc::channel();
+    let ender = Ender::new(end);
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(|error| StartError {
+        code: Code::Config,
+        text: format!("cannot handle signals: {error}"),
+    })?;
+    let opened = node::open(&config)?;
+    let (log, lines) = node::log::open(&log_options(&config))
+        .map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
+    let control = log.control();
+    let _ = log.install();
+    exit_on_panic(control.clone());
+    for warning in config.warnings(client) {
+        warn!("{warning}");
+    }
+    let node = Node::start(&config, client, opened, (control.clone(), lines), ender.clone()).inspect_err(
+        |error| {
+            error!("{error}");
+            control.flush();
+        },
+    )?;
+    // The line that scripts wait for.
+    info!(
+        "ready client={} peers={} node={} applied={}",
+        node.client_address(),
+        node.peer_address(),
+        config.node,
+        node.applied()
+    );
+    if until.stdin_closes {
+        end_with_stdin(ender.clone());
+    }
+    handle_signals(signals, ender, control.clone(), node.service());
+    match ended.recv() {
+        Ok(End::Failed { code, .. }) => {
+            control.flush();
+            // Nothing more is acknowledged or written: what the other threads still do must not matter.
+            std::process::exit(code as i32);
+        }
+        Ok(End::Asked) | Err(_) => {
+            info!("ending in order");
+            control.stop_waiting();
+            node.stop();
+            info!("ended");
+            Log::close(log);
+            Ok(Code::Ok)
+        }
+    }
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        path: config.log.file.clone(),
+        level: config.log.level,
+        terminal: config.log.terminal,
+        max_bytes: config.log.max_mb << 20,
+        keep: config.log.keep,
+    }
+}
+
+fn exit_on_panic(log: LogControl) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        error!(
+            "an assertion failed in thread {}: {panic}; this is a bug of spaxos, please report it with these \
+             lines\n{backtrace}",
+            thread.name().unwrap_or("?")
+        );
+        log.flush();
+        std::process::exit(Code::Assertion as i32);
+    }));
+}
+
+fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, service: Arc<dyn Service>) {
+    let handle = move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => match log.reopen() {
+                    Ok(()) => info!("SIGHUP: the log file was opened again"),
+                    Err(error) => error!("SIGHUP: {error}; lines go on into the old file"),
+                },
+                SIGUSR1 => log_status(&*service),
+                _ if asked => std::process::exit(128 + signal),
+                _ => {
+                    asked = true;
+                    ender.ask();
+                }
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("signals".into()).spawn(handle);
+    if let Err(error) = spawned {
+        error!("cannot start the signals thread: {error}");
+    }
+}
+
+fn log_status(service: &dyn Service) {
+    for (section, lines) in service.status() {
+        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+        info!("status {section}: {}", lines.join(" "));
+    }
+}
+
+/// The parent holds the other end of standard input: its end, however it comes, is this node's.
+fn end_with_stdin(ender: Ender) {
+    let wait = move || {
+        let mut buffer = [0; 256];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|count| count > 0) {}
+        ender.ask();
+    };
+    if let Err(error) = std::thread::Builder::new().name("stdin".into()).spawn(wait) {
+        error!("cannot start the stdin thread: {error}");
+    }
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! A running node: the only place that starts threads.
 //!
 //! | thread | does | waits in |
@@ -14,8 +13,8 @@
 //! the ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant here
 //! and in [`Inbox`].
 
-pub mod clients;
 mod applier;
+pub mod clients;
 mod clock;
 pub mod ending;
 mod health;
@@ -45,15 +44,17 @@ use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::{self, Requests};
 use crate::pipeline::state_machine::{StateMachine, Work};
-use crate::store::{Founding, Recovered, Store, StoreOptions};
+use crate::store::{Binding, Founding, Recovered, Store, StoreOptions};
 
+use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+
+use self::applier::ApplierThread;
+use self::clients::{ClientOptions, ClientPort, Stop};
 use self::clock::Clock;
 use self::ending::{Ender, ExitCode};
-use self::applier::ApplierThread;
-use self::clients::{ClientPort, StopHandle};
 use self::health::Health;
 use self::log::{ChosenLog, LogControl};
-use self::peers::PeerNetwork;
+use self::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
 use self::service::NodeService;
 use self::state_machine::StateMachineThread;
 use self::storage::StorageThread;
@@ -85,11 +86,6 @@ impl StartError {
         StartError { code, text: text.into() }
     }
 }
-=======
-//! node
-
-pub mod log;
->>>>>>> config
 
 /// An open data directory: nobody else uses it now.
 pub struct Opened {
@@ -125,7 +121,7 @@ pub struct Node {
     client_address: SocketAddr,
     peer_address: SocketAddr,
     service: Arc<NodeService>,
-    stop_clients: StopHandle,
+    stop_clients: Stop,
     stop_applier: Arc<AtomicBool>,
     applier_bell: Bell,
     clients: JoinHandle<()>,
@@ -156,15 +152,12 @@ impl Node {
             let text = format!("cannot listen for clients on {client}: {error}; choose another address");
             StartError::new(ExitCode::Config, text)
         })?;
-        let client_address = port.local_address();
-        let fatal = ender.clone();
-        let on_fatal = move |text: String| {
-            fatal.fail(ExitCode::Data, text);
-        };
-        let options = peer_options(config, client_address, &recovered, Box::new(on_fatal));
+        let client_address = port.local_address().unwrap_or(client);
+        let options = peer_options(config, client_address, &recovered, ender.clone());
+        let listen = options.listen;
         let (network, network_bell) = PeerNetwork::bind(options).map_err(|error| {
-            let address = config.peers[&config.node];
-            let text = format!("cannot listen for peers on {address}: {error}; choose another address in [[peers]]");
+            let text =
+                format!("cannot listen for peers on {listen}: {error}; choose another address in [[peers]]");
             StartError::new(ExitCode::Config, text)
         })?;
 
@@ -226,7 +219,7 @@ impl Node {
             recent: recent.clone(),
             health,
             clock,
-            ender,
+            ender: ender.clone(),
             generation: 0,
         };
         let state_machine_thread = StateMachineThread {
@@ -240,9 +233,10 @@ impl Node {
             applier: applier_bell.clone(),
             status,
         };
-        let peer_address = network.local_address();
-        let stop_clients = port.stop_handle();
+        let peer_address = network.local_addr().unwrap_or(listen);
+        let stop_clients = port.stopper();
         let port_service = service.clone();
+        let (network_ender, clients_ender) = (ender.clone(), ender);
         Ok(Node {
             client_address,
             peer_address,
@@ -252,9 +246,13 @@ impl Node {
             applier_bell,
             applier: spawn("applier", move || applier_thread.run())?,
             storage: spawn("storage", move || storage_thread.run())?,
-            network: spawn("network", move || network.run(outgoing, inbox))?,
+            network: spawn("network", move || {
+                end_of_poll("network", network.run(&outgoing, &inbox), &network_ender)
+            })?,
             state_machine: spawn("state-machine", move || state_machine_thread.run())?,
-            clients: spawn("clients", move || port.run(port_service, answers))?,
+            clients: spawn("clients", move || {
+                end_of_poll("clients", port.run(port_service, answers), &clients_ender)
+            })?,
         })
     }
 
@@ -305,6 +303,49 @@ fn assert_own_room() {
     );
 }
 
+fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
+    let limits = crate::client::Limits {
+        value_bytes: config.limits.value_bytes,
+        propose_timeout_ms: config.client.timeout_ms,
+        request_timeout_ms: config.client.partial_s * 1000,
+        idle_timeout_ms: config.client.idle_s * 1000,
+        ..crate::client::Limits::default()
+    };
+    ClientOptions { connections: config.limits.clients, limits, ..ClientOptions::new(client) }
+}
+
+fn peer_options(config: &Config, client: SocketAddr, recovered: &Recovered, ender: Ender) -> PeerOptions {
+    let hello = Hello {
+        version: WIRE_VERSION,
+        lowest_version: LOWEST_WIRE_VERSION,
+        cluster: config.cluster.clone(),
+        node: config.node,
+        directory: recovered.directory,
+        start: recovered.start,
+        protocol: config.protocol.name().to_owned(),
+        founding: founding_hash(config),
+        client_address: client.to_string(),
+    };
+    let bindings = recovered.bindings.iter();
+    PeerOptions {
+        listen: config.peers[&config.node],
+        peers: config.peers.clone(),
+        hello,
+        bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
+        limits: PeerLimits::default(),
+        on_fatal: Box::new(move |fatal: Fatal| {
+            ender.fail(ExitCode::Data, fatal.to_string());
+        }),
+    }
+}
+
+/// A network thread ends when it is told to; that the system's poll fails is the end of the node.
+fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
+    if let Err(error) = result {
+        ender.fail(ExitCode::Disk, format!("the {name} thread cannot wait for events: {error}"));
+    }
+}
+
 fn core_config(config: &Config, seed: u64) -> paxos::Config {
     paxos::Config {
         node: config.node,
@@ -337,7 +378,10 @@ fn log_recovery(config: &Config, recovered: &Recovered) {
 
 fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        StartError::new(ExitCode::Config, format!("cannot start the {name} thread: {error}; raise the limit of threads"))
+        StartError::new(
+            ExitCode::Config,
+            format!("cannot start the {name} thread: {error}; raise the limit of threads"),
+        )
     })
 }
 

@@ -2,13 +2,14 @@
 //! requests, the log and the status read where they are.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::client::{LogItem, Outcome, Section, Service, Submission};
-use crate::consensus::protocol::{Proposal, Status};
+use crate::consensus::protocol::{PeerStatus, Proposal, Status};
 use crate::consensus::types::{Command, Index, NodeId, RequestId};
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::Queue;
@@ -39,7 +40,7 @@ pub(super) struct NodeService {
     pub(super) applied: Arc<AtomicU64>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
-    pub(super) peers: Arc<PeerTable>,
+    pub(super) peers: PeerTable,
     pub(super) log: LogControl,
 }
 
@@ -56,7 +57,10 @@ impl Service for NodeService {
         for Submission { reqid, value, ticket, timeout_ms } in proposals {
             let command = Command::value(reqid, self.node, value);
             if requests.waiting() >= self.pending_limit {
-                outcomes.push((ticket, Outcome::Busy("too many requests wait for their answers (limits.pending)")));
+                outcomes.push((
+                    ticket,
+                    Outcome::Busy("too many requests wait for their answers (limits.pending)"),
+                ));
                 continue;
             }
             match requests.register(command.request, Some(Digest::of(&command)), ticket) {
@@ -177,11 +181,25 @@ impl NodeService {
     /// A peer's lag is what it has not yet said that it knows to be chosen, and is up to a heartbeat old.
     fn peer_lines(&self, status: &Status) -> Lines {
         let now_ms = self.clock.now_ms();
-        let line = |peer: &crate::consensus::protocol::PeerStatus| {
+        let links = self.peers.all();
+        let line = |peer: &PeerStatus| {
             let lag = status.chosen.saturating_sub(peer.chosen);
             let silent_ms = now_ms.saturating_sub(peer.heard_ms);
-            let link = self.peers.describe(peer.node);
-            (format!("peer_{}", peer.node), format!("lag={lag},silent_ms={silent_ms},{link}"))
+            let mut text = format!("lag={lag},silent_ms={silent_ms}");
+            if let Some(link) = links.get(&peer.node) {
+                let yes_no = |yes| if yes { "yes" } else { "no" };
+                let (sends, receives) = (yes_no(link.connected_out), yes_no(link.connected_in));
+                let _ = write!(
+                    text,
+                    ",address={},sends={sends},receives={receives},queued_bytes={},sent={},received={},dropped={}",
+                    link.address,
+                    link.queued_bytes,
+                    link.sent,
+                    link.received,
+                    link.dropped_out + link.dropped_in
+                );
+            }
+            (format!("peer_{}", peer.node), text)
         };
         status.peers.iter().map(line).collect()
     }

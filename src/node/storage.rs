@@ -16,7 +16,7 @@ use crate::pipeline::queue::Queue;
 use crate::pipeline::recent::Recent;
 use crate::pipeline::state_machine::Work;
 use crate::pipeline::storage::{self, Durable, TurnError};
-use crate::store::{Recovered, Store};
+use crate::store::{Recovered, Store, WriteError};
 
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
@@ -76,7 +76,7 @@ impl StorageThread {
                 self.forward(durable);
                 true
             }
-            Err(TurnError::Write(error)) if error.is_passing() => {
+            Err(TurnError::Write(error @ WriteError::Passing(_))) => {
                 warn!("a write failed and may pass: {error}; proposals are refused until there is room");
                 self.wait_and_rebuild()
             }
@@ -128,7 +128,7 @@ impl StorageThread {
         };
         match self.store.probe() {
             Ok(()) => Ok(Some(recovered)),
-            Err(error) if error.is_passing() => Ok(None),
+            Err(WriteError::Passing(_)) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     }

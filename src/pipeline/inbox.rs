@@ -5,7 +5,7 @@ use crate::consensus::message::{Body, Message};
 use crate::consensus::paxos::Restored;
 use crate::consensus::protocol::Proposal;
 use crate::consensus::types::{Command, Entry};
-use crate::store::Binding;
+pub use crate::store::{Binding, DirectoryId};
 
 use super::queue::{Bell, Queue};
 

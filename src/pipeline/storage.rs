@@ -44,7 +44,9 @@ pub fn turn(
 ) -> Result<Durable, TurnError> {
     let Some(last) = works.last().map(|work| work.number) else { return Ok(Durable::default()) };
     assert!(
-        works.windows(2).all(|pair| pair[0].number < pair[1].number && pair[0].generation == pair[1].generation),
+        works
+            .windows(2)
+            .all(|pair| pair[0].number < pair[1].number && pair[0].generation == pair[1].generation),
         "works are in order and of one generation, up to number {last}"
     );
     let must_write = works.iter().any(Work::must_write);
