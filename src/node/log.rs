@@ -47,7 +47,7 @@ pub const FILE_QUEUE_BYTES: usize = 1 << 20;
 /// Lines that wait for the terminal at most; more are dropped and counted.
 pub const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
 
-/// How long [`Log::close`], and whoever waits for a stuck file after [`Log::stop_waiting`], waits at most.
+/// How long [`Log::close`], and whoever waits for a stuck file after [`LogControl::stop_waiting`], waits at most.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A file that takes no lines for longer is told of.
