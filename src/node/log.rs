@@ -47,7 +47,7 @@ pub const FILE_QUEUE_BYTES: usize = 1 << 20;
 /// Lines that wait for the terminal at most; more are dropped and counted.
 pub const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
 
-/// How long [`Log::close`], and whoever waits for a stuck file after [`Log::stop_waiting`], waits at most.
+/// How long [`Log::close`], and whoever waits for a stuck file after [`LogControl::stop_waiting`], waits at most.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A file that takes no lines for longer is told of.
@@ -137,6 +137,7 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
         stuck_since: Mutex::new(None),
         chosen_lines: AtomicU64::new(0),
         chosen_blocks: AtomicU64::new(0),
+        rotations: AtomicU64::new(0),
         warnings: Mutex::new(RateLimited::new(Duration::from_secs(10))),
     });
     if let Some(lane) = shared.terminal.clone() {
@@ -213,8 +214,7 @@ impl LogControl {
             terminal_dropped_lines: shared.terminal.as_ref().map_or(0, |lane| lane.dropped()),
             chosen_lines: shared.chosen_lines.load(Ordering::Relaxed),
             chosen_blocks: shared.chosen_blocks.load(Ordering::Relaxed),
-            // Whoever waits for a slow disk holds the lock: status must not wait with it.
-            rotations: shared.file.try_lock().map_or(0, |file| file.rotations()),
+            rotations: shared.rotations.load(Ordering::Relaxed),
             stuck: shared.stuck_since.lock().is_some(),
         }
     }
@@ -232,6 +232,8 @@ struct Shared {
     stuck_since: Mutex<Option<Instant>>,
     chosen_lines: AtomicU64,
     chosen_blocks: AtomicU64,
+    /// Beside the file, since whoever waits for a slow disk holds its lock, and a status must not wait with it.
+    rotations: AtomicU64,
     warnings: Mutex<RateLimited>,
 }
 
@@ -246,6 +248,7 @@ impl Shared {
                 let mut file = self.file.lock();
                 let result = file.append(&lines[taken..]);
                 taken += result.bytes;
+                self.rotations.store(file.rotations(), Ordering::Relaxed);
                 (result, taken == lines.len() && file.finish())
             };
             let now = Instant::now();

@@ -148,7 +148,7 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn is_plain(byte: u8) -> bool {
-    (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
+    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 /// Appends a number's decimal digits.

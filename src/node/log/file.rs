@@ -98,11 +98,6 @@ impl LogFile {
         self.rotations
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Takes as many of these lines as it can, without waiting.
     pub fn append(&mut self, lines: &[u8]) -> Taken {
         assert!(lines.last().is_none_or(|byte| *byte == b'\n'), "lines end with a newline");
@@ -243,6 +238,13 @@ impl LogFile {
         }
         renames.reverse();
         renames
+    }
+}
+
+impl Drop for LogFile {
+    /// Closing is not enough: a process that is being started elsewhere holds a copy of the handle for a moment.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 

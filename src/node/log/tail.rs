@@ -133,7 +133,7 @@ mod tests {
             let index = (whole_lines > 0).then_some(whole_lines as u64);
             assert_eq!(tail(&text[..cut]), (whole, index), "cut at {cut}");
             // Zero bytes after the torn line, as a power cut may leave, change nothing.
-            let zeros = [text[..cut].as_bytes(), &[0; 100_000]].concat();
+            let zeros = [&text.as_bytes()[..cut], &[0; 100_000]].concat();
             assert_eq!(tail(zeros), (whole, index), "cut at {cut}, then zeros");
         }
     }
