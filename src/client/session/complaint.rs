@@ -21,3 +21,15 @@ pub enum Complaint {
     #[error("dropped: it holds {0} bytes while client buffers are full")]
     Memory(usize),
 }
+
+impl Complaint {
+    /// Which of them it is, without details: each kind is logged once in a while.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Complaint::Protocol(..) => "protocol",
+            Complaint::Incomplete(_) => "incomplete",
+            Complaint::Behind(_) => "behind",
+            Complaint::Memory(_) => "memory",
+        }
+    }
+}
