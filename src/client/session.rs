@@ -59,8 +59,8 @@ pub struct Session {
     name: Bytes,
     /// When the first byte of an incomplete request came.
     incomplete_since_ms: Option<u64>,
-    /// When the last complete request came.
-    last_request_ms: u64,
+    /// When the last complete request came, or the last one was answered.
+    last_active_ms: u64,
     /// When output began to wait, or [`BEHIND_BYTES`] of it were last taken; how many were since.
     behind: Option<(u64, usize)>,
     end: End,
@@ -116,7 +116,7 @@ impl Session {
             skip_next: false,
             name: Bytes::new(),
             incomplete_since_ms: None,
-            last_request_ms: now_ms,
+            last_active_ms: now_ms,
             behind: None,
             end: End::Open,
             complaint: None,
@@ -329,7 +329,7 @@ impl Session {
 
     fn note_input(&mut self, took_requests: bool, now_ms: u64) {
         if took_requests {
-            self.last_request_ms = now_ms;
+            self.last_active_ms = now_ms;
         }
         if self.end != End::Open {
             self.input.clear();
@@ -485,6 +485,7 @@ impl Session {
 
     fn finish(&mut self, sequence: u64, turn: &mut Turn, reply: impl FnOnce(&mut Vec<u8>)) {
         self.pending.finish(sequence, reply, self.output.end());
+        self.last_active_ms = turn.now_ms;
         turn.outstanding -= 1;
     }
 
@@ -515,7 +516,7 @@ impl Session {
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let may_idle = self.limits.idle_timeout_ms == 0 || self.end != End::Open || !self.is_quiet();
-        (!may_idle).then(|| self.last_request_ms.saturating_add(self.limits.idle_timeout_ms))
+        (!may_idle).then(|| self.last_active_ms.saturating_add(self.limits.idle_timeout_ms))
     }
 
     fn give_up_deadline_ms(&self) -> Option<u64> {
