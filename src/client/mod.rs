@@ -122,7 +122,7 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// A client that takes neither all of its replies nor 16 KiB of them in this time is dropped.
     pub behind_timeout_ms: u64,
-    /// A connection without any request for this long is closed; 0: never.
+    /// A connection without a request or an answer for this long is closed; 0: never.
     pub idle_timeout_ms: u64,
 }
 

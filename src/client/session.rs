@@ -59,8 +59,8 @@ pub struct Session {
     name: Bytes,
     /// When the first byte of an incomplete request came.
     incomplete_since_ms: Option<u64>,
-    /// When the last complete request came.
-    last_request_ms: u64,
+    /// When the last complete request came, or the last one was answered.
+    last_active_ms: u64,
     /// When output began to wait, or [`BEHIND_BYTES`] of it were last taken; how many were since.
     behind: Option<(u64, usize)>,
     end: End,
@@ -80,8 +80,8 @@ enum Replies {
 enum End {
     /// Requests are taken.
     Open,
-    /// No further ones; what is owed is still sent.
-    Closing,
+    /// No further ones; what is owed is still sent, and requests that wait are given up at this time.
+    Closing { give_up_ms: u64 },
     /// Nothing more is sent.
     Dropped,
 }
@@ -116,7 +116,7 @@ impl Session {
             skip_next: false,
             name: Bytes::new(),
             incomplete_since_ms: None,
-            last_request_ms: now_ms,
+            last_active_ms: now_ms,
             behind: None,
             end: End::Open,
             complaint: None,
@@ -150,9 +150,11 @@ impl Session {
         self.note_input(taken > 0, turn.now_ms);
     }
 
-    /// The client will send nothing more; an incomplete request is dropped, what is owed is still sent.
-    pub fn handle_end_of_input(&mut self) {
-        self.close();
+    /// The client will send nothing more; an incomplete request is dropped, what is owed is still sent,
+    /// but an `AWAIT` then waits no longer than a `PROP`: the client may well be gone.
+    pub fn handle_end_of_input(&mut self, now_ms: u64) {
+        self.close(now_ms);
+        self.input.clear();
     }
 
     /// Takes what became of a request. One that is out of time meanwhile is no longer known.
@@ -184,10 +186,13 @@ impl Session {
             let text = format!("ERR the request was not complete after {seconds} s; closing the connection");
             self.answer(|out| reply::error(out, &text));
             self.complain(Complaint::Incomplete(seconds));
-            self.close();
+            self.close(turn.now_ms);
         }
         if is_due(self.idle_deadline_ms(), turn.now_ms) {
-            self.close();
+            self.close(turn.now_ms);
+        }
+        if is_due(self.give_up_deadline_ms(), turn.now_ms) {
+            self.give_up_all("before the connection ended", turn);
         }
         if is_due(self.behind_deadline_ms(), turn.now_ms) {
             self.complain(Complaint::Behind(self.output.len()));
@@ -198,11 +203,8 @@ impl Session {
     /// The node ends, and its patience with what is under way did: that is answered `-TIMEOUT`, and the
     /// session closes.
     pub fn handle_shutdown(&mut self, turn: &mut Turn) {
-        let waiting: Vec<_> = self.pending.iter().collect();
-        for (sequence, waiting) in waiting {
-            self.give_up(sequence, waiting, "before this node ended", turn);
-        }
-        self.close();
+        self.give_up_all("before this node ended", turn);
+        self.close(turn.now_ms);
     }
 
     /// The connection is gone: nobody waits any more.
@@ -247,7 +249,7 @@ impl Session {
     /// Whether the connection is to be closed: all that was owed is written.
     pub fn is_finished(&self) -> bool {
         let nothing_owed = self.pending.slots() == 0 && self.output.is_empty();
-        self.end == End::Closing && nothing_owed || self.is_dropped()
+        self.end != End::Open && nothing_owed || self.is_dropped()
     }
 
     /// Whether the connection is to be closed whatever it is owed.
@@ -262,7 +264,12 @@ impl Session {
 
     /// When [`Session::handle_time`] is to be called at the latest.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let limits = [self.incomplete_deadline_ms(), self.idle_deadline_ms(), self.behind_deadline_ms()];
+        let limits = [
+            self.incomplete_deadline_ms(),
+            self.idle_deadline_ms(),
+            self.behind_deadline_ms(),
+            self.give_up_deadline_ms(),
+        ];
         limits.into_iter().chain([self.pending.deadline_ms()]).flatten().min()
     }
 
@@ -312,7 +319,7 @@ impl Session {
                     let text = refusal(error, &arguments);
                     self.complain(Complaint::Protocol(error, Quoted::new(rest)));
                     self.answer(|out| reply::error(out, &text));
-                    self.close();
+                    self.close(turn.now_ms);
                 }
             }
             self.incomplete_since_ms = None;
@@ -322,7 +329,7 @@ impl Session {
 
     fn note_input(&mut self, took_requests: bool, now_ms: u64) {
         if took_requests {
-            self.last_request_ms = now_ms;
+            self.last_active_ms = now_ms;
         }
         if self.end != End::Open {
             self.input.clear();
@@ -356,7 +363,7 @@ impl Session {
                 if !is_muted {
                     self.answer(|out| reply::simple(out, "OK"));
                 }
-                self.close();
+                self.close(turn.now_ms);
             }
             Ok(Command::Hello(name)) => {
                 self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
@@ -447,6 +454,13 @@ impl Session {
         });
     }
 
+    fn give_up_all(&mut self, when: &str, turn: &mut Turn) {
+        let waiting: Vec<_> = self.pending.iter().collect();
+        for (sequence, waiting) in waiting {
+            self.give_up(sequence, waiting, when, turn);
+        }
+    }
+
     /// Ends the wait of a request whose time is up.
     fn give_up(&mut self, sequence: u64, waiting: Waiting, when: &str, turn: &mut Turn) {
         let reqid = waiting.reqid;
@@ -471,6 +485,7 @@ impl Session {
 
     fn finish(&mut self, sequence: u64, turn: &mut Turn, reply: impl FnOnce(&mut Vec<u8>)) {
         self.pending.finish(sequence, reply, self.output.end());
+        self.last_active_ms = turn.now_ms;
         turn.outstanding -= 1;
     }
 
@@ -483,9 +498,10 @@ impl Session {
         Ticket { connection: self.connection, sequence }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, now_ms: u64) {
         if self.end == End::Open {
-            self.end = End::Closing;
+            let give_up_ms = now_ms.saturating_add(self.limits.propose_timeout_ms);
+            self.end = End::Closing { give_up_ms };
         }
         self.incomplete_since_ms = None;
     }
@@ -500,7 +516,14 @@ impl Session {
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let may_idle = self.limits.idle_timeout_ms == 0 || self.end != End::Open || !self.is_quiet();
-        (!may_idle).then(|| self.last_request_ms.saturating_add(self.limits.idle_timeout_ms))
+        (!may_idle).then(|| self.last_active_ms.saturating_add(self.limits.idle_timeout_ms))
+    }
+
+    fn give_up_deadline_ms(&self) -> Option<u64> {
+        match self.end {
+            End::Closing { give_up_ms } if self.pending.waiting() > 0 => Some(give_up_ms),
+            _ => None,
+        }
     }
 
     fn behind_deadline_ms(&self) -> Option<u64> {

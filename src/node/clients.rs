@@ -55,7 +55,7 @@ const FIRST_CLIENT: usize = 2;
 pub struct ClientOptions {
     /// Where it listens; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Clients at a time; a further one is answered `-ERR max number of clients reached` and closed.
+    /// Clients at a time, at most 1,048,576; a further one is answered `-ERR max number of clients reached` and closed.
     pub connections: usize,
     /// What all sessions may hold in memory. Beyond, those are closed that hold more than 64 KiB, as they
     /// move.
@@ -109,6 +109,10 @@ impl Stop {
 impl ClientPort {
     /// Listens. The bell is for the queue of answers that [`ClientPort::run`] gets.
     pub fn bind(options: ClientOptions) -> io::Result<(ClientPort, Bell)> {
+        if options.connections > connection::MAX_CONNECTIONS {
+            let text = format!("at most {} clients are possible", connection::MAX_CONNECTIONS);
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(options.address)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -338,7 +342,7 @@ impl Running<'_> {
             self.timers.pop_first();
             let Some(Some(client)) = self.clients.get_mut(place) else { continue };
             client.timer_ms = None;
-            client.handle_time(&mut self.turn);
+            client.session.handle_time(&mut self.turn);
             self.touch(place);
         }
     }
@@ -435,6 +439,7 @@ impl Running<'_> {
         let is_quiet = self.clients.iter().flatten().all(|client| client.session.is_quiet());
         let is_over = end.given_up && now_ms >= end.give_up_ms + FLUSH_MS;
         if is_quiet || is_over {
+            self.clients.iter_mut().flatten().for_each(|client| client.end(&mut self.scratch));
             (0..self.clients.len()).for_each(|place| self.remove(place));
             return true;
         }

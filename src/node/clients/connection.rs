@@ -12,6 +12,9 @@ use crate::client::session::{Session, Turn};
 /// The lowest bits of a connection's id are its place in the table of clients.
 const PLACE_BITS: u32 = 20;
 
+/// As many places as there are.
+pub(super) const MAX_CONNECTIONS: usize = 1 << PLACE_BITS;
+
 /// Picks a connection's place from its id.
 pub(super) const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 
@@ -79,7 +82,10 @@ impl Connection {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
-        self.is_half_closed |= event.is_read_closed() || event.is_error();
+        if event.is_write_closed() {
+            self.phase = Phase::Gone; // reset, or ended by both sides
+        }
+        self.is_half_closed |= event.is_read_closed();
         self.is_readable |= event.is_readable() || self.is_half_closed;
         self.is_writable |= event.is_writable();
     }
@@ -91,7 +97,7 @@ impl Connection {
             return;
         }
         match self.stream.read(scratch) {
-            Ok(0) => self.handle_end_of_input(),
+            Ok(0) => self.handle_end_of_input(turn.now_ms),
             Ok(count) => {
                 // Fewer bytes than asked for were all there are; the poll tells of further ones.
                 self.is_readable = count == scratch.len() || self.is_half_closed;
@@ -113,9 +119,9 @@ impl Connection {
         }
     }
 
-    fn handle_end_of_input(&mut self) {
+    fn handle_end_of_input(&mut self, now_ms: u64) {
         self.is_readable = false;
-        self.session.handle_end_of_input();
+        self.session.handle_end_of_input(now_ms);
         if self.phase != Phase::Open {
             self.phase = Phase::Gone;
         }
@@ -125,6 +131,7 @@ impl Connection {
     pub(super) fn write(&mut self, now_ms: u64) {
         while self.phase == Phase::Open && self.is_writable && !self.session.output().is_empty() {
             match self.stream.write(self.session.output()) {
+                Ok(0) => self.phase = Phase::Gone,
                 Ok(count) => self.session.handle_written(count, now_ms),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
@@ -138,8 +145,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn handle_time(&mut self, turn: &mut Turn) {
-        self.session.handle_time(turn);
+    /// The node ends: ends our side at once, and reads what is there so that the close does not take the last
+    /// reply with it.
+    pub(super) fn end(&mut self, scratch: &mut [u8]) {
+        // A failure means that the client ended the connection before.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        for _ in 0..LINGER_BYTES / scratch.len().max(1) {
+            if !matches!(self.stream.read(scratch), Ok(count) if count == scratch.len()) {
+                return;
+            }
+        }
     }
 
     /// Whether the connection is to be removed. One that is finished lingers before.
