@@ -1,0 +1,458 @@
+//! The peer network thread: one mio poll, a connection for each direction between two nodes.
+//!
+//! Each node dials every peer and only *sends* on what it dialled; on what it accepts it only *reads* (after
+//! the hello, which goes both ways). Two connections a pair cost a socket more than one, and save what is
+//! hard about one: no tie to break when both dial at once, no question whose half-dead connection counts, and
+//! a failure of one direction shows as just that.
+//!
+//! ```text
+//! dialler                              listener
+//!   │ ── Hello ───────────────────────► │ checks all of it (`trust`); a stranger's node id is bound first
+//!   │ ◄────────────── Hello or Refusal ─│
+//!   │ checks, too                       │
+//!   │ ── messages ────────────────────► │ ── inbox.peers ──► state machine
+//! ```
+//!
+//! **A node id is bound durably to a data directory before its first message counts**: a hello of an unbound
+//! node goes to `inbox.bindings`, and its connection is neither read nor written until [`Outgoing::Bound`]
+//! comes back. A node that is told that its own directory is the wrong one stops ([`Fatal`]); one that sees a
+//! wrong directory at the other end only refuses it.
+//!
+//! Nothing here waits for a peer: out-buffers and the number of connections that have not said hello are
+//! bounded ([`PeerLimits`]), and what finds no room is dropped and counted, since the protocol repeats it.
+//! What a connection that ended had queued is dropped as well, instead of being sent late.
+
+mod inbound;
+mod outbound;
+mod quiet;
+mod socket;
+mod table;
+mod trust;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::consensus::message::Message;
+use crate::consensus::types::NodeId;
+use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
+use crate::pipeline::queue::{Bell, Queue};
+use crate::wire::hello::{Greeting, Hello, RefusalCode};
+
+use inbound::Inbounds;
+use outbound::Outbound;
+use quiet::Quiet;
+use socket::Ended;
+pub use table::{PeerState, PeerTable};
+use trust::{Trust, Verdict};
+
+/// One read takes at most this.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// Events taken from the system at once; more wait there.
+const EVENTS: usize = 256;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_CONNECTION: usize = 2;
+
+/// What the network thread is made with.
+pub struct PeerOptions {
+    /// Where peers reach this node.
+    pub listen: SocketAddr,
+    /// The other members and where they listen. This node may be among them and is left out.
+    pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// Who this node is.
+    pub hello: Hello,
+    /// The bindings that are durable already.
+    pub bindings: Vec<Binding>,
+    /// Times and sizes.
+    pub limits: PeerLimits,
+    /// Called by the network thread when this node must stop (exit code 2).
+    pub on_fatal: Box<dyn Fn(Fatal) + Send>,
+}
+
+/// Times and sizes; the defaults are for a cluster, tests are less patient.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerLimits {
+    /// The first wait before a peer is dialled again; each failure doubles it.
+    pub backoff_min: Duration,
+    /// The longest of these waits.
+    pub backoff_max: Duration,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a hello, its answer or the durable binding may take; then the connection is closed.
+    pub hello_timeout: Duration,
+    /// What waits for one peer at most, give or take one message; then new messages are dropped.
+    pub out_buffer_bytes: usize,
+    /// How long out-buffers are flushed at a stop.
+    pub flush_timeout: Duration,
+}
+
+impl Default for PeerLimits {
+    fn default() -> PeerLimits {
+        PeerLimits {
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(2),
+            hello_timeout: Duration::from_secs(5),
+            out_buffer_bytes: 32 << 20,
+            flush_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why this node must stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "node {peer} knows this node with another data directory ({text}): this node's disk was wiped or \
+     replaced, and with it what the node had promised. Bring back its data directory, or give the node a new id"
+)]
+pub struct Fatal {
+    /// Who said so.
+    pub peer: NodeId,
+    /// In its words.
+    pub text: String,
+}
+
+/// The peer network, to be run on a thread of its own.
+pub struct PeerNetwork {
+    poll: Poll,
+    trust: Trust,
+    limits: PeerLimits,
+    on_fatal: Box<dyn Fn(Fatal) + Send>,
+    inbounds: Inbounds,
+    outbounds: BTreeMap<NodeId, Outbound>,
+    /// Bindings under way to the state machine, and until when they are not asked for again.
+    asked: BTreeMap<NodeId, (Binding, Instant)>,
+    /// Of this turn, not yet in the inbox.
+    arrived: VecDeque<Message>,
+    counters: BTreeMap<NodeId, InCounters>,
+    table: PeerTable,
+    scratch: Vec<u8>,
+    tokens: Tokens,
+    refused: Quiet,
+    strange: Quiet,
+}
+
+/// Names connections; never the same again in a run, so that a late event finds no other connection.
+struct Tokens {
+    next: usize,
+}
+
+impl Tokens {
+    fn next(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next - 1)
+    }
+}
+
+/// What came from one peer.
+#[derive(Clone, Copy, Default)]
+struct InCounters {
+    received: u64,
+    dropped: u64,
+    unknown_kinds: u64,
+}
+
+impl PeerNetwork {
+    /// Listens. The bell is to be that of the queue which [`PeerNetwork::run`] is given. Fails if the address
+    /// cannot be listened on.
+    pub fn bind(options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
+        let listener = TcpListener::bind(options.listen)?;
+        PeerNetwork::with_listener(listener, options)
+    }
+
+    /// As [`PeerNetwork::bind`], with a socket that listens already.
+    pub fn with_listener(listener: TcpListener, options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
+        let PeerOptions { mut peers, hello, bindings, limits, on_fatal, .. } = options;
+        assert!(hello.node > 0, "node ids begin at 1, not {}", hello.node);
+        peers.remove(&hello.node);
+        listener.set_nonblocking(true)?;
+        let mut listener = mio::net::TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        // A waker that fails leaves the poll to its next event; there is nobody to tell.
+        let bell = Bell::calling(move || waker.wake().unwrap_or(()));
+        let mut trust = Trust::new(hello, peers.keys().copied());
+        bindings.into_iter().for_each(|binding| trust.bind(binding));
+        let now = Instant::now();
+        let outbound = |(&node, &address)| (node, Outbound::new(node, address, limits, now));
+        let network = PeerNetwork {
+            poll,
+            trust,
+            limits,
+            on_fatal,
+            inbounds: Inbounds::new(listener, peers.len()),
+            outbounds: peers.iter().map(outbound).collect(),
+            asked: BTreeMap::new(),
+            arrived: VecDeque::new(),
+            counters: peers.keys().map(|node| (*node, InCounters::default())).collect(),
+            table: PeerTable::new(peers.into_iter()),
+            scratch: vec![0; SCRATCH_BYTES],
+            tokens: Tokens { next: FIRST_CONNECTION },
+            refused: Quiet::default(),
+            strange: Quiet::default(),
+        };
+        Ok((network, bell))
+    }
+
+    /// Where it listens (the port, if the options said 0).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inbounds.local_addr()
+    }
+
+    /// How the peers are connected; to be read by any thread.
+    pub fn table(&self) -> PeerTable {
+        self.table.clone()
+    }
+
+    /// Sends what comes out of `outgoing` and puts what peers say into `inbox`, until `outgoing` is closed and
+    /// empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll does.
+    pub fn run(mut self, outgoing: &Queue<Outgoing>, inbox: &Inbox) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut items = Vec::new();
+        loop {
+            let timeout = self.timeout(Instant::now());
+            poll(&mut self.poll, &mut events, timeout)?;
+            let now = Instant::now();
+            // Asked before the drain: what a closed queue holds is drained by it.
+            let closed = outgoing.is_closed();
+            outgoing.bell().clear();
+            outgoing.drain(&mut items);
+            self.route(&mut items, inbox, now);
+            if closed {
+                return self.flush_and_stop(&mut events, now);
+            }
+            for event in &events {
+                self.handle_event(event, inbox, now);
+            }
+            self.handle_time(inbox, now);
+            self.deliver(inbox);
+            self.publish();
+        }
+    }
+
+    fn handle_event(&mut self, event: &mio::event::Event, inbox: &Inbox, now: Instant) {
+        match event.token() {
+            WAKER => (),
+            LISTENER => self.accept(now),
+            token => match self.outbounds.values_mut().find(|outbound| outbound.has(token)) {
+                Some(outbound) => {
+                    let node = outbound.node;
+                    let (greeting, ended) =
+                        outbound.handle_event(event, self.trust.own(), &mut self.scratch, now);
+                    let answered = greeting.map_or(Ok(()), |it| self.handle_answer(node, it, inbox, now));
+                    if let Err(why) = answered.and(ended) {
+                        self.close_outbound(node, &why, now);
+                    }
+                }
+                None => self.serve(token, event.is_read_closed() || event.is_error(), inbox, now),
+            },
+        }
+    }
+
+    /// Takes what waits to be sent, and writes at once what the sockets take.
+    fn route(&mut self, items: &mut Vec<Outgoing>, inbox: &Inbox, now: Instant) {
+        if items.is_empty() {
+            return;
+        }
+        for item in items.drain(..) {
+            match item {
+                Outgoing::Messages { generation, messages } => {
+                    self.route_messages(generation, messages, inbox, now);
+                }
+                Outgoing::Bound(binding) => self.handle_bound(binding, inbox, now),
+            }
+        }
+        for outbound in self.outbounds.values_mut() {
+            outbound.flush(now);
+        }
+    }
+
+    fn route_messages(&mut self, generation: u64, messages: Vec<Message>, inbox: &Inbox, now: Instant) {
+        let this = self.trust.own().node;
+        let mut own = vec![];
+        for message in messages {
+            if message.to == this {
+                own.push(message);
+            } else if let Some(outbound) = self.outbounds.get_mut(&message.to) {
+                outbound.send(&message, now);
+            } else {
+                self.strange.warn(now, || format!("a message to node {}, which is no member", message.to));
+            }
+        }
+        if !own.is_empty() {
+            let pushed = inbox.own.try_push(OwnMessages { generation, messages: own });
+            assert!(
+                pushed.is_ok() || inbox.own.is_closed(),
+                "room for own messages is reserved, but {} of {} places are taken",
+                inbox.own.len(),
+                Inbox::OWN_CAPACITY
+            );
+        }
+    }
+
+    /// The listener at the other end of a dialled connection answered our hello.
+    fn handle_answer(
+        &mut self,
+        node: NodeId,
+        answer: Greeting,
+        inbox: &Inbox,
+        now: Instant,
+    ) -> Result<(), Ended> {
+        match answer {
+            Greeting::Hello(hello) if hello.node != node => {
+                Err(Ended::Broken(format!("node {} listens where node {node} is expected", hello.node)))
+            }
+            Greeting::Hello(hello) => self.judge_listener(hello, inbox, now),
+            Greeting::Refusal(refusal) => {
+                if refusal.code == RefusalCode::WrongDirectory {
+                    (self.on_fatal)(Fatal { peer: node, text: refusal.text.escape_debug().to_string() });
+                }
+                Err(Ended::RefusedByPeer(refusal))
+            }
+        }
+    }
+
+    fn judge_listener(&mut self, hello: Hello, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
+        let verdict = self.trust.judge(&hello);
+        if let Verdict::Bind(binding) = verdict {
+            self.ask_binding(binding, inbox, now)?;
+        }
+        let Some(outbound) = self.outbounds.get_mut(&hello.node) else { return Ok(()) };
+        match verdict {
+            Verdict::Refuse(refusal) => return Err(Ended::Refused(refusal)),
+            Verdict::Bind(_) => outbound.hold(hello, now),
+            Verdict::Accept => {
+                outbound.open(hello.start);
+                self.note_client_address(&hello);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a binding to the state machine, unless it is under way.
+    fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
+        match self.asked.get(&binding.node) {
+            Some((asked, until)) if now < *until && *asked == binding => return Ok(()),
+            Some((asked, until)) if now < *until => {
+                return Err(Ended::Broken(format!(
+                    "node {} is being bound to data directory {:032x}, not {:032x}",
+                    binding.node, asked.directory, binding.directory
+                )));
+            }
+            _ => (),
+        }
+        match inbox.bindings.try_push(binding) {
+            Ok(()) => {
+                self.asked.insert(binding.node, (binding, now + self.limits.hello_timeout));
+                Ok(())
+            }
+            Err(_) => Err(Ended::Broken("too many bindings under way".to_owned())),
+        }
+    }
+
+    /// A binding is durable: judges the connections again that waited for it.
+    fn handle_bound(&mut self, binding: Binding, inbox: &Inbox, now: Instant) {
+        self.trust.bind(binding);
+        self.asked.remove(&binding.node);
+        let held = self.outbounds.get(&binding.node).and_then(|outbound| outbound.held().cloned());
+        if let Some(hello) = held
+            && let Err(why) = self.judge_listener(hello, inbox, now)
+        {
+            self.close_outbound(binding.node, &why, now);
+        }
+        self.welcome_held(binding.node, inbox, now);
+    }
+
+    fn close_outbound(&mut self, node: NodeId, why: &Ended, now: Instant) {
+        if let Some(outbound) = self.outbounds.get_mut(&node) {
+            outbound.close(why, now);
+        }
+    }
+
+    fn note_client_address(&self, hello: &Hello) {
+        let address = Some(&hello.client_address).filter(|address| !address.is_empty());
+        self.table.update(|node, state| {
+            if node == hello.node {
+                state.client_address = address.cloned();
+            }
+        });
+    }
+
+    fn handle_time(&mut self, inbox: &Inbox, now: Instant) {
+        for outbound in self.outbounds.values_mut() {
+            outbound.handle_time(self.poll.registry(), &mut self.tokens, now);
+        }
+        self.handle_inbound_time(inbox, now);
+    }
+
+    /// How long nothing has to be done but what an event tells of.
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let outbounds = self.outbounds.values().filter_map(Outbound::timer);
+        let next = outbounds.chain(self.inbounds.timer(now)).min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Hands what arrived in this turn to the state machine, all at once.
+    fn deliver(&mut self, inbox: &Inbox) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        inbox.peers.try_push_all(&mut self.arrived);
+        for message in self.arrived.drain(..) {
+            if let Some(counters) = self.counters.get_mut(&message.from) {
+                counters.dropped += 1;
+            }
+        }
+    }
+
+    fn publish(&self) {
+        self.table.update(|node, state| {
+            if let Some(outbound) = self.outbounds.get(&node) {
+                state.connected_out = outbound.is_open();
+                state.queued_bytes = outbound.queued_bytes();
+                (state.sent, state.dropped_out) = outbound.counters();
+            }
+            if let Some(counters) = self.counters.get(&node) {
+                state.connected_in = self.inbounds.is_open(node);
+                state.received = counters.received;
+                state.dropped_in = counters.dropped;
+                state.unknown_kinds = counters.unknown_kinds;
+            }
+        });
+    }
+
+    /// Writes what waits, for a bounded time.
+    fn flush_and_stop(mut self, events: &mut Events, now: Instant) -> io::Result<()> {
+        let end = now + self.limits.flush_timeout;
+        loop {
+            let now = Instant::now();
+            for event in events.iter().filter(|event| event.is_writable()) {
+                if let Some(outbound) = self.outbounds.values_mut().find(|it| it.has(event.token())) {
+                    outbound.handle_writable_at_stop(now);
+                }
+            }
+            let waiting = self.outbounds.values().any(|it| it.is_open() && it.queued_bytes() > 0);
+            if !waiting || now >= end {
+                return Ok(());
+            }
+            poll(&mut self.poll, events, Some(end - now))?;
+        }
+    }
+}
+
+fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        done => done,
+    }
+}

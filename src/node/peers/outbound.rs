@@ -1,0 +1,271 @@
+//! The connection that this node dials to one peer, and only sends on.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+
+use crate::consensus::message::Message;
+use crate::consensus::types::NodeId;
+use crate::wire::frame::FrameError;
+use crate::wire::hello::{Greeting, Hello};
+use crate::wire::message::encode_message;
+
+use super::quiet::Quiet;
+use super::socket::{Ended, Socket};
+use super::{PeerLimits, Tokens};
+
+/// An out-buffer above this that was emptied is given back.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// Invariant: there is a socket in every stage but `Waiting`, and bytes wait only while there is one.
+pub(super) struct Outbound {
+    pub(super) node: NodeId,
+    address: SocketAddr,
+    limits: PeerLimits,
+    stage: Stage,
+    socket: Option<Socket>,
+    /// `Waiting`: when to dial. `Open`: without meaning. Else: when to give up.
+    timer: Instant,
+    /// The next wait's upper bound; raised by every failure, reset when open.
+    backoff: Duration,
+    out: BytesMut,
+    sent: u64,
+    dropped: u64,
+    trouble: Quiet,
+}
+
+enum Stage {
+    Waiting,
+    Connecting,
+    /// Hello said, the answer awaited.
+    Greeting,
+    /// Answered by a node that is not bound yet.
+    Held(Hello),
+    /// Accepted on both sides.
+    Open {
+        start: u64,
+    },
+}
+
+impl Outbound {
+    pub(super) fn new(node: NodeId, address: SocketAddr, limits: PeerLimits, now: Instant) -> Outbound {
+        Outbound {
+            node,
+            address,
+            limits,
+            stage: Stage::Waiting,
+            socket: None,
+            timer: now,
+            backoff: limits.backoff_min,
+            out: BytesMut::new(),
+            sent: 0,
+            dropped: 0,
+            trouble: Quiet::default(),
+        }
+    }
+
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.token == token)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open { .. })
+    }
+
+    /// When [`Outbound::handle_time`] has something to do.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        (!self.is_open()).then_some(self.timer)
+    }
+
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(super) fn counters(&self) -> (u64, u64) {
+        (self.sent, self.dropped)
+    }
+
+    /// Queues a message, or drops and counts it: what cannot leave now would be stale later, and the
+    /// protocol repeats it.
+    pub(super) fn send(&mut self, message: &Message, now: Instant) {
+        if !self.is_open() || self.out.len() >= self.limits.out_buffer_bytes {
+            self.dropped += 1;
+            return;
+        }
+        match encode_message(message, &mut self.out) {
+            Ok(()) => self.sent += 1,
+            Err(error) => self.drop_too_long(message, error, now),
+        }
+    }
+
+    /// Writes what waits, as far as the system takes it.
+    pub(super) fn flush(&mut self, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        if self.out.is_empty() || matches!(self.stage, Stage::Connecting) {
+            return;
+        }
+        if let Err(error) = socket.write(&mut self.out) {
+            self.close(&Ended::Io(error), now);
+        } else if self.out.is_empty() && self.out.capacity() > KEPT_BUFFER_BYTES {
+            self.out = BytesMut::new();
+        }
+    }
+
+    /// The system takes bytes again, and nothing is read any more.
+    pub(super) fn handle_writable_at_stop(&mut self, now: Instant) {
+        if let Some(socket) = &mut self.socket {
+            socket.handle_writable();
+        }
+        self.flush(now);
+    }
+
+    /// Takes an event of its socket: what the other end said, and why the connection has to end if it does.
+    pub(super) fn handle_event(
+        &mut self,
+        event: &Event,
+        own: &Hello,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> (Option<Greeting>, Result<(), Ended>) {
+        if event.is_writable()
+            && let Err(error) = self.handle_writable(own, now)
+        {
+            return (None, Err(error));
+        }
+        let ended = event.is_read_closed() || event.is_error();
+        match (event.is_readable() || ended) && !matches!(self.stage, Stage::Connecting) {
+            true => self.read(ended, scratch),
+            false => (None, Ok(())),
+        }
+    }
+
+    fn handle_writable(&mut self, own: &Hello, now: Instant) -> Result<(), Ended> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        socket.handle_writable();
+        if matches!(self.stage, Stage::Connecting) {
+            if !socket.is_connected()? {
+                return Ok(());
+            }
+            self.stage = Stage::Greeting;
+            self.timer = now + self.limits.hello_timeout;
+            Greeting::Hello(own.clone()).encode(&mut self.out)?;
+        }
+        socket.write(&mut self.out)?;
+        Ok(())
+    }
+
+    fn read(&mut self, to_end: bool, scratch: &mut [u8]) -> (Option<Greeting>, Result<(), Ended>) {
+        let mut payloads = vec![];
+        let Some(socket) = &mut self.socket else { return (None, Ok(())) };
+        let ended = socket.read(scratch, to_end, &mut payloads).map(|_| ());
+        match self.read_greeting(payloads) {
+            Ok(greeting) => (greeting, ended),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    /// A hello answers ours, a refusal may come at any time; the listener says nothing else.
+    fn read_greeting(&self, payloads: Vec<Bytes>) -> Result<Option<Greeting>, Ended> {
+        let mut payloads = payloads.into_iter();
+        let Some(payload) = payloads.next() else { return Ok(None) };
+        let greeting = Greeting::decode(payload)?;
+        match (&self.stage, &greeting) {
+            (Stage::Greeting, _) | (_, Greeting::Refusal(_)) => Ok(Some(greeting)),
+            _ => Err(Ended::Broken("a second hello".to_owned())),
+        }
+    }
+
+    /// The other end is to be bound first.
+    pub(super) fn hold(&mut self, hello: Hello, now: Instant) {
+        self.stage = Stage::Held(hello);
+        self.timer = now + self.limits.hello_timeout;
+    }
+
+    /// The hello of a connection that waits for the binding.
+    pub(super) fn held(&self) -> Option<&Hello> {
+        match &self.stage {
+            Stage::Held(hello) => Some(hello),
+            _ => None,
+        }
+    }
+
+    /// Both sides have accepted: messages may leave.
+    pub(super) fn open(&mut self, start: u64) {
+        assert!(self.socket.is_some(), "node {} cannot be open without a socket", self.node);
+        self.stage = Stage::Open { start };
+        self.backoff = self.limits.backoff_min;
+        log::info!("sending to node {} at {} (its start {start})", self.node, self.address);
+    }
+
+    /// The peer dialled us in this start of it: it is alive, and an earlier run of it is not.
+    pub(super) fn handle_alive(&mut self, peer_start: u64, now: Instant) {
+        match self.stage {
+            Stage::Waiting => self.timer = self.timer.min(now + self.limits.backoff_min),
+            Stage::Open { start } if start < peer_start => {
+                self.close(&Ended::Broken(format!("start {peer_start} follows {start}")), now);
+            }
+            _ => (),
+        }
+    }
+
+    /// Ends the connection, drops what waits, and dials again after a while.
+    pub(super) fn close(&mut self, why: &Ended, now: Instant) {
+        match self.stage {
+            Stage::Open { .. } => {
+                log::info!("no longer sending to node {} at {}: {why}", self.node, self.address);
+            }
+            _ => self.trouble.warn(now, || {
+                format!("cannot connect to node {} at {}: {why}; trying again", self.node, self.address)
+            }),
+        }
+        self.stage = Stage::Waiting;
+        self.socket = None;
+        self.out = BytesMut::new();
+        self.timer = now + jittered(self.backoff);
+        self.backoff = (2 * self.backoff).min(self.limits.backoff_max);
+    }
+
+    /// Dials, or gives up, when it is time.
+    pub(super) fn handle_time(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
+        if self.is_open() || now < self.timer {
+            return;
+        }
+        match self.stage {
+            Stage::Waiting => self.dial(registry, tokens, now),
+            Stage::Connecting => self.close(&Ended::Broken("no answer".to_owned()), now),
+            Stage::Held(_) => self.close(&Ended::Broken("its binding takes too long".to_owned()), now),
+            _ => self.close(&Ended::Broken("no hello in time".to_owned()), now),
+        }
+    }
+
+    fn dial(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
+        let socket =
+            TcpStream::connect(self.address).and_then(|stream| Socket::new(stream, tokens.next(), registry));
+        match socket {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                self.stage = Stage::Connecting;
+                self.timer = now + self.limits.connect_timeout;
+            }
+            Err(error) => self.close(&Ended::Io(error), now),
+        }
+    }
+
+    #[cold]
+    fn drop_too_long(&mut self, message: &Message, error: FrameError, now: Instant) {
+        self.dropped += 1;
+        let kind = message.body.to_string().split(' ').next().unwrap_or_default().to_owned();
+        let node = self.node;
+        self.trouble.warn(now, || format!("a {kind} to node {node} cannot be sent: {error}"));
+    }
+}
+
+/// Between half of it and all, so that nodes that failed together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    let random = getrandom::u64().unwrap_or(0) % 1024;
+    wait / 2 + wait * random as u32 / 2048
+}

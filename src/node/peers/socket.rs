@@ -1,0 +1,153 @@
+//! A non-blocking TCP connection of the peer network: frames in, bytes out.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use rustix::net::sockopt;
+
+use crate::wire::frame::{FrameDecoder, FrameError};
+use crate::wire::hello::{GreetingError, MAX_GREETING_BYTES, Refusal};
+use crate::wire::message::MessageError;
+
+/// What is read from one connection in one turn at most (in whole reads), so that none starves the others.
+const READ_TURN_BYTES: usize = 1 << 20;
+
+/// A silent connection is probed after this, and given up after three probes a third of it apart: a machine
+/// that vanished without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(6);
+
+/// Bytes that the other machine does not acknowledge for this long end the connection; the kernel's own
+/// patience is a quarter of an hour, with pauses of minutes after a healed partition.
+const UNACKNOWLEDGED_MS: u32 = 10_000;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("closed by the other end")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Greeting(#[from] GreetingError),
+    #[error("{0}")]
+    Message(#[from] MessageError),
+    #[error("refused ({0})")]
+    Refused(Refusal),
+    #[error("refused by the other end ({0})")]
+    RefusedByPeer(Refusal),
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// How a read ended that did not end the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadEnd {
+    Drained,
+    /// The turn's share is used up; there may be more, of which no event will tell.
+    More,
+}
+
+pub(super) struct Socket {
+    stream: TcpStream,
+    pub(super) token: Token,
+    decoder: FrameDecoder,
+    /// Since the last write that took less than all; until the next writable event.
+    blocked: bool,
+}
+
+impl Socket {
+    /// Registers a connected or connecting stream; it takes frames of greetings only until
+    /// [`Socket::set_limit`].
+    pub(super) fn new(mut stream: TcpStream, token: Token, registry: &Registry) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        detect_dead_peers(&stream)?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Socket { stream, token, decoder: FrameDecoder::new(MAX_GREETING_BYTES), blocked: false })
+    }
+
+    /// Allows payloads of up to `bytes`.
+    pub(super) fn set_limit(&mut self, bytes: usize) {
+        self.decoder.set_limit(bytes);
+    }
+
+    /// Whether a connecting stream is connected.
+    pub(super) fn is_connected(&self) -> Result<bool, Ended> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(Ended::Io(error));
+        }
+        match self.stream.peer_addr() {
+            Ok(peer) if peer == self.stream.local_addr()? => {
+                // Nobody listens, and the system gave this socket the dialled port as its own.
+                Err(Ended::Broken("connected to itself".to_owned()))
+            }
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(Ended::Io(error)),
+        }
+    }
+
+    /// Appends the payloads that have arrived, also those before the end that an error tells of.
+    ///
+    /// A read that fills less than `scratch` has emptied the socket: what comes later, the end included, is a
+    /// new event (epoll(7)), unless the event at hand told of the end already: then `to_end` is set.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        to_end: bool,
+        payloads: &mut Vec<Bytes>,
+    ) -> Result<ReadEnd, Ended> {
+        let mut total = 0;
+        while total < READ_TURN_BYTES {
+            let count = match self.stream.read(scratch) {
+                Ok(0) => return Err(Ended::Closed),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadEnd::Drained),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Ended::Io(error)),
+            };
+            total += count;
+            let mut input = &scratch[..count];
+            while !input.is_empty() {
+                payloads.extend(self.decoder.decode(&mut input)?);
+            }
+            if count < scratch.len() && !to_end {
+                return Ok(ReadEnd::Drained);
+            }
+        }
+        Ok(ReadEnd::More)
+    }
+
+    /// Writes as much of `out` as the system takes, if it takes any.
+    pub(super) fn write(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        while !out.is_empty() && !self.blocked {
+            match self.stream.write(out) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => out.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The system takes bytes again.
+    pub(super) fn handle_writable(&mut self) {
+        self.blocked = false;
+    }
+}
+
+fn detect_dead_peers(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 3)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MS)?;
+    Ok(())
+}
