@@ -1,2 +1,2 @@
 //! node
-pub mod clients;
+pub mod peers;

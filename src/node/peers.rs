@@ -55,6 +55,10 @@ const SCRATCH_BYTES: usize = 256 << 10;
 /// Events taken from the system at once; more wait there.
 const EVENTS: usize = 256;
 
+/// Connections that the system keeps until they are accepted; std asks for 128, and beyond it a flood makes
+/// honest peers wait for seconds.
+const BACKLOG: i32 = 1024;
+
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_CONNECTION: usize = 2;
@@ -171,6 +175,7 @@ impl PeerNetwork {
         let PeerOptions { mut peers, hello, bindings, limits, on_fatal, .. } = options;
         assert!(hello.node > 0, "node ids begin at 1, not {}", hello.node);
         peers.remove(&hello.node);
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
         let poll = Poll::new()?;

@@ -21,11 +21,11 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
         match number {
             field::ENTRIES => {
                 let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
-                push(&mut lists.entries, item.into_entry()?, item_count(&frame, &rest))?;
+                push(&mut lists.entries, item.into_entry()?, item_count(&frame, rest))?;
             }
             field::COMMANDS => {
                 let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
-                push(&mut lists.commands, item.into_command()?, item_count(&frame, &rest))?;
+                push(&mut lists.commands, item.into_command()?, item_count(&frame, rest))?;
             }
             field::RANGES => read_ranges(take_bytes(wire_type, &mut rest)?, &mut lists.ranges)?,
             _ => read_value(number, wire_type, &mut rest, &mut values)?,
