@@ -52,7 +52,7 @@ use super::types::{Ballot, Entry, HardState, Index, MAX_WINDOW_ENTRIES, NodeId, 
 const MAX_ROUND_STEP: Round = 1 << 40;
 
 /// What a node keeps of entries above its watermark at most, in windows of a leader: what comes beyond is
-/// dropped, and learned once chosen.
+/// dropped, and learned once chosen (but for the entry that the watermark waits for).
 const MAX_WINDOWS_AHEAD: usize = 4;
 
 /// What a core needs to know; the same in all its incarnations.
