@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::mem;
 
-use spaxos::consensus::batch::{Batch, Page};
+use spaxos::consensus::batch::{Batch, Event, Page};
 use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::paxos::{Config, Paxos, Restored};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
@@ -49,9 +49,24 @@ pub struct Cluster {
     /// Links that lose every message, from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub checker: Checker,
+    reached: Reached,
     pub detail: Detail,
     /// What happened, for a reader; taken by whoever prints it.
     pub out: String,
+}
+
+/// How often what happened, for a test that wants to know whether it reaches anything.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Reached {
+    pub chosen: u64,
+    pub elections: u64,
+    pub stepped_down: u64,
+    pub adopted: u64,
+    pub holes: u64,
+    pub catch_ups: u64,
+    pub repeats: u64,
+    pub crashes: u64,
+    pub ignored: u64,
 }
 
 /// A node: a core while it is up, a disk always.
@@ -91,6 +106,7 @@ impl Cluster {
             flight: Vec::new(),
             cut: BTreeSet::new(),
             checker: Checker::new(shape.nodes as usize),
+            reached: Reached::default(),
             detail: Detail::Nothing,
             out: String::new(),
         };
@@ -174,6 +190,8 @@ impl Cluster {
 
     /// A node ends; what was not flushed is lost, and with it what it told itself.
     pub fn crash(&mut self, id: NodeId) {
+        self.reached.crashes += 1;
+        self.reached.ignored += self.node(id).core.as_ref().map_or(0, |core| core.status().ignored);
         let node = self.node_mut(id);
         node.core = None;
         node.unflushed.clear();
@@ -192,11 +210,15 @@ impl Cluster {
         self.start(id, highest_round);
     }
 
-    /// A stopped node forgets entries up to `compacted`, which is at most its durable watermark.
+    /// A stopped node forgets entries up to `compacted`, as far as it and another durably know them to be
+    /// chosen (there are no snapshots yet: what only one node knew would be lost).
     pub fn compact(&mut self, id: NodeId, compacted: Index) {
+        let others = self.ids().filter(|other| *other != id);
+        let known = others.map(|other| self.node(other).disk.hard_state.chosen).max().unwrap_or(0);
         let node = self.node_mut(id);
         assert!(node.core.is_none(), "node {id} is up");
-        node.disk.compacted = compacted.min(node.disk.hard_state.chosen).max(node.disk.compacted);
+        let chosen = node.disk.hard_state.chosen;
+        node.disk.compacted = compacted.min(chosen).min(known).max(node.disk.compacted);
     }
 
     /// Flushes and delivers, oldest first, until nothing is under way.
@@ -271,6 +293,14 @@ impl Cluster {
         (disk.hard_state, disk.entries.values().cloned().collect())
     }
 
+    /// What happened so far.
+    pub fn reached(&self) -> Reached {
+        let chosen = self.checker.chosen().len() as u64;
+        let up = self.nodes.values().filter_map(|node| node.core.as_ref());
+        let ignored = self.reached.ignored + up.map(|core| core.status().ignored).sum::<u64>();
+        Reached { chosen, repeats: self.checker.repeats, ignored, ..self.reached }
+    }
+
     /// The writing of a reader's lines.
     pub fn say(&mut self, at_least: Detail, line: impl FnOnce() -> String) {
         if self.detail >= at_least {
@@ -289,9 +319,25 @@ impl Cluster {
         }
         let Status { compacted, chosen, last, .. } = core.status();
         assert!(compacted <= chosen && chosen <= last, "{compacted} <= {chosen} <= {last}");
+        self.count(&batch.events);
         self.describe(id, words, &batch);
         self.carry_out(id, batch.clone());
         batch
+    }
+
+    fn count(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Leading { adopted, holes, .. } => {
+                    self.reached.elections += 1;
+                    self.reached.adopted += adopted;
+                    self.reached.holes += holes;
+                }
+                Event::SteppedDown { .. } => self.reached.stepped_down += 1,
+                Event::CatchingUp { .. } => self.reached.catch_ups += 1,
+                _ => {}
+            }
+        }
     }
 
     fn describe(&mut self, id: NodeId, words: &str, batch: &Batch) {
