@@ -16,17 +16,27 @@ use super::types::{Command, Index, RequestId};
 pub struct Proposals {
     requests: BTreeMap<RequestId, Request>,
     bytes: usize,
+    arrivals: u64,
     /// Own requests in order of arrival, each once, with the time after which they are looked at: one with
     /// a shorter time than those before it is given up late.
-    expiry: VecDeque<(u64, RequestId)>,
-    /// Requests that wait for a place in the log, in order of arrival. Used by a leader only. May hold ids
-    /// that are gone or placed by now.
-    waiting: VecDeque<RequestId>,
+    expiry: VecDeque<(u64, Arrival)>,
+    /// Requests that wait for a place in the log, in order of arrival. Used by a leader only.
+    waiting: VecDeque<Arrival>,
+}
+
+/// Names a request in a queue. One that was chosen and comes again arrives anew, so that what the queues
+/// still hold of its first life means nothing: a queue names each held request at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Arrival {
+    request: RequestId,
+    number: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Request {
     command: Command,
+    /// Its [`Arrival`].
+    arrival: u64,
     /// The deadline of an own request; 0 for a forwarded one or one out of time.
     deadline_ms: u64,
     /// Where this leader placed it.
@@ -63,15 +73,17 @@ impl Proposals {
         let Proposal { command, deadline_ms } = proposal;
         let request = command.request;
         assert_ne!(request, RequestId::NONE, "a proposal has a request id");
-        let added = self.add(command);
+        let added = self.add(command.clone());
         if let Some(held) = self.requests.get_mut(&request) {
             if held.deadline_ms == 0 {
-                self.expiry.push_back((deadline_ms, request));
+                // Another's so far: from now on it is repeated under this node's name.
+                self.bytes -= held.command.cost_bytes();
+                self.bytes += command.cost_bytes();
+                held.command = command;
+                self.expiry.push_back((deadline_ms, Arrival { request, number: held.arrival }));
             }
             held.deadline_ms = held.deadline_ms.max(deadline_ms);
-            if self.expiry.len() > 2 * Self::CAPACITY {
-                self.expiry.retain(|(_, request)| self.requests.contains_key(request));
-            }
+            self.trim_queues();
         }
         added
     }
@@ -85,16 +97,36 @@ impl Proposals {
         if self.requests.contains_key(&command.request) || self.room() == 0 {
             return false;
         }
-        self.bytes += command.cost_bytes();
-        self.waiting.push_back(command.request);
-        self.requests.insert(command.request, Request { command, deadline_ms: 0, placed: None });
+        let request = command.request;
+        let number = self.insert(command);
+        self.waiting.push_back(Arrival { request, number });
+        self.trim_queues();
         true
+    }
+
+    fn insert(&mut self, command: Command) -> u64 {
+        self.arrivals += 1;
+        self.bytes += command.cost_bytes();
+        let arrival = self.arrivals;
+        self.requests.insert(command.request, Request { command, arrival, deadline_ms: 0, placed: None });
+        arrival
+    }
+
+    /// Forgets what the queues hold of requests that are gone, before that grows without limit.
+    fn trim_queues(&mut self) {
+        let requests = &self.requests;
+        if self.expiry.len() > 2 * Self::CAPACITY {
+            self.expiry.retain(|(_, arrival)| held(requests, *arrival).is_some());
+        }
+        if self.waiting.len() > 2 * Self::CAPACITY {
+            self.waiting.retain(|arrival| held(requests, *arrival).is_some());
+        }
     }
 
     /// The next request that waits for a place, if `fits`; it is then the caller's to place.
     pub fn next_waiting(&mut self, fits: impl Fn(&Command) -> bool) -> Option<Command> {
-        while let Some(request) = self.waiting.front() {
-            match self.requests.get(request) {
+        while let Some(arrival) = self.waiting.front() {
+            match held(&self.requests, *arrival) {
                 Some(Request { command, placed: None, .. }) if fits(command) => {
                     let command = command.clone();
                     self.waiting.pop_front();
@@ -112,12 +144,12 @@ impl Proposals {
         if command.request == RequestId::NONE {
             return;
         }
-        let bytes = &mut self.bytes;
-        let request = self.requests.entry(command.request).or_insert_with(|| {
-            *bytes += command.cost_bytes();
-            Request { command: command.clone(), deadline_ms: 0, placed: None }
-        });
-        request.placed = Some(index);
+        if !self.requests.contains_key(&command.request) {
+            self.insert(command.clone());
+        }
+        if let Some(request) = self.requests.get_mut(&command.request) {
+            request.placed = Some(index);
+        }
     }
 
     /// Notes that a request was chosen somewhere: nothing more is to be done for it.
@@ -136,36 +168,40 @@ impl Proposals {
             request.placed = None;
             self.bytes += request.command.cost_bytes();
         }
-        self.waiting.extend(self.expiry.iter().map(|(_, request)| *request));
+        self.waiting.extend(self.expiry.iter().map(|(_, arrival)| *arrival));
     }
 
     /// Gives up own requests that are out of time; placed ones stay until they are chosen.
     pub fn expire(&mut self, now_ms: u64) {
-        while let Some((look_ms, request)) = self.expiry.front().copied() {
-            let held = self.requests.get_mut(&request);
+        while let Some((look_ms, arrival)) = self.expiry.front().copied() {
+            let held = self.requests.get_mut(&arrival.request);
+            let held = held.filter(|held| held.arrival == arrival.number);
             if held.is_some() && look_ms > now_ms {
                 return;
             }
             self.expiry.pop_front();
             let Some(held) = held else { continue };
             if held.deadline_ms > now_ms {
-                self.expiry.push_back((held.deadline_ms, request));
+                self.expiry.push_back((held.deadline_ms, arrival));
                 continue;
             }
             held.deadline_ms = 0;
             if held.placed.is_none() {
-                self.chosen(request);
+                self.chosen(arrival.request);
             }
         }
     }
 
     /// Own requests that are still to be chosen, in order of arrival, for a forward to the leader.
     pub fn own(&self) -> impl Iterator<Item = &Command> {
-        let held = |(_, request): &(u64, RequestId)| {
-            self.requests.get(request).filter(|held| held.deadline_ms > 0).map(|held| &held.command)
-        };
-        self.expiry.iter().filter_map(held)
+        let held = self.expiry.iter().filter_map(|(_, arrival)| held(&self.requests, *arrival));
+        held.filter(|held| held.deadline_ms > 0).map(|held| &held.command)
     }
+}
+
+/// The request that arrived then, if it is still held.
+fn held(requests: &BTreeMap<RequestId, Request>, arrival: Arrival) -> Option<&Request> {
+    requests.get(&arrival.request).filter(|held| held.arrival == arrival.number)
 }
 
 #[cfg(test)]
@@ -210,5 +246,46 @@ mod tests {
         proposals.expire(200);
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
         assert_eq!(proposals.next_waiting(|_| true), None);
+    }
+
+    /// A request that was chosen and comes again, maybe more than once, is placed and forwarded once.
+    #[test]
+    fn one_that_comes_again_is_named_once() {
+        let mut proposals = Proposals::default();
+        for _ in 0..3 {
+            proposals.add_own(proposal(1, 100));
+            proposals.chosen(RequestId::user(1));
+        }
+        proposals.add_own(proposal(1, 100));
+        assert_eq!(proposals.own().count(), 1);
+        assert!(proposals.next_waiting(|_| true).is_some());
+        assert_eq!(proposals.next_waiting(|_| true), None);
+    }
+
+    /// A node that only forwards keeps nothing of requests that are chosen.
+    #[test]
+    fn the_queues_stay_bounded() {
+        let mut proposals = Proposals::default();
+        proposals.add_own(proposal(1, 100));
+        for reqid in 2..3 * Proposals::CAPACITY as u64 {
+            proposals.add_own(proposal(reqid, 100));
+            proposals.chosen(RequestId::user(reqid));
+        }
+        assert!(proposals.waiting.len() <= 2 * Proposals::CAPACITY, "{}", proposals.waiting.len());
+        assert!(proposals.expiry.len() <= 2 * Proposals::CAPACITY, "{}", proposals.expiry.len());
+        assert_eq!(proposals.own().count(), 1);
+    }
+
+    /// What another node forwarded and this node's client proposes, too, is repeated under this node's
+    /// name: the next leader takes it from nobody else.
+    #[test]
+    fn a_forwarded_one_becomes_own() {
+        let mut proposals = Proposals::default();
+        proposals.add_forwarded(Command::value(1, 2, "longer"));
+        assert!(!proposals.add_own(proposal(1, 100)));
+        proposals.restart();
+        assert_eq!(proposals.own().map(|command| command.from).collect::<Vec<_>>(), [1]);
+        proposals.chosen(RequestId::user(1));
+        assert_eq!((proposals.len(), proposals.bytes), (0, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::batch::{Batch, Event, Page};
 use super::super::message::{Body, Range};
-use super::super::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
+use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, MAX_WINDOWS_AHEAD, Paxos};
 
 impl Paxos {
@@ -101,15 +101,23 @@ impl Paxos {
             self.ignored += u64::from(!same);
             return same;
         }
-        let too_far = index - self.log.chosen() > MAX_WINDOW_ENTRIES;
-        let ahead_bytes = MAX_WINDOWS_AHEAD * self.config.window_bytes;
-        if too_far || (self.log.open() > 0 && self.log.bytes() + command.cost_bytes() > ahead_bytes) {
+        if !self.has_room(index, command) {
             self.dropped += 1;
             return false;
         }
         self.log.put(index, ballot, command.clone());
         out.entries.push(entry);
         true
+    }
+
+    /// Whether an entry above the watermark may be kept. What it replaces makes room for it, and the one
+    /// that the watermark waits for always has room: a quorum that needs this node would else stand still.
+    fn has_room(&self, index: Index, command: &Command) -> bool {
+        let ahead = index - self.log.chosen();
+        let replaced = self.log.slot(index).map_or(0, |slot| slot.command.cost_bytes());
+        let bytes = self.log.bytes() - replaced + command.cost_bytes();
+        let ahead_bytes = MAX_WINDOWS_AHEAD.saturating_mul(self.config.window_bytes);
+        ahead == 1 || (ahead <= MAX_WINDOW_ENTRIES && bytes <= ahead_bytes)
     }
 
     pub(super) fn handle_heartbeat(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::batch::{Batch, Event};
 use super::super::message::Body;
 use super::super::quorum::Set;
-use super::super::types::{Ballot, Command, Entry, Index, NodeId};
+use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
 /// A campaign: first pre-vote, then phase 1.
@@ -128,7 +128,6 @@ impl Paxos {
         self.promised = ballot;
         out.hard_state = Some(self.hard_state());
         out.events.push(Event::Preparing { ballot });
-        self.elections += 1;
         self.restart_election_timer();
         let (chosen, first) = (self.log.chosen(), self.log.chosen() + 1);
         self.activity = Activity::Campaigning(Candidate {
@@ -160,8 +159,11 @@ impl Paxos {
         if ballot != candidate.ballot || first != *awaited || prepare.complete.contains(place) {
             return;
         }
-        let sound = |entry: &Entry| (first..=last).contains(&entry.index) && entry.ballot < ballot;
-        if !entries.iter().all(sound) || (more && last == Index::MAX) {
+        // Nobody keeps more above its watermark than this; adoption would fill what is between with no-ops.
+        let reach = chosen.saturating_add(MAX_WINDOW_ENTRIES);
+        let within = first..=last.min(reach);
+        let sound = |entry: &Entry| within.contains(&entry.index) && entry.ballot < ballot;
+        if last < first || !entries.iter().all(sound) || (more && last >= reach) {
             self.ignored += 1;
             return;
         }

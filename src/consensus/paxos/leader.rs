@@ -36,6 +36,7 @@ impl Paxos {
             repeat_at_ms: self.now_ms + repeat_wait_ms,
             repeat_wait_ms,
         });
+        self.elections += 1;
         self.leader = Some(self.config.node);
         for peer in &mut self.peers {
             peer.followed_ms = self.now_ms;

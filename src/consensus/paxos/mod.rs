@@ -51,8 +51,12 @@ use super::types::{Ballot, Entry, HardState, Index, MAX_WINDOW_ENTRIES, NodeId, 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
 const MAX_ROUND_STEP: Round = 1 << 40;
 
+/// No round above it is taken from anyone, so that even a peer that goes on step by step leaves room to
+/// count further.
+const MAX_ROUND: Round = 1 << 62;
+
 /// What a node keeps of entries above its watermark at most, in windows of a leader: what comes beyond is
-/// dropped, and learned once chosen.
+/// dropped, and learned once chosen (but for the entry that the watermark waits for).
 const MAX_WINDOWS_AHEAD: usize = 4;
 
 /// What a core needs to know; the same in all its incarnations.
@@ -129,7 +133,8 @@ enum Activity {
 struct Peer {
     chosen: Index,
     heard_ms: u64,
-    /// The latest time at which it provably followed this leader (or the election was won).
+    /// The latest time at which it seems to have followed this leader: good enough to step down by, not
+    /// for a lease, since an Accepted may have been under way for long and a pause is forgiven.
     followed_ms: u64,
 }
 
@@ -258,7 +263,7 @@ impl Paxos {
     }
 
     fn reachable(&self, round: Round) -> bool {
-        round <= self.highest_round.saturating_add(MAX_ROUND_STEP)
+        round <= self.highest_round.saturating_add(MAX_ROUND_STEP).min(MAX_ROUND)
     }
 
     /// Takes note of a round, unless it is nonsense.

@@ -1,0 +1,324 @@
+//! Random schedules over Paxos cores: loss, duplication, reordering, crashes that lose what was not flushed,
+//! restarts, rebuilds, cut links, clocks that run apart and stand still, proposals repeated through several
+//! nodes. [`common::checker`] watches every step; when the faults end, the cluster must find together.
+//!
+//! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
+//! `SEED=n` runs one seed and prints all it did.
+
+mod common;
+
+use std::env;
+
+use bytes::Bytes;
+use spaxos::consensus::message::Message;
+use spaxos::consensus::protocol::Role;
+use spaxos::consensus::random::Random;
+use spaxos::consensus::types::{Command, NodeId, RequestId};
+
+use common::cluster::{Cluster, Detail, Reached, Shape};
+
+/// Payloads of this size make a Promise or a Learn take several pages.
+static LARGE: [u8; 200_000] = [b'x'; 200_000];
+
+const ELECTION_MS: u64 = 100;
+
+/// Messages in flight at most; more are lost, oldest first.
+const FLIGHT: usize = 150;
+
+/// Agreement, immutability of the chosen, promises that never regress, ballots used once, delivery in order
+/// and at most once, validity; and, once faults end, progress (known bugs 1, 2, 4, 10, 14, 15, 16, 24).
+#[test]
+fn random_schedules_keep_every_rule() {
+    if let Some(seed) = number("SEED") {
+        return println!("{:?}", run(seed, Detail::Full));
+    }
+    let first = number("FIRST").unwrap_or(0);
+    let mut sum = Reached::default();
+    for seed in first..first + number("SEEDS").unwrap_or(1000) {
+        let reached = run(seed, Detail::Nothing);
+        sum.chosen += reached.chosen;
+        sum.elections += reached.elections;
+        sum.stepped_down += reached.stepped_down;
+        sum.adopted += reached.adopted;
+        sum.holes += reached.holes;
+        sum.catch_ups += reached.catch_ups;
+        sum.repeats += reached.repeats;
+        sum.crashes += reached.crashes;
+        sum.ignored += reached.ignored;
+    }
+    println!("{sum:?}");
+    // A harness that never elects, or only elects, finds nothing.
+    let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, ignored } =
+        sum;
+    let all = [chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes];
+    assert!(all.iter().all(|count| *count > 0), "the schedules reach too little: {sum:?}");
+    assert_eq!(ignored, 0, "cores take each other's messages for nonsense");
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Names the seed when a rule is broken.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with SEED={}", self.0);
+        }
+    }
+}
+
+fn run(seed: u64, detail: Detail) -> Reached {
+    let _named = Seed(seed);
+    let mut schedule = Schedule::new(seed, detail);
+    for _ in 0..schedule.steps {
+        schedule.act();
+        schedule.print();
+    }
+    schedule.heal();
+    schedule.cluster.reached()
+}
+
+/// One seed's cluster and the likelihood of each fault in it, in percent.
+struct Schedule {
+    cluster: Cluster,
+    random: Random,
+    steps: u64,
+    loss: u64,
+    twice: u64,
+    disorder: u64,
+    ticks: u64,
+    /// In thousandths: crash, rebuild, cut, pause.
+    faults: [u64; 4],
+    requests: u64,
+}
+
+impl Schedule {
+    fn new(seed: u64, detail: Detail) -> Schedule {
+        let mut random = Random::new(seed);
+        let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
+        let shape = Shape {
+            nodes: pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5]),
+            election_ms: ELECTION_MS,
+            heartbeat_ms: pick(&[10, 20]),
+            window_entries: pick(&[1, 3, 8, 64]),
+            window_bytes: pick(&[100, 300, 10_000, 4_000_000]) as usize,
+            seed,
+        };
+        let mut cluster = Cluster::new(shape);
+        cluster.detail = detail;
+        let faults = [pick(&[0, 5, 20, 40]), pick(&[0, 0, 10]), pick(&[0, 5, 20]), pick(&[0, 5, 20])];
+        Schedule {
+            cluster,
+            steps: pick(&[300, 900, 2000]),
+            loss: pick(&[0, 1, 5, 20]),
+            twice: pick(&[0, 2, 10]),
+            disorder: pick(&[0, 20, 100]),
+            ticks: pick(&[3, 8, 15, 40]),
+            faults,
+            requests: pick(&[10, 100]),
+            random,
+        }
+    }
+
+    fn act(&mut self) {
+        let [crash, rebuild, cut, pause] = self.faults;
+        let limits = [crash, rebuild, cut, pause, 10 * self.ticks, 60, 200, 5, 2];
+        let mut dice = self.random.between(0, 1000);
+        let action = limits.iter().position(|limit| {
+            let hit = dice < *limit;
+            dice = dice.saturating_sub(*limit);
+            hit
+        });
+        match action {
+            Some(0) => self.crash_or_restart(),
+            Some(1) => self.rebuild(),
+            Some(2) => self.change_links(),
+            Some(3) => self.tick(40, 400),
+            Some(4) => self.tick(1, 30),
+            Some(5) => self.propose(),
+            Some(6) => self.flush(),
+            Some(7) => self.lose_all(),
+            Some(8) => self.cluster.settle(),
+            _ => self.deliver(),
+        }
+    }
+
+    fn any_node(&mut self) -> NodeId {
+        self.random.between(1, self.cluster.shape().nodes + 1)
+    }
+
+    fn percent(&mut self, likelihood: u64) -> bool {
+        self.random.between(0, 100) < likelihood
+    }
+
+    fn crash_or_restart(&mut self) {
+        let id = self.any_node();
+        if self.cluster.is_up(id) {
+            self.cluster.say(Detail::Full, || format!("{id} crashes"));
+            self.cluster.crash(id);
+        } else {
+            // The first node forgets; the others can still answer those that are behind.
+            if id == 1 && self.percent(30) {
+                let compacted = self.random.between(0, 20);
+                self.cluster.compact(id, compacted);
+            }
+            self.cluster.say(Detail::Full, || format!("{id} restarts"));
+            self.cluster.restart(id);
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let id = self.any_node();
+        if self.cluster.is_up(id) {
+            self.cluster.say(Detail::Full, || format!("{id} is rebuilt"));
+            self.cluster.rebuild(id);
+        }
+    }
+
+    fn change_links(&mut self) {
+        let (from, to) = (self.any_node(), self.any_node());
+        let ids: Vec<NodeId> = self.cluster.ids().filter(|id| *id != from).collect();
+        match self.random.between(0, 4) {
+            0 if from != to => drop(self.cluster.cut.insert((from, to))),
+            1 => self.cluster.cut.extend(ids.iter().flat_map(|id| [(from, *id), (*id, from)])),
+            _ => self.cluster.cut.clear(),
+        }
+        let cut = self.cluster.cut.clone();
+        self.cluster.say(Detail::Full, || format!("cut links: {cut:?}"));
+    }
+
+    fn tick(&mut self, low_ms: u64, high_ms: u64) {
+        let (id, ms) = (self.any_node(), self.random.between(low_ms, high_ms));
+        if self.cluster.is_up(id) {
+            let _ = self.cluster.tick(id, ms);
+        }
+    }
+
+    /// Some of few requests, so that they repeat, through any node, now and then with another value.
+    fn propose(&mut self) {
+        let id = self.any_node();
+        if !self.cluster.is_up(id) {
+            return;
+        }
+        let count = self.random.between(1, 6);
+        let commands = (0..count).map(|_| self.command(id)).collect();
+        let ttl_ms = self.random.between(50, 1000);
+        let _ = self.cluster.propose(id, commands, ttl_ms);
+    }
+
+    fn command(&mut self, from: NodeId) -> Command {
+        let reqid = self.random.between(1, self.requests + 1);
+        let payload = match self.random.between(0, 40) {
+            0 => Bytes::from_static(&LARGE),
+            1 => Bytes::from_static(b"other"),
+            _ => Bytes::from_static(&LARGE[..5 + (reqid % 3) as usize]),
+        };
+        Command::value(reqid, from, payload)
+    }
+
+    fn flush(&mut self) {
+        let id = self.any_node();
+        let count = match self.percent(80) {
+            true => usize::MAX,
+            false => 1,
+        };
+        self.cluster.flush(id, count);
+    }
+
+    /// All that is in flight between nodes is lost.
+    fn lose_all(&mut self) {
+        self.cluster.flight.retain(|message| message.from == message.to);
+    }
+
+    /// The oldest message, or any, arrives, at times twice or never; at times several in one turn.
+    fn deliver(&mut self) {
+        while self.cluster.flight.len() > FLIGHT {
+            let oldest = self.cluster.flight.iter().position(|message| message.from != message.to);
+            self.cluster.flight.remove(oldest.expect("a node says little to itself"));
+        }
+        if self.cluster.flight.is_empty() {
+            return;
+        }
+        let disorder = self.disorder;
+        let place = match self.percent(disorder) {
+            true => self.random.between(0, self.cluster.flight.len() as u64) as usize,
+            false => 0,
+        };
+        // What a node tells itself arrives once, in order.
+        let message = self.cluster.flight[place].clone();
+        let own = |message: &Message| (message.from, message.to);
+        let place = match message.from == message.to {
+            true => self.cluster.flight.iter().position(|other| own(other) == own(&message)),
+            false => Some(place),
+        };
+        let message = self.cluster.flight.remove(place.expect("it is there"));
+        if message.from != message.to {
+            let (loss, twice) = (self.loss, self.twice);
+            if self.percent(loss) {
+                return;
+            }
+            if self.percent(twice) {
+                self.cluster.flight.push(message.clone());
+            }
+        }
+        let mut turn = vec![message];
+        if self.percent(20) {
+            let to = turn[0].to;
+            let rest = std::mem::take(&mut self.cluster.flight);
+            let (more, rest) = rest.into_iter().partition(|other| other.to == to);
+            self.cluster.flight = rest;
+            turn.extend::<Vec<_>>(more);
+        }
+        let _ = self.cluster.arrive(turn);
+    }
+
+    /// Faults end. All nodes must reach the same log, and choose and deliver what each node proposes then,
+    /// within some election timeouts.
+    fn heal(&mut self) {
+        self.cluster.say(Detail::Full, || "heal".to_string());
+        self.cluster.cut.clear();
+        for id in self.cluster.ids() {
+            if !self.cluster.is_up(id) {
+                self.cluster.restart(id);
+            }
+        }
+        self.wait_until("one log", 40, |cluster| {
+            let first = cluster.status(1);
+            let together =
+                |id| cluster.status(id).chosen == first.chosen && cluster.applied(id) == first.chosen;
+            let leaders = cluster.ids().filter(|id| cluster.status(*id).role == Role::Leader).count();
+            let open = cluster.ids().any(|id| cluster.status(id).pending > 0);
+            leaders == 1 && !open && cluster.ids().all(together)
+        });
+        let nodes = self.cluster.shape().nodes;
+        for id in 1..=nodes {
+            let command = Command::value(1000 + id, id, "after");
+            let _ = self.cluster.propose(id, vec![command], 1000 * ELECTION_MS);
+        }
+        self.wait_until("new proposals are delivered", 6, |cluster| {
+            let delivered = |id, other| cluster.requests(id).lookup(RequestId::user(1000 + other)).is_some();
+            (1..=nodes).all(|id| (1..=nodes).all(|other| delivered(id, other)))
+        });
+    }
+
+    /// Lets time pass until `done`, at most `timeouts` times T.
+    fn wait_until(&mut self, what: &str, timeouts: u64, done: impl Fn(&Cluster) -> bool) {
+        let step_ms = self.cluster.shape().heartbeat_ms;
+        for _ in 0..timeouts * ELECTION_MS / step_ms {
+            self.cluster.run(step_ms);
+            self.print();
+            if done(&self.cluster) {
+                return;
+            }
+        }
+        let all: Vec<_> = self.cluster.ids().map(|id| self.cluster.status(id)).collect();
+        panic!("not within {timeouts} T without faults: {what}: {all:#?}");
+    }
+
+    fn print(&mut self) {
+        print!("{}", std::mem::take(&mut self.cluster.out));
+    }
+}
