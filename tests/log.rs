@@ -87,7 +87,7 @@ fn a_chosen_line_is_written_when_it_is_due_and_not_before() {
     append(&mut chosen, 2);
     assert_eq!(chosen.deadline(), Some(due), "the oldest line says when");
     chosen.flush_due(due - std::time::Duration::from_millis(1));
-    assert_eq!(indexes(&path), []);
+    assert_eq!(indexes(&path), Vec::<u64>::new());
     chosen.flush_due(due);
     assert_eq!((indexes(&path), chosen.deadline()), (vec![1, 2], None));
     (3..10_000).for_each(|index| append(&mut chosen, index));
