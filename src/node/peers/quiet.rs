@@ -20,9 +20,10 @@ impl Quiet {
             return;
         }
         self.last = Some(now);
+        let line = line();
         match std::mem::take(&mut self.kept_back) {
-            0 => log::warn!("{}", line()),
-            count => log::warn!("{} (and {count} lines like it kept back)", line()),
+            0 => log::warn!("{line}"),
+            count => log::warn!("{line} (and {count} lines like it kept back)"),
         }
     }
 }
