@@ -1,3 +1,5 @@
+//! Tests of `command`: see the first line of each.
+
 use super::*;
 use crate::client::splitter::{Splitter, Step};
 

@@ -1,3 +1,5 @@
+//! Tests of `session`: see the first line of each.
+
 use super::*;
 use crate::client::testing::FakeNode;
 

@@ -1,3 +1,5 @@
+//! Tests of `splitter`: see the first line of each.
+
 use proptest::prelude::*;
 use redis_protocol::resp2::{
     decode, encode,
