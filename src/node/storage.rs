@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long it waits between two probes of a full disk.
 const PROBE: Duration = Duration::from_millis(500);
 /// A write above this is told to the log.
-const SLOW_WRITE_MS: u64 = 250;
+const SLOW_WRITE_MS: u64 = 30;
 
 pub(super) struct StorageThread {
     pub(super) node: NodeId,
