@@ -85,6 +85,7 @@ pub struct Requests {
     waiting: usize,
 }
 
+#[derive(Clone, Copy)]
 struct Delivered {
     /// Split, or the alignment of u128 would cost eight bytes more.
     session: [u64; 2],
@@ -141,7 +142,7 @@ impl Requests {
 
     /// Where a request was delivered, if within the window.
     pub fn lookup(&self, request: RequestId) -> Option<Index> {
-        self.find(request).map(|delivered| delivered.index)
+        self.find(self.hasher.hash_one(request), request).map(|delivered| delivered.index)
     }
 
     /// Whether what stands at a delivered index was delivered as a no-op, because its request had been
@@ -153,7 +154,7 @@ impl Requests {
     /// Answers at once if the request was delivered, and otherwise registers the waiter. `digest` is that
     /// of the proposal, or `None` if the waiter takes whatever is delivered.
     pub fn register(&mut self, request: RequestId, digest: Option<Digest>, ticket: Ticket) -> Option<Answer> {
-        if let Some(delivered) = self.find(request) {
+        if let Some(delivered) = self.find(self.hasher.hash_one(request), request) {
             return Some(delivered.answer(digest));
         }
         self.waiters.entry(request).or_default().push(Waiter { ticket, digest });
@@ -189,29 +190,29 @@ impl Requests {
             return false;
         }
         let request = entry.command.request;
-        let repeat = self.lookup(request).is_some();
-        if repeat {
-            self.repeats.push(entry.index);
-        } else {
-            self.remember(request, entry.index, Digest::of(&entry.command));
+        let hash = self.hasher.hash_one(request);
+        let earlier = self.find(hash, request).copied();
+        let delivered =
+            earlier.unwrap_or_else(|| Delivered::new(request, entry.index, Digest::of(&entry.command)));
+        match earlier {
+            Some(_) => self.repeats.push(entry.index),
+            None => self.remember(hash, delivered),
         }
-        if let Some(waiters) = self.waiters.remove(&request) {
+        if self.waiting > 0
+            && let Some(waiters) = self.waiters.remove(&request)
+        {
             self.waiting -= waiters.len();
-            let delivered = self.find(request).expect("it was delivered just now or before");
             answers.extend(waiters.iter().map(|waiter| (waiter.ticket, delivered.answer(waiter.digest))));
         }
-        !repeat
+        earlier.is_none()
     }
 
-    fn find(&self, request: RequestId) -> Option<&Delivered> {
-        let hash = self.hasher.hash_one(request);
-        let place = self.places.find(hash, |place| self.delivered[*place as usize].is(request))?;
+    fn find(&self, hash: u64, request: RequestId) -> Option<&Delivered> {
+        let place = self.places.find(hash, |place| self.delivered[*place as usize].request() == request)?;
         Some(&self.delivered[*place as usize])
     }
 
-    fn remember(&mut self, request: RequestId, index: Index, digest: Digest) {
-        let session = [(request.session >> 64) as u64, request.session as u64];
-        let new = Delivered { session, number: request.number, index, digest };
+    fn remember(&mut self, hash: u64, new: Delivered) {
         let place = match self.delivered.len() < self.window {
             true => {
                 self.delivered.push(new);
@@ -220,31 +221,29 @@ impl Requests {
             false => {
                 let place = self.oldest;
                 self.oldest = (place + 1) % self.window;
-                let old = self.delivered[place].request();
-                let hash = self.hasher.hash_one(old);
-                let entry = self.places.find_entry(hash, |other| *other as usize == place);
+                let old = self.hasher.hash_one(self.delivered[place].request());
+                let entry = self.places.find_entry(old, |other| *other as usize == place);
                 entry.expect("every slot of the ring has its place in the table").remove();
                 self.delivered[place] = new;
                 place
             }
         };
-        let hasher = &self.hasher;
-        let delivered = &self.delivered;
-        self.places.insert_unique(hasher.hash_one(request), place as u32, |place| {
-            hasher.hash_one(delivered[*place as usize].request())
-        });
+        let (hasher, delivered) = (&self.hasher, &self.delivered);
+        let rehash = |place: &u32| hasher.hash_one(delivered[*place as usize].request());
+        self.places.insert_unique(hash, place as u32, rehash);
         assert_eq!(self.places.len(), self.delivered.len(), "the table and the ring hold the same requests");
     }
 }
 
 impl Delivered {
+    fn new(request: RequestId, index: Index, digest: Digest) -> Delivered {
+        let session = [(request.session >> 64) as u64, request.session as u64];
+        Delivered { session, number: request.number, index, digest }
+    }
+
     fn request(&self) -> RequestId {
         let session = (u128::from(self.session[0]) << 64) | u128::from(self.session[1]);
         RequestId { session, number: self.number }
-    }
-
-    fn is(&self, request: RequestId) -> bool {
-        self.request() == request
     }
 
     fn answer(&self, digest: Option<Digest>) -> Answer {
