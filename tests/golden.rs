@@ -25,10 +25,10 @@ fn paxos_scripts() {
     let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts");
-    for script in scripts {
-        println!("{}", script.display());
-        goldenscript::run(&mut Script::default(), &script).unwrap();
-    }
+    let run = |script: &Path| goldenscript::run(&mut Script::default(), script);
+    let errors = scripts.iter().filter_map(|script| Some((script.display(), run(script).err()?)));
+    let errors: Vec<String> = errors.map(|(script, error)| format!("{script}: {error}\n")).collect();
+    assert!(errors.is_empty(), "{}", errors.concat());
 }
 
 /// What a script can say. The tag `[brief]` shows only events and deliveries; a command in parentheses shows
@@ -49,9 +49,11 @@ enum Command {
     Pause(NodeId, #[arg(key = "ms")] u64),
     /// A node's clock goes on until it asks the others: `campaign 1`.
     Campaign(NodeId),
+    /// A node campaigns and leads, and its first heartbeat tells the others what is chosen: `lead 1`.
+    Lead(NodeId),
     /// All clocks go on in steps of 10 ms, all messages arrive, all is flushed: `run ms=200`.
     Run(#[arg(key = "ms")] u64),
-    /// Clients of a node propose: `propose 1 7=hello`; `7=x*300000` is that many x.
+    /// Clients of a node propose: `propose 1 7=hello`; `7="x*300000"` is that many x.
     Propose(NodeId, Vec<(u64, String)>),
     /// The same, in time for `ms` only.
     ProposeFor(NodeId, u64, Vec<(u64, String)>),
@@ -122,6 +124,12 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
         Command::Tick(ids, ms) => tick(cluster, ids, *ms),
         Command::Pause(id, ms) => drop(cluster.tick(*id, *ms)),
         Command::Campaign(id) => campaign(cluster, *id)?,
+        Command::Lead(id) => {
+            campaign(cluster, *id)?;
+            cluster.settle();
+            tick(cluster, &[*id], 20);
+            cluster.settle();
+        }
         Command::Run(ms) => cluster.run(*ms),
         Command::Propose(id, values) => propose(cluster, *id, values, 10_000)?,
         Command::ProposeFor(id, ms, values) => propose(cluster, *id, values, *ms)?,
