@@ -72,6 +72,8 @@ impl Paxos {
         if !self.follow(from, ballot, out) {
             return;
         }
+        // First what is chosen by now leaves the log, so that there is room.
+        self.vouch(ballot, chosen, out);
         let mut ranges: Vec<Range> = Vec::new();
         for entry in entries {
             let index = entry.index;

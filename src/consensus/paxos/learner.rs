@@ -35,13 +35,18 @@ impl Paxos {
     /// A leader's watermark: what was accepted under its ballot is chosen up to it, the rest is to be
     /// learned.
     pub(super) fn follow_watermark(&mut self, from: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
+        self.vouch(ballot, chosen, out);
+        if chosen > self.log.chosen() {
+            self.want(from, chosen, out);
+        }
+    }
+
+    /// The part of it that needs nobody's help.
+    pub(super) fn vouch(&mut self, ballot: Ballot, chosen: Index, out: &mut Batch) {
         let (vouched_ballot, vouched) = self.learner.vouched;
         let chosen_by_ballot = if vouched_ballot == ballot { vouched.max(chosen) } else { chosen };
         self.learner.vouched = (ballot, chosen_by_ballot);
         self.choose_vouched(out);
-        if chosen > self.log.chosen() {
-            self.want(from, chosen, out);
-        }
     }
 
     fn choose_vouched(&mut self, out: &mut Batch) {
@@ -111,7 +116,9 @@ impl Paxos {
             self.try_lead(out);
             let leads = matches!(self.activity, Activity::Leading(_));
             if !leads && self.learner.asked.is_none() && self.learner.known > self.log.chosen() {
-                self.ask_for_entries(from, 2 * self.config.heartbeat_ms, out);
+                let has_more = chosen > self.log.chosen();
+                let next = if has_more { from } else { self.peer_after(from) };
+                self.ask_for_entries(next, 2 * self.config.heartbeat_ms, out);
             }
         }
     }

@@ -1,0 +1,273 @@
+//! Golden scripts: text drives three to five Paxos cores, and the output shows every message, batch and
+//! flush. Each script in `golden/paxos/` says on top what it shows and which rule that is; read them as the
+//! worked examples of the protocol. The checker of `common` watches here, too.
+//!
+//! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs anew; whoever does so reads them.
+
+mod common;
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use goldenscript::{Context, Runner};
+use spaxos::consensus::batch::Event;
+use spaxos::consensus::message::Message;
+use spaxos::consensus::protocol::Status;
+use spaxos::consensus::types::{Command as Request, Entry, NodeId};
+
+use common::cluster::{Cluster, Detail, Shape};
+
+/// Every script still prints what it printed.
+#[test]
+fn paxos_scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/paxos");
+    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts");
+    let run = |script: &Path| goldenscript::run(&mut Script::default(), script);
+    let errors = scripts.iter().filter_map(|script| Some((script.display(), run(script).err()?)));
+    let errors: Vec<String> = errors.map(|(script, error)| format!("{script}: {error}\n")).collect();
+    assert!(errors.is_empty(), "{}", errors.concat());
+}
+
+/// What a script can say. The tag `[brief]` shows only events and deliveries; a command in parentheses shows
+/// nothing.
+#[derive(goldenscript::Command)]
+enum Command {
+    /// Starts a cluster: `cluster 3 window_entries=4`. T is 100 ms, a heartbeat interval 20 ms.
+    Cluster {
+        nodes: u64,
+        #[arg(key)]
+        window_entries: Option<u64>,
+        #[arg(key)]
+        window_bytes: Option<usize>,
+    },
+    /// The nodes' clocks go on in steps of 10 ms: `tick 1 2 ms=100`. Idle ticks are not shown.
+    Tick(Vec<NodeId>, #[arg(key = "ms")] u64),
+    /// A node's process stands still, then ticks once: `pause 1 ms=500`.
+    Pause(NodeId, #[arg(key = "ms")] u64),
+    /// A node's clock goes on until it asks the others: `campaign 1`.
+    Campaign(NodeId),
+    /// A node campaigns and leads, and its first heartbeat tells the others what is chosen: `lead 1`.
+    Lead(NodeId),
+    /// All clocks go on in steps of 10 ms, all messages arrive, all is flushed: `run ms=200`.
+    Run(#[arg(key = "ms")] u64),
+    /// Clients of a node propose: `propose 1 7=hello`; `7="x*300000"` is that many x.
+    Propose(NodeId, Vec<(u64, String)>),
+    /// The same, in time for `ms` only.
+    ProposeFor(NodeId, u64, Vec<(u64, String)>),
+    /// What is held is in flight again.
+    Release,
+    /// Writes become durable and the messages behind them leave: `flush 1`; without nodes, on all.
+    Flush(#[arg(optional)] Vec<NodeId>),
+    /// Flushes and delivers until nothing is under way.
+    Settle,
+    /// A node's links are cut: `cut 1`; or those of a pair: `cut 1 2`.
+    Cut(Vec<NodeId>),
+    /// All links are good again.
+    Heal,
+    /// A node ends; what was not flushed is lost.
+    Crash(NodeId),
+    /// A node starts from its disk; `compacted=2`: without the entries up to 2.
+    Restart(NodeId, #[arg(key = "compacted")] Option<u64>),
+    /// A write failed: the node goes on from its disk.
+    Rebuild(NodeId),
+    /// How nodes stand.
+    Status(#[arg(optional)] Vec<NodeId>),
+    /// What is in flight.
+    Flight,
+    /// What is durable.
+    Disk(NodeId),
+    /// What happens to messages in flight; `kind=Accept from=1 to=2 count=1` says to which, else to all:
+    /// `deliver` (oldest first, what that leads to not included), `together` (those for one node arrive in
+    /// one turn of it), `drop`, `duplicate`, `hold` (until released).
+    #[command(other)]
+    Messages(goldenscript::Command),
+}
+
+#[derive(Default)]
+struct Script {
+    cluster: Option<Cluster>,
+    held: Vec<Message>,
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
+        if let Command::Cluster { nodes, window_entries, window_bytes } = command {
+            self.cluster = Some(Cluster::new(Shape {
+                nodes: *nodes,
+                election_ms: 100,
+                heartbeat_ms: 20,
+                window_entries: window_entries.unwrap_or(64),
+                window_bytes: window_bytes.unwrap_or(16 << 20),
+                seed: 1,
+            }));
+            return Ok(String::new());
+        }
+        let cluster = self.cluster.as_mut().ok_or("a script begins with `cluster`")?;
+        cluster.detail = if context.tags.contains("brief") { Detail::Brief } else { Detail::Full };
+        match command {
+            Command::Messages(command) => messages(cluster, &mut self.held, command)?,
+            Command::Release => cluster.flight.append(&mut self.held),
+            command => node_command(cluster, command)?,
+        }
+        Ok(std::mem::take(&mut cluster.out))
+    }
+}
+
+/// The commands that concern nodes, links and time.
+fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Tick(ids, ms) => tick(cluster, ids, *ms),
+        Command::Pause(id, ms) => drop(cluster.tick(*id, *ms)),
+        Command::Campaign(id) => campaign(cluster, *id)?,
+        Command::Lead(id) => {
+            campaign(cluster, *id)?;
+            cluster.settle();
+            tick(cluster, &[*id], 20);
+            cluster.settle();
+        }
+        Command::Run(ms) => cluster.run(*ms),
+        Command::Propose(id, values) => propose(cluster, *id, values, 10_000)?,
+        Command::ProposeFor(id, ms, values) => propose(cluster, *id, values, *ms)?,
+        Command::Flush(ids) if ids.is_empty() => {
+            for id in cluster.ids() {
+                cluster.flush(id, usize::MAX);
+            }
+        }
+        Command::Flush(ids) => ids.iter().for_each(|id| cluster.flush(*id, usize::MAX)),
+        Command::Settle => cluster.settle(),
+        Command::Cut(ids) => cut(cluster, ids),
+        Command::Heal => cluster.cut.clear(),
+        Command::Crash(id) => cluster.crash(*id),
+        Command::Restart(id, compacted) => {
+            if let Some(compacted) = compacted {
+                cluster.compact(*id, *compacted);
+            }
+            cluster.restart(*id);
+        }
+        Command::Rebuild(id) => cluster.rebuild(*id),
+        Command::Status(ids) => {
+            let ids = if ids.is_empty() { cluster.ids().collect() } else { ids.clone() };
+            ids.into_iter().for_each(|id| show_status(cluster, id));
+        }
+        Command::Flight => {
+            let lines = cluster.flight.iter().map(|message| format!("in flight {message}\n"));
+            let lines: String = lines.collect();
+            cluster.out.push_str(&lines);
+        }
+        Command::Disk(id) => {
+            let (hard_state, entries) = cluster.disk(*id);
+            let entries: Vec<_> = entries.iter().map(Entry::to_string).collect();
+            cluster.say(Detail::Full, || format!("{id} has {hard_state} [{}]", entries.join(", ")));
+        }
+        Command::Cluster { .. } | Command::Messages(_) | Command::Release => unreachable!("handled before"),
+    }
+    Ok(())
+}
+
+fn tick(cluster: &mut Cluster, ids: &[NodeId], ms: u64) {
+    for _ in 0..ms / 10 {
+        for id in ids {
+            let _ = cluster.tick(*id, 10);
+        }
+    }
+}
+
+fn campaign(cluster: &mut Cluster, id: NodeId) -> Result<(), Box<dyn Error>> {
+    for _ in 0..100 {
+        let batch = cluster.tick(id, 10);
+        if batch.events.iter().any(|event| matches!(event, Event::Campaigning { .. })) {
+            return Ok(());
+        }
+    }
+    Err(format!("node {id} does not campaign").into())
+}
+
+/// `text*count` is that many copies of the text.
+fn propose(
+    cluster: &mut Cluster,
+    id: NodeId,
+    values: &[(u64, String)],
+    ttl_ms: u64,
+) -> Result<(), Box<dyn Error>> {
+    let mut commands = Vec::new();
+    for (reqid, value) in values {
+        let payload = match value.split_once('*') {
+            Some((text, count)) => text.repeat(count.parse()?),
+            None => value.clone(),
+        };
+        commands.push(Request::value(*reqid, id, payload));
+    }
+    let _ = cluster.propose(id, commands, ttl_ms);
+    Ok(())
+}
+
+/// Both ways: one node from all others, or each of several from each other.
+fn cut(cluster: &mut Cluster, ids: &[NodeId]) {
+    let others: Vec<NodeId> = match ids.len() {
+        1 => cluster.ids().collect(),
+        _ => ids.to_vec(),
+    };
+    for (a, b) in ids.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b) {
+        cluster.cut.extend([(a, b), (b, a)]);
+    }
+}
+
+fn show_status(cluster: &mut Cluster, id: NodeId) {
+    if !cluster.is_up(id) {
+        return cluster.say(Detail::Brief, || format!("{id} is down"));
+    }
+    let Status { role, promised, leader, chosen, last, pending, .. } = cluster.status(id);
+    let leader = leader.map_or("none".to_string(), |leader| leader.to_string());
+    cluster.say(Detail::Brief, || {
+        format!(
+            "{id} {role} promised={promised} leader={leader} chosen={chosen} last={last} pending={pending}"
+        )
+    });
+}
+
+/// The commands that concern messages in flight.
+fn messages(
+    cluster: &mut Cluster,
+    held: &mut Vec<Message>,
+    command: &goldenscript::Command,
+) -> Result<(), Box<dyn Error>> {
+    let taken = take(cluster, command)?;
+    match command.name.as_str() {
+        "deliver" => taken.into_iter().for_each(|message| drop(cluster.arrive(vec![message]))),
+        "together" => drop(cluster.arrive(taken)),
+        "drop" => {}
+        "duplicate" => cluster.flight.extend(taken.iter().chain(&taken).cloned()),
+        "hold" => held.extend(taken),
+        name => return Err(format!("no command {name}").into()),
+    }
+    Ok(())
+}
+
+/// Takes the meant messages out of flight.
+fn take(cluster: &mut Cluster, command: &goldenscript::Command) -> Result<Vec<Message>, Box<dyn Error>> {
+    let mut args = command.consume_args();
+    let kind = args.take_key("kind");
+    let from: Option<NodeId> = args.take_key("from").map(str::parse).transpose()?;
+    let to: Option<NodeId> = args.take_key("to").map(str::parse).transpose()?;
+    let count: usize = args.take_key("count").map_or(Ok(usize::MAX), str::parse)?;
+    args.reject_next()?;
+    let (mut taken, mut rest) = (Vec::new(), Vec::new());
+    for message in cluster.flight.drain(..) {
+        let words = message.body.to_string();
+        let meant = kind.is_none_or(|kind| words.split(' ').next() == Some(kind))
+            && from.is_none_or(|from| message.from == from)
+            && to.is_none_or(|to| message.to == to)
+            && taken.len() < count;
+        if meant { taken.push(message) } else { rest.push(message) }
+    }
+    cluster.flight = rest;
+    match taken.is_empty() {
+        true => Err(format!("nothing in flight for `{command}`").into()),
+        false => Ok(taken),
+    }
+}
