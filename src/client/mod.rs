@@ -4,7 +4,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | [`splitter`] | bytes → requests: arrays of bulk strings (RESP2), or lines |
-//! | [`line`] | what a line is: telnet, `PROP`'s verbatim value, quotes |
+//! | [`mod@line`] | what a line is: telnet, `PROP`'s verbatim value, quotes |
 //! | [`command`] | a request's arguments → [`command::Command`] |
 //! | [`catalog`] | the list of commands: their usage, `HELP`, `COMMAND` |
 //! | [`execute`] | the commands that only read |

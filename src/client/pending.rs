@@ -54,7 +54,7 @@ enum Slot {
     Done,
 }
 
-/// Invariants: `waiting` is the number of [`Slot::Waiting`]; the first slot of each lane waits; every
+/// Invariants: `waiting` is the number of slots that wait; the first slot of each lane waits; every
 /// waiting request has its deadline in one of the two collections.
 #[derive(Debug, Default)]
 pub struct Pending {

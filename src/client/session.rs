@@ -17,14 +17,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::buffer::Buffer;
-use super::command::{Client, Command, CommandError, Quoted, Read, reqid};
+use super::command::{Client, Command, CommandError, Quoted, Read};
 use super::execute::{self, execute};
 use super::pending::{Kind, Pending, Waiting};
-use super::splitter::{Arguments, Form, ProtocolError, Splitter, Step};
+use super::splitter::{Form, Splitter, Step};
 use super::{Limits, Outcome, Service, Submission, reply};
 use crate::pipeline::requests::Ticket;
 
 mod complaint;
+mod texts;
+
 pub use complaint::Complaint;
 
 /// Requests of a connection that wait at most; beyond, nothing more is read from it.
@@ -165,13 +167,9 @@ impl Session {
             Outcome::Delivered(index) => {
                 return self.finish(sequence, turn, |out| reply::integer(out, *index));
             }
-            Outcome::OtherValue(index) => {
-                format!("ERR reqid={reqid} stands at index {index} with another value; use a new reqid")
-            }
-            Outcome::Busy(why) => {
-                format!("BUSY reqid={reqid} not proposed: {why}; send it again later")
-            }
-            Outcome::TryAgain(leader) => try_again(reqid, leader.as_ref()),
+            Outcome::OtherValue(index) => texts::other_value(reqid, *index),
+            Outcome::Busy(why) => texts::busy(reqid, why),
+            Outcome::TryAgain(leader) => texts::try_again(reqid, leader.as_ref()),
         };
         self.fail(sequence, waiting, &error, turn);
     }
@@ -183,8 +181,7 @@ impl Session {
         }
         if is_due(self.incomplete_deadline_ms(), turn.now_ms) {
             let seconds = self.limits.request_timeout_ms / 1000;
-            let text = format!("ERR the request was not complete after {seconds} s; closing the connection");
-            self.answer(|out| reply::error(out, &text));
+            self.answer(|out| reply::error(out, &texts::incomplete(seconds)));
             self.complain(Complaint::Incomplete(seconds));
             self.close(turn.now_ms);
         }
@@ -307,16 +304,16 @@ impl Session {
                 Step::Nothing(len) => taken += len,
                 Step::Unbalanced(len) => {
                     taken += len;
-                    self.answer(|out| reply::error(out, "ERR Protocol error: unbalanced quotes in request"));
+                    self.answer(|out| reply::error(out, texts::UNBALANCED));
                 }
                 Step::Request { len, form, arguments } => {
                     taken += len;
                     let command = Command::parse(&arguments, self.limits.value_bytes);
-                    let is_prop = is_prop(&arguments);
+                    let is_prop = texts::is_prop(&arguments);
                     self.handle_command(command, form, is_prop, turn);
                 }
                 Step::Refused(error, arguments) => {
-                    let text = refusal(error, &arguments);
+                    let text = texts::refusal(error, &arguments);
                     self.complain(Complaint::Protocol(error, Quoted::new(rest)));
                     self.answer(|out| reply::error(out, &text));
                     self.close(turn.now_ms);
@@ -398,9 +395,9 @@ impl Session {
     fn refuse_now(&self, reqid: u64, turn: &Turn) -> Option<String> {
         if turn.ending {
             let leader = turn.service.leader().filter(|(node, _)| *node != turn.service.node());
-            return Some(try_again(reqid, leader.as_ref()));
+            return Some(texts::try_again(reqid, leader.as_ref()));
         }
-        (turn.outstanding >= OUTSTANDING_OF_ALL).then(|| busy_port(reqid))
+        (turn.outstanding >= OUTSTANDING_OF_ALL).then(|| texts::busy_port(reqid))
     }
 
     fn handle_await(&mut self, reqid: u64, timeout_ms: Option<u64>, turn: &mut Turn) {
@@ -413,7 +410,7 @@ impl Session {
             });
         }
         if turn.outstanding >= OUTSTANDING_OF_ALL {
-            return self.answer(|out| reply::error(out, &busy_port(reqid)));
+            return self.answer(|out| reply::error(out, &texts::busy_port(reqid)));
         }
         let sequence = self.pending.next_sequence(Kind::Await);
         match turn.service.wait(reqid, self.ticket(sequence)) {
@@ -468,11 +465,7 @@ impl Session {
         if waiting.kind == Kind::Await {
             return self.finish(sequence, turn, reply::nil);
         }
-        let text = format!(
-            "TIMEOUT reqid={reqid} not known to be delivered {when}; it may be later: \
-             send the same reqid and value again, or ask AWAIT {reqid}"
-        );
-        self.fail(sequence, waiting, &text, turn);
+        self.fail(sequence, waiting, &texts::timeout(reqid, when), turn);
     }
 
     /// Answers a request with an error, if it is owed one.
@@ -534,37 +527,6 @@ impl Session {
 
 fn is_due(deadline_ms: Option<u64>, now_ms: u64) -> bool {
     deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
-}
-
-fn is_prop(arguments: &Arguments) -> bool {
-    arguments.at(0).is_some_and(|name| name.eq_ignore_ascii_case(b"PROP"))
-}
-
-fn try_again(reqid: u64, leader: Option<&(u64, String)>) -> String {
-    let whom = match leader {
-        Some((node, address)) => format!("node {node} at {address}, which leads"),
-        None => "another node".to_owned(),
-    };
-    format!("TRYAGAIN reqid={reqid} not proposed: this node takes no proposals now; send it to {whom}")
-}
-
-fn busy_port(reqid: u64) -> String {
-    format!(
-        "BUSY reqid={reqid} not proposed: {OUTSTANDING_OF_ALL} requests of clients are under way here; \
-         send it again later"
-    )
-}
-
-/// The reply before the connection is closed. That to a value far too long names its reqid.
-fn refusal(error: ProtocolError, arguments: &Arguments) -> String {
-    let reqid = arguments.at(1).filter(|_| is_prop(arguments)).and_then(|text| reqid(text).ok());
-    match (error, reqid) {
-        (ProtocolError::TooLarge(_), Some(reqid)) => {
-            format!("TOOLARGE reqid={reqid} {error}; closing the connection")
-        }
-        (ProtocolError::TooLarge(_), None) => format!("TOOLARGE {error}; closing the connection"),
-        _ => format!("ERR {error}; closing the connection"),
-    }
 }
 
 #[cfg(test)]
