@@ -294,8 +294,7 @@ impl Running<'_> {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
                     _ => {
                         self.accept = Accept::PausedUntil(self.turn.now_ms + ACCEPT_PAUSE_MS);
-                        let now_ms = self.turn.now_ms;
-                        self.warnings.warn("accept", now_ms, || {
+                        self.warnings.warn("accept", || {
                             format!("no client can be accepted now: {error}; raise the limit of open files")
                         });
                     }
@@ -308,8 +307,7 @@ impl Running<'_> {
         let now_ms = self.turn.now_ms;
         if self.clients.len() - self.vacant.len() >= self.options.connections {
             let limit = self.options.connections;
-            self.warnings
-                .warn("full", now_ms, || format!("client {address} refused: there are {limit} clients"));
+            self.warnings.warn("full", || format!("client {address} refused: there are {limit} clients"));
             // A new socket takes as much; if not, it is closed all the same.
             let _ = stream.write(b"-ERR max number of clients reached\r\n");
             return;
@@ -321,7 +319,7 @@ impl Running<'_> {
         let token = Token(FIRST_CLIENT + place);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-            self.warnings.warn("accept", now_ms, || format!("client {address} refused: {error}"));
+            self.warnings.warn("accept", || format!("client {address} refused: {error}"));
             self.vacant.insert(place);
             return;
         }
@@ -386,7 +384,7 @@ impl Running<'_> {
             if let Some(complaint) = client.session.take_complaint() {
                 let address = client.address;
                 let kind = complaint.kind();
-                self.warnings.warn(kind, self.turn.now_ms, || format!("client {address} {complaint}"));
+                self.warnings.warn(kind, || format!("client {address} {complaint}"));
             }
             match client.is_over(self.turn.now_ms) {
                 true => self.remove(place),

@@ -24,7 +24,6 @@
 
 mod inbound;
 mod outbound;
-mod quiet;
 mod socket;
 mod table;
 mod trust;
@@ -42,13 +41,15 @@ use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
 
+use super::log::RateLimited;
 use inbound::Inbounds;
 use outbound::Outbound;
-use quiet::Quiet;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
 use trust::{Trust, Verdict};
 
+/// A warning that a peer can provoke comes at most so often.
+const TROUBLE_EVERY: Duration = Duration::from_secs(5);
 /// One read takes at most this.
 const SCRATCH_BYTES: usize = 256 << 10;
 
@@ -138,8 +139,8 @@ pub struct PeerNetwork {
     table: PeerTable,
     scratch: Vec<u8>,
     tokens: Tokens,
-    refused: Quiet,
-    strange: Quiet,
+    refused: RateLimited,
+    strange: RateLimited,
 }
 
 /// Names connections; never the same again in a run, so that a late event finds no other connection.
@@ -200,8 +201,8 @@ impl PeerNetwork {
             table: PeerTable::new(peers.into_iter()),
             scratch: vec![0; SCRATCH_BYTES],
             tokens: Tokens { next: FIRST_CONNECTION },
-            refused: Quiet::default(),
-            strange: Quiet::default(),
+            refused: RateLimited::new(TROUBLE_EVERY),
+            strange: RateLimited::new(TROUBLE_EVERY),
         };
         Ok((network, bell))
     }

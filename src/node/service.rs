@@ -183,7 +183,11 @@ impl NodeService {
         let now_ms = self.clock.now_ms();
         let links = self.peers.all();
         let line = |peer: &PeerStatus| {
-            let lag = status.chosen.saturating_sub(peer.chosen);
+            // Followers hear from the leader alone.
+            let lag = match peer.chosen {
+                0 => "unknown".to_owned(),
+                chosen => status.chosen.saturating_sub(chosen).to_string(),
+            };
             let silent_ms = now_ms.saturating_sub(peer.heard_ms);
             let mut text = format!("lag={lag},silent_ms={silent_ms}");
             if let Some(link) = links.get(&peer.node) {

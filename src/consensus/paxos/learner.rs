@@ -36,6 +36,9 @@ impl Paxos {
     /// learned.
     pub(super) fn follow_watermark(&mut self, from: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
         self.vouch(ballot, chosen, out);
+        if let Some(place) = self.config.voters.place(from) {
+            self.peers[place].chosen = self.peers[place].chosen.max(chosen);
+        }
         if chosen > self.log.chosen() {
             self.want(from, chosen, out);
         }

@@ -17,6 +17,15 @@ impl RateLimited {
         RateLimited { every, last: None, suppressed: 0 }
     }
 
+    /// Warns, if the last line was long enough ago, and says how many were suppressed since.
+    pub fn warn(&mut self, now: Instant, line: impl FnOnce() -> String) {
+        match self.allow(now) {
+            None => {}
+            Some(0) => log::warn!("{}", line()),
+            Some(count) => log::warn!("{} (and {count} like it suppressed)", line()),
+        }
+    }
+
     /// Whether this occurrence may be told, and then how many were suppressed since the last told one.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {

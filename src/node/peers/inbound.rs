@@ -15,10 +15,10 @@ use crate::wire::frame::MAX_FRAME_BYTES;
 use crate::wire::hello::{Greeting, Hello};
 use crate::wire::message::{Decoded, decode_message};
 
-use super::PeerNetwork;
-use super::quiet::Quiet;
 use super::socket::{Ended, ReadEnd, Socket};
 use super::trust::Verdict;
+use super::{PeerNetwork, TROUBLE_EVERY};
+use crate::node::log::RateLimited;
 
 /// Connections accepted in one turn at most.
 const ACCEPTS_A_TURN: usize = 64;
@@ -40,7 +40,7 @@ pub(super) struct Inbounds {
     accept_at: Option<Instant>,
     /// Those whose turn ended before they were drained.
     unread: Vec<Token>,
-    trouble: Quiet,
+    trouble: RateLimited,
 }
 
 struct Inbound {
@@ -67,7 +67,7 @@ impl Inbounds {
             max_silent: 3 * peers + 64,
             accept_at: None,
             unread: Vec::new(),
-            trouble: Quiet::default(),
+            trouble: RateLimited::new(TROUBLE_EVERY),
         }
     }
 

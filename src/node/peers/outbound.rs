@@ -14,9 +14,10 @@ use crate::wire::frame::FrameError;
 use crate::wire::hello::{Greeting, Hello};
 use crate::wire::message::encode_message;
 
-use super::quiet::Quiet;
+use super::TROUBLE_EVERY;
 use super::socket::{Ended, Socket};
 use super::{PeerLimits, Tokens};
+use crate::node::log::RateLimited;
 
 /// An out-buffer above this that was emptied is given back.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -35,7 +36,7 @@ pub(super) struct Outbound {
     out: BytesMut,
     sent: u64,
     dropped: u64,
-    trouble: Quiet,
+    trouble: RateLimited,
 }
 
 enum Stage {
@@ -64,7 +65,7 @@ impl Outbound {
             out: BytesMut::new(),
             sent: 0,
             dropped: 0,
-            trouble: Quiet::default(),
+            trouble: RateLimited::new(TROUBLE_EVERY),
         }
     }
 
