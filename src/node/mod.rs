@@ -53,10 +53,10 @@ use self::clients::{ClientOptions, ClientPort, Stop};
 use self::clock::Clock;
 use self::ending::{Ender, ExitCode};
 use self::health::Health;
-use self::log::{ChosenLog, LogControl};
+use self::log::{ChosenLog, LogControl, RateLimited};
 use self::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
 use self::service::NodeService;
-use self::state_machine::StateMachineThread;
+use self::state_machine::{EventLog, StateMachineThread};
 use self::storage::StorageThread;
 
 /// Works that wait for storage. Full: the state machine waits (its inbox then fills, and refuses).
@@ -221,6 +221,7 @@ impl Node {
             clock,
             ender: ender.clone(),
             generation: 0,
+            slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
         };
         let state_machine_thread = StateMachineThread {
             state_machine: StateMachine::new(Box::new(core), recent),
@@ -232,6 +233,7 @@ impl Node {
             outgoing: outgoing.clone(),
             applier: applier_bell.clone(),
             status,
+            events: EventLog::new(),
         };
         let peer_address = network.local_addr().unwrap_or(listen);
         let stop_clients = port.stopper();

@@ -1,7 +1,7 @@
 //! The state machine thread: waits for input or the next tick, takes a turn, hands its effects on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use parking_lot::Mutex;
@@ -15,9 +15,13 @@ use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 
 use super::clock::Clock;
+use super::log::RateLimited;
 
 /// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
+
+/// An event that may repeat without end is told at most so often.
+const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the thread works with.
 pub(super) struct StateMachineThread {
@@ -32,6 +36,7 @@ pub(super) struct StateMachineThread {
     pub(super) applier: Bell,
     /// How the core stands, for everybody else; renewed each tick and whenever something happened.
     pub(super) status: Arc<Mutex<Status>>,
+    pub(super) events: EventLog,
 }
 
 impl StateMachineThread {
@@ -80,7 +85,7 @@ impl StateMachineThread {
             *self.status.lock() = self.state_machine.status();
         }
         for event in &turn.events {
-            log_event(event);
+            self.events.log(event);
         }
         let generation = self.state_machine.generation();
         let mut sent = true;
@@ -115,9 +120,24 @@ impl StateMachineThread {
     }
 }
 
-fn log_event(event: &Event) {
-    match event {
-        Event::SteppedDown { .. } => warn!("{event}"),
-        _ => info!("{event}"),
+/// What repeats while there is no majority, or while a node lags, is told once in a while.
+pub(super) struct EventLog {
+    campaigning: RateLimited,
+    catching_up: RateLimited,
+}
+
+impl EventLog {
+    pub(super) fn new() -> EventLog {
+        let limited = || RateLimited::new(REPEATED_EVENT_EVERY);
+        EventLog { campaigning: limited(), catching_up: limited() }
+    }
+
+    fn log(&mut self, event: &Event) {
+        match event {
+            Event::Campaigning { .. } => self.campaigning.info(Instant::now(), || event.to_string()),
+            Event::CatchingUp { .. } => self.catching_up.info(Instant::now(), || event.to_string()),
+            Event::SteppedDown { .. } => warn!("{event}"),
+            Event::Preparing { .. } | Event::Leading { .. } | Event::Following { .. } => info!("{event}"),
+        }
     }
 }

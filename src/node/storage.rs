@@ -6,7 +6,7 @@
 //! failed flush nobody knows what is on the disk, so nothing more is acknowledged and nothing is retried.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
@@ -21,13 +21,16 @@ use crate::store::{Recovered, Store, WriteError};
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
 use super::health::Health;
+use super::log::RateLimited;
 
 /// How long the thread sleeps at most when there is nothing to write.
 const IDLE: Duration = Duration::from_millis(500);
 /// How long it waits between two probes of a full disk.
 const PROBE: Duration = Duration::from_millis(500);
 /// A write above this is told to the log.
-const SLOW_WRITE_MS: u64 = 30;
+const SLOW_WRITE_MS: u64 = 250;
+/// And told so often at most.
+pub(super) const SLOW_WRITE_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct StorageThread {
     pub(super) node: NodeId,
@@ -41,6 +44,7 @@ pub(super) struct StorageThread {
     pub(super) ender: Ender,
     /// Works of older generations are dropped.
     pub(super) generation: u64,
+    pub(super) slow: RateLimited,
 }
 
 impl StorageThread {
@@ -147,10 +151,12 @@ impl StorageThread {
         }
     }
 
-    fn warn_if_slow(&self, began_ms: u64, entries: usize) {
+    fn warn_if_slow(&mut self, began_ms: u64, entries: usize) {
         let took_ms = self.clock.now_ms() - began_ms;
         if took_ms > SLOW_WRITE_MS {
-            warn!("the disk is slow: a durable write of {entries} entries took {took_ms} ms");
+            self.slow.warn(Instant::now(), || {
+                format!("the disk is slow: a durable write of {entries} entries took {took_ms} ms")
+            });
         }
     }
 }

@@ -19,10 +19,19 @@ impl RateLimited {
 
     /// Warns, if the last line was long enough ago, and says how many were suppressed since.
     pub fn warn(&mut self, now: Instant, line: impl FnOnce() -> String) {
+        self.log(log::Level::Warn, now, line);
+    }
+
+    /// Informs, as [`RateLimited::warn`] warns.
+    pub fn info(&mut self, now: Instant, line: impl FnOnce() -> String) {
+        self.log(log::Level::Info, now, line);
+    }
+
+    fn log(&mut self, level: log::Level, now: Instant, line: impl FnOnce() -> String) {
         match self.allow(now) {
             None => {}
-            Some(0) => log::warn!("{}", line()),
-            Some(count) => log::warn!("{} (and {count} like it suppressed)", line()),
+            Some(0) => log::log!(level, "{}", line()),
+            Some(count) => log::log!(level, "{} (and {count} like it suppressed)", line()),
         }
     }
 
