@@ -32,7 +32,7 @@ pub struct Batch {
 }
 
 /// A page of chosen entries that a peer asked for: to be sent as [`Body::Learn`], with at least one entry
-/// and otherwise at most [`Page::MAX_BYTES`].
+/// and otherwise at most [`MAX_PAGE_BYTES`](super::message::MAX_PAGE_BYTES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Who asked.
@@ -41,12 +41,6 @@ pub struct Page {
     pub first: Index,
     /// The last that may be sent: the watermark of the core when it was asked.
     pub chosen: Index,
-}
-
-impl Page {
-    /// What a page holds at most (in [`Command::cost_bytes`](super::types::Command::cost_bytes)), unless
-    /// its first entry alone is larger.
-    pub const MAX_BYTES: usize = 512 * 1024;
 }
 
 /// What a person who watches the node wants to know.

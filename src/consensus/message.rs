@@ -6,8 +6,11 @@
 
 use std::fmt;
 
-use super::batch::Page;
 use super::types::{Ballot, Command, Entry, Index, NodeId};
+
+/// What a list of entries or commands in a message holds at most (in [`Command::cost_bytes`]), unless its first
+/// item alone is larger.
+pub const MAX_PAGE_BYTES: usize = 512 * 1024;
 
 /// A message between two members, or from a node to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -168,7 +171,7 @@ impl Body {
 }
 
 fn fits_a_page<'a>(commands: impl Iterator<Item = &'a Command>) -> bool {
-    commands.map(Command::cost_bytes).sum::<usize>() <= Page::MAX_BYTES
+    commands.map(Command::cost_bytes).sum::<usize>() <= MAX_PAGE_BYTES
 }
 
 impl fmt::Display for Message {

@@ -5,7 +5,7 @@
 //! none. Left out: the thread and what a failure leads to (`node`), and the records (`store`).
 
 use crate::consensus::batch::Page;
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::types::{Entry, NodeId};
 use crate::store::{Binding, Change, LogReader, ReadError, Store, Write, WriteError};
 
@@ -74,7 +74,7 @@ pub fn turn(
 
 fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result<Option<Message>, ReadError> {
     let Page { to, first, chosen } = page;
-    let entries = read_chosen(first, chosen, Page::MAX_BYTES, recent, &store.reader())?;
+    let entries = read_chosen(first, chosen, MAX_PAGE_BYTES, recent, &store.reader())?;
     if entries.is_empty() {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::mem;
 
 use spaxos::consensus::batch::{Batch, Event, Page};
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::paxos::{Config, Paxos, Restored};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
 use spaxos::consensus::quorum::Voters;
@@ -394,7 +394,7 @@ impl Cluster {
         let fits = held.take_while(|entry| {
             let first = bytes == 0;
             bytes += entry.command.cost_bytes();
-            first || bytes <= Page::MAX_BYTES
+            first || bytes <= MAX_PAGE_BYTES
         });
         let body = Body::Learn { chosen: page.chosen, entries: fits.collect() };
         Message { from: id, to: page.to, body }

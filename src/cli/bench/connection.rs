@@ -14,7 +14,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::record::Record;
+use super::record::{Record, Trouble};
 use super::requests::{Request, Requests};
 
 /// Between a failure and the next try.
@@ -23,39 +23,6 @@ const REDIAL_DELAY: Duration = Duration::from_millis(5);
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// Written bytes are cut off the output once they are so many.
 const CUT_BYTES: usize = 64 * 1024;
-
-/// Why a connection is given up.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The system says so.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// End of stream.
-    #[error("the server closed the connection")]
-    Closed,
-    /// An answer is owed for too long.
-    #[error("the server owes answers and is silent")]
-    Silence,
-    /// An error answer.
-    #[error("{0}")]
-    Answer(String),
-    /// Something that is no answer to a proposal.
-    #[error("this is no answer to a proposal: {0:?}")]
-    Nonsense(String),
-}
-
-impl Trouble {
-    /// The word under which it is counted.
-    pub fn kind(&self) -> String {
-        match self {
-            Trouble::Io(error) => error.kind().to_string(),
-            Trouble::Closed => "closed".to_string(),
-            Trouble::Silence => "silence".to_string(),
-            Trouble::Answer(text) => text.split_whitespace().next().unwrap_or("-").to_string(),
-            Trouble::Nonsense(_) => "nonsense".to_string(),
-        }
-    }
-}
 
 /// A connection, or the wish for one.
 ///

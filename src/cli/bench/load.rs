@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::connection::{Connection, Trouble};
-use super::record::{Outcome, Progress, Record, Window};
+use super::connection::Connection;
+use super::record::{Outcome, Progress, Record, Trouble, Window};
 use super::requests::Requests;
 
 /// How often connections are looked at for silence and for dialling again.

@@ -1,13 +1,12 @@
 //! What a load writes down: latencies, errors, the longest time without success.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-
-use super::connection::Trouble;
 
 /// Kinds of errors that are counted apart; further ones share the place "other".
 const MAX_ERROR_KINDS: usize = 16;
@@ -116,6 +115,39 @@ impl Record<'_> {
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+/// Why a connection is given up.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The system says so.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// End of stream.
+    #[error("the server closed the connection")]
+    Closed,
+    /// An answer is owed for too long.
+    #[error("the server owes answers and is silent")]
+    Silence,
+    /// An error answer.
+    #[error("{0}")]
+    Answer(String),
+    /// Something that is no answer to a proposal.
+    #[error("this is no answer to a proposal: {0:?}")]
+    Nonsense(String),
+}
+
+impl Trouble {
+    /// The word under which it is counted.
+    pub fn kind(&self) -> String {
+        match self {
+            Trouble::Io(error) => error.kind().to_string(),
+            Trouble::Closed => "closed".to_string(),
+            Trouble::Silence => "silence".to_string(),
+            Trouble::Answer(text) => text.split_whitespace().next().unwrap_or("-").to_string(),
+            Trouble::Nonsense(_) => "nonsense".to_string(),
+        }
+    }
 }
 
 #[cfg(test)]

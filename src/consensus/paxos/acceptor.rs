@@ -1,7 +1,7 @@
 //! The acceptor: promises ballots, accepts entries, follows the leader it hears.
 
-use super::super::batch::{Batch, Event, Page};
-use super::super::message::{Body, Range};
+use super::super::batch::{Batch, Event};
+use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, MAX_WINDOWS_AHEAD, Paxos};
 
@@ -46,7 +46,7 @@ impl Paxos {
         let mut more = false;
         for (index, slot) in self.log.entries_from(first) {
             bytes += slot.command.cost_bytes();
-            if bytes > Page::MAX_BYTES && !entries.is_empty() {
+            if bytes > MAX_PAGE_BYTES && !entries.is_empty() {
                 more = true;
                 break;
             }

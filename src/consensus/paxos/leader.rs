@@ -1,8 +1,8 @@
 //! The leader: places proposals, counts acceptances, repeats what makes no progress, steps down when no
 //! majority is heard. And, for all roles, what happens to a proposal.
 
-use super::super::batch::{Batch, Page};
-use super::super::message::{Body, Range};
+use super::super::batch::Batch;
+use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
 use super::super::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, NodeId, RequestId};
@@ -272,7 +272,7 @@ impl Paxos {
             let page = missing.take_while(|(_, slot)| {
                 let first = bytes == 0;
                 bytes += slot.command.cost_bytes();
-                first || bytes <= Page::MAX_BYTES
+                first || bytes <= MAX_PAGE_BYTES
             });
             let entries: Vec<Entry> = page
                 .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
@@ -284,7 +284,7 @@ impl Paxos {
     }
 }
 
-/// Cuts a list into pieces of at most [`Page::MAX_BYTES`], each of at least one item.
+/// Cuts a list into pieces of at most [`MAX_PAGE_BYTES`], each of at least one item.
 fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
     let mut pages: Vec<Vec<T>> = Vec::new();
     let mut bytes = usize::MAX;
@@ -292,7 +292,7 @@ fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
         let cost_bytes = command(&item).cost_bytes();
         bytes = bytes.saturating_add(cost_bytes);
         match pages.last_mut() {
-            Some(page) if bytes <= Page::MAX_BYTES => page.push(item),
+            Some(page) if bytes <= MAX_PAGE_BYTES => page.push(item),
             _ => {
                 bytes = cost_bytes;
                 pages.push(vec![item]);
