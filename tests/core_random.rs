@@ -90,9 +90,12 @@ struct Schedule {
     twice: u64,
     disorder: u64,
     ticks: u64,
+    tick_ms: u64,
     /// In thousandths: crash, rebuild, cut, pause.
     faults: [u64; 4],
     requests: u64,
+    /// Of forty values, how many are large.
+    large: u64,
 }
 
 impl Schedule {
@@ -100,7 +103,7 @@ impl Schedule {
         let mut random = Random::new(seed);
         let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
         let shape = Shape {
-            nodes: pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5]),
+            nodes: pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 5]),
             election_ms: ELECTION_MS,
             heartbeat_ms: pick(&[10, 20]),
             window_entries: pick(&[1, 3, 8, 64]),
@@ -113,12 +116,14 @@ impl Schedule {
         Schedule {
             cluster,
             steps: pick(&[300, 900, 2000]),
-            loss: pick(&[0, 1, 5, 20]),
+            loss: pick(&[0, 1, 5, 20, 50]),
             twice: pick(&[0, 2, 10]),
             disorder: pick(&[0, 20, 100]),
-            ticks: pick(&[3, 8, 15, 40]),
+            ticks: pick(&[5, 10, 20, 40]),
+            tick_ms: pick(&[10, 30, 49]),
             faults,
             requests: pick(&[10, 100]),
+            large: pick(&[0, 1, 20]),
             random,
         }
     }
@@ -137,7 +142,7 @@ impl Schedule {
             Some(1) => self.rebuild(),
             Some(2) => self.change_links(),
             Some(3) => self.tick(40, 400),
-            Some(4) => self.tick(1, 30),
+            Some(4) => self.tick(1, self.tick_ms),
             Some(5) => self.propose(),
             Some(6) => self.flush(),
             Some(7) => self.lose_all(),
@@ -212,8 +217,8 @@ impl Schedule {
     fn command(&mut self, from: NodeId) -> Command {
         let reqid = self.random.between(1, self.requests + 1);
         let payload = match self.random.between(0, 40) {
-            0 => Bytes::from_static(&LARGE),
-            1 => Bytes::from_static(b"other"),
+            size if size < self.large => Bytes::from_static(&LARGE),
+            39 => Bytes::from_static(b"other"),
             _ => Bytes::from_static(&LARGE[..5 + (reqid % 3) as usize]),
         };
         Command::value(reqid, from, payload)
