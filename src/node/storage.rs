@@ -100,7 +100,8 @@ impl StorageThread {
         }
     }
 
-    /// Nothing of this generation is written or forwarded any more.
+    /// Nothing of this generation is written or forwarded any more. Whether the thread goes on: not if the node
+    /// is to end meanwhile.
     fn wait_and_rebuild(&mut self) -> bool {
         self.health.set_disk_full(true);
         self.generation += 1;
@@ -108,6 +109,8 @@ impl StorageThread {
         loop {
             self.works.drain(&mut Vec::new());
             if self.works.is_closed() {
+                // The store is not closed in order: it takes no more writes.
+                self.outgoing.close();
                 return false;
             }
             match self.try_rebuild() {

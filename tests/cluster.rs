@@ -1,0 +1,30 @@
+//! Clusters of real processes, sockets and disks, seen from outside: what a user does to them, and what the
+//! README promises about it.
+//!
+//! Each file has one subject. All of them wait for conditions, never for times; `harness` says how. Left out:
+//! an assertion of ours that fails (exit code 4), since nothing from outside is to make one fail.
+
+#[path = "cluster/disk.rs"]
+mod disk;
+#[path = "cluster/folder.rs"]
+mod folder;
+#[path = "cluster/harness.rs"]
+mod harness;
+#[path = "cluster/hostile.rs"]
+mod hostile;
+#[path = "cluster/load.rs"]
+mod load;
+#[path = "cluster/log.rs"]
+mod log;
+#[path = "cluster/majority.rs"]
+mod majority;
+#[path = "cluster/pause.rs"]
+mod pause;
+#[path = "cluster/requests.rs"]
+mod requests;
+#[path = "cluster/restart.rs"]
+mod restart;
+#[path = "cluster/signals.rs"]
+mod signals;
+#[path = "cluster/telnet.rs"]
+mod telnet;

@@ -1,0 +1,118 @@
+//! A full disk and a failing one, under a running node.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, prlimit};
+use spaxos::cli::resp::Reply;
+
+use super::harness::{Cluster, Node, Options, SIMPLESVR, is_passing, wait_for, wait_until};
+use super::load::Load;
+
+/// A node whose disk is full, the leader or a follower: it refuses proposals with `-BUSY`, the others go on;
+/// once there is room it takes proposals again, and nothing acknowledged is lost.
+#[test]
+fn a_full_disk_is_busy_and_passes() {
+    let cluster = Cluster::start(Options::nodes(3));
+    for (round, of_leader) in (1..).zip([true, false]) {
+        let full = if of_leader { cluster.leader() } else { cluster.follower() };
+        let others: Vec<_> =
+            cluster.nodes.values().filter(|node| node.id != full).map(|node| node.client).collect();
+        let node = &cluster.nodes[&full];
+        let first = round * 1_000_000_000;
+        let load = Load::start(&cluster.clients(), first);
+        load.wait_for_more(20);
+        limit_files(node, Some(store_bytes(node)));
+        wait_until_full(node, first + 100_000_000);
+        let through_others = Load::start(&others, first + 200_000_000);
+        through_others.wait_for_more(20);
+        load.wait_for_more(20);
+        let reply = node.propose(first + 300_000_000, "v");
+        assert!(matches!(&reply, Reply::Error(text) if text.starts_with("BUSY reqid=")), "{reply:?}");
+        limit_files(node, None);
+        node.propose_until_chosen(first + 300_000_000, "v");
+        let mut acknowledged = load.stop();
+        acknowledged.extend(through_others.stop());
+        cluster.settle(round);
+        cluster.check_acknowledged(&acknowledged);
+    }
+}
+
+/// A node alone whose disk is full can be ended in order; started where there is room it has all that was
+/// acknowledged.
+#[test]
+fn a_node_with_a_full_disk_ends_in_order() {
+    let mut cluster = Cluster::start(Options::nodes(1));
+    let load = Load::start(&cluster.clients(), 1);
+    load.wait_for_more(20);
+    limit_files(&cluster.nodes[&1], Some(store_bytes(&cluster.nodes[&1])));
+    wait_until_full(&cluster.nodes[&1], 1_000_000);
+    let acknowledged = load.stop();
+    cluster.node(1).stop();
+    cluster.node(1).start();
+    cluster.settle(u64::MAX);
+    cluster.check_acknowledged(&acknowledged);
+}
+
+/// An fdatasync that fails ends the node with exit code 3 and plain words, and nothing is acknowledged that
+/// is not there afterwards. Needs strace, and says so where it is missing.
+#[test]
+fn a_failing_fdatasync_ends_the_node() {
+    let strace = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    if !strace.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: strace is not installed, or may not trace");
+        return;
+    }
+    let mut cluster = Cluster::prepare(Options::nodes(1));
+    let node = cluster.node(1);
+    let mut command = Command::new("strace");
+    // Counted in each thread; storage is the one that syncs.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:error=EIO:when=40+", SIMPLESVR]);
+    command.arg(&node.config).arg(node.client.to_string());
+    node.capture(&mut command);
+    node.spawn(command);
+    node.wait_ready();
+    let acknowledged = propose_until_gone(node);
+    assert_eq!(node.wait_for_end().code(), Some(3), "{}", node.output());
+    assert!(node.output().contains("the disk failed while the node ran, so it ends"), "{}", node.output());
+    assert!(!acknowledged.is_empty());
+    node.start();
+    cluster.settle(u64::MAX);
+    cluster.check_acknowledged(&acknowledged);
+}
+
+/// Proposes one value after the other until nobody answers any more; what was acknowledged.
+fn propose_until_gone(node: &Node) -> BTreeMap<u64, u64> {
+    let mut acknowledged = BTreeMap::new();
+    for reqid in 1.. {
+        match node.ask(&[b"PROP", reqid.to_string().as_bytes(), format!("v{reqid}").as_bytes()]) {
+            Ok(Reply::Integer(index)) => drop(acknowledged.insert(reqid, index as u64)),
+            Ok(Reply::Error(text)) if is_passing(&text) => {}
+            Ok(other) => panic!("PROP {reqid} was answered {other:?}"),
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+/// Proposes at a node until it says that its disk is full.
+fn wait_until_full(node: &Node, first: u64) {
+    let mut reqid = first;
+    wait_until("the disk to be full", || {
+        reqid += 1;
+        let value = "x".repeat(100_000);
+        let reply = node.ask(&[b"PROP", reqid.to_string().as_bytes(), value.as_bytes()]);
+        matches!(reply, Ok(Reply::Error(text)) if text.contains("the disk of this node is full"))
+    });
+}
+
+/// How large its database is: a limit of so much keeps it from growing.
+fn store_bytes(node: &Node) -> u64 {
+    wait_for("a database", || Some(std::fs::metadata(node.data.join("store/db")).ok()?.len()))
+}
+
+/// Limits the size of the files of a running node.
+fn limit_files(node: &Node, bytes: Option<u64>) {
+    prlimit(Some(node.pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+}

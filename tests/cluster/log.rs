@@ -1,0 +1,73 @@
+//! The log file and the terminal: rotation, and that nobody who does not read them holds up consensus.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::harness::{Chosen, Cluster, Options, check_log, wait_until};
+use super::load::propose_all;
+
+/// A chosen line of it is about 600 bytes long: each byte is shown as `\xff`.
+const VALUE: [u8; 128] = [0xff; 128];
+
+/// Rotation loses and repeats no chosen line, with kill -9 of one node and of all in between.
+#[test]
+fn rotation_keeps_every_line() {
+    let mut cluster = Cluster::start(Options { log: "max_mb = 1\nkeep = 20", ..Options::nodes(3) });
+    let mut first = 1;
+    for round in 0..4 {
+        let leader = cluster.leader();
+        propose_all(cluster.nodes[&leader].client, first..first + 1500, &VALUE);
+        first += 1500;
+        match round {
+            0 => cluster.node(leader).kill(),
+            1 => cluster.nodes.values_mut().for_each(|node| node.kill()),
+            _ => {}
+        }
+        cluster.start_all();
+    }
+    cluster.settle(u64::MAX);
+    cluster.check_logs();
+    for node in cluster.nodes.values() {
+        let rotations = node.log_files().len() - 1;
+        assert!(rotations >= 2, "the log of node {} was rotated {rotations} times", node.id);
+    }
+}
+
+/// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes on
+/// with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
+#[test]
+fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody() {
+    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(3) });
+    let node = cluster.node(1);
+    std::fs::create_dir(&node.data).unwrap();
+    assert!(Command::new("mkfifo").arg(&node.log).status().unwrap().success());
+    let mut command = node.command();
+    command.stdout(Stdio::piped());
+    node.spawn(command);
+    wait_until("node 1 to serve", || node.ask(&[b"PING"]).is_ok());
+    for id in [2, 3] {
+        cluster.node(id).start();
+    }
+    propose_all(cluster.nodes[&2].client, 1..800, &VALUE);
+    wait_until("the log of node 1 to be stuck", || {
+        cluster.nodes[&1].status("log_stuck").is_some_and(|stuck| stuck == "yes")
+    });
+    cluster.node(3).kill();
+    propose_all(cluster.nodes[&2].client, 800..1000, &VALUE);
+
+    let fifo = cluster.nodes[&1].log.clone();
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(File::open(fifo).unwrap()).lines().map_while(Result::ok);
+        lines
+            .filter_map(|line| Chosen::parse(&line))
+            .take_while(|line| line.reqid != 1000)
+            .collect::<Vec<_>>()
+    });
+    cluster.nodes[&2].propose_until_chosen(1000, "last");
+    let log = reader.join().unwrap();
+    assert!(log.len() >= 999);
+    check_log(1, &log);
+    // Ends in order although nobody reads any more.
+    cluster.node(1).stop();
+}
