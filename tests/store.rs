@@ -124,9 +124,12 @@ fn nothing_durable_is_lost_by_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("node");
     let mut acknowledged = 0;
-    for kill in 0..30 {
+    let mut kill = 0;
+    // On a slow machine until one of them lived long enough to write.
+    while kill < 30 || acknowledged == 0 {
+        kill += 1;
         let mut process = child(None, "child_appends", &directory).stdout(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random(90_000)));
+        std::thread::sleep(Duration::from_micros(random(60_000 + 2_000 * kill)));
         process.kill().unwrap();
         process.wait().unwrap();
         let mut output = String::new();
@@ -146,7 +149,6 @@ fn nothing_durable_is_lost_by_kill_9() {
         check_whole(&recovered);
         assert_no_blobs(&directory);
     }
-    assert!(acknowledged > 0, "no process lived long enough to write");
 }
 
 /// What a kill during sled's opening leaves behind does not keep it from opening.
@@ -291,8 +293,9 @@ fn errors_of_the_disk_end_the_node_or_pass() {
         assert_eq!(words.contains("\nfatal "), is_fatal, "{fault}: {words}");
         assert_eq!(passing, !is_fatal, "{fault}: {words}");
         let durable = words.lines().filter_map(|line| line.strip_prefix("durable ")).next_back();
+        let durable = durable.map_or(0, |last| last.parse().unwrap());
         let (_, recovered) = open(&directory).unwrap();
-        assert!(recovered.last >= durable.unwrap().parse().unwrap(), "{fault}");
+        assert!(recovered.last >= durable, "{} is left of {durable}: {fault}", recovered.last);
         check_whole(&recovered);
     }
 }
