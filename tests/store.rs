@@ -233,7 +233,10 @@ fn a_full_disk_passes() {
 #[test]
 fn child_meets_a_failing_disk() {
     let Some(directory) = told_directory() else { return };
-    let (mut store, _) = open(&directory).unwrap();
+    let mut store = match open(&directory) {
+        Ok((store, _)) => store,
+        Err(error) => return println!("\nfatal at once: {error}"),
+    };
     let (mut last, mut round, mut passed) = (0, 0, 0);
     while round < 150 {
         match write_round(&mut store, round + 1, last + 1) {
