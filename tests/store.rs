@@ -14,6 +14,7 @@ use spaxos::cli::dump;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index};
 use spaxos::store::{
     Binding, Change, Founding, OpenError, Recovered, Store, StoreOptions, Write, WriteError,
+    exit_code_of_panic,
 };
 
 const CHILD: &str = "SPAXOS_TEST_STORE";
@@ -333,19 +334,43 @@ fn stopped_store(directory: &Path, restarts: usize) -> Recovered {
     recovered
 }
 
-/// Damages a copy of the store, opens it, and says whether it was refused; what is not refused is whole.
+/// Opens a store as a node does, with a hook for panics, and prints what it holds.
+#[test]
+fn child_opens() {
+    let Some(directory) = told_directory() else { return };
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(code) = exit_code_of_panic() {
+            eprintln!("{panic}");
+            std::process::exit(code.into());
+        }
+    }));
+    match open(&directory) {
+        Ok((_store, recovered)) => println!("\nholds {}", digest(&recovered)),
+        Err(error) => println!("\nrefused with {}: {error}", error.exit_code()),
+    }
+}
+
+fn digest(recovered: &Recovered) -> u32 {
+    crc32c::crc32c(format!("{recovered:?}").as_bytes())
+}
+
+/// Damages a copy of the store, opens it in a process of its own (sled's threads may panic), and says whether
+/// it was refused; what is not refused is whole.
 fn refused(directory: &Path, expected: &Recovered, damage: impl FnOnce(&Path)) -> bool {
     let copy = tempfile::tempdir().unwrap();
     let copy = copy.path().join("node");
     copy_tree(directory, &copy);
     damage(&copy);
-    match open(&copy) {
-        Ok((_store, recovered)) => {
-            assert!(recovered == *expected, "opened without an error, and lost or changed something");
+    let output = child(None, "child_opens", &copy).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stdout);
+    match words.lines().find_map(|line| line.strip_prefix("holds ")) {
+        Some(held) => {
+            assert_eq!(held, digest(expected).to_string(), "opened without an error, and lost something");
             false
         }
-        Err(error) => {
-            assert_eq!(error.exit_code(), 2, "{error}");
+        None => {
+            let is_refused = words.contains("\nrefused with 2: ") || output.status.code() == Some(3);
+            assert!(is_refused, "{words}{}{}", output.status, String::from_utf8_lossy(&output.stderr));
             true
         }
     }

@@ -47,7 +47,7 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use identity::Identity;
 pub use reader::LogReader;
 pub use record::{FORMAT, FORMAT_LOWEST};
-pub use sled::{SledEngine, panic_is_caught};
+pub use sled::{SledEngine, exit_code_of_panic};
 
 /// 128 random bits made with a data directory.
 pub type DirectoryId = u128;

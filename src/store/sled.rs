@@ -13,8 +13,8 @@
 //! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
 //!   a late write of the poisoned handle cannot reach into the reopened one.
 //! - A kill while it opens leaves `snap.*.generating`, which it then takes for a snapshot and refuses.
-//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`panic_is_caught`] for what
-//!   a panic hook has to ask.
+//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
+//!   what a panic hook has to ask.
 //! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see `engine::MAX_VALUE_BYTES`.
 
 use std::cell::Cell;
@@ -246,10 +246,15 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread, now, is one of sled's that is caught and turned into an error: a panic hook
-/// that would end the process must ask this first, and let it pass.
-pub fn panic_is_caught() -> bool {
-    CAUGHT.get()
+/// For a panic hook: the exit code to end the process with, or `None` for a panic of sled's that is caught and
+/// turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for that
+/// thread would wait for ever, so it ends the node like a failure of the disk.
+pub fn exit_code_of_panic() -> Option<u8> {
+    match CAUGHT.get() {
+        true => None,
+        false if thread::current().name().is_some_and(|name| name.starts_with("sled-io")) => Some(3),
+        false => Some(4),
+    }
 }
 
 /// Runs sled's code, and turns its panic into an error.
