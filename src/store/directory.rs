@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::error::OpenError;
 
@@ -11,6 +13,9 @@ use super::error::OpenError;
 pub const STORE: &str = "store";
 /// The file that a running node locks.
 pub const LOCK: &str = "LOCK";
+/// How often, 10 ms apart, a lock is tried: a process that was just killed, or one that is being started by
+/// another thread and inherits the handle until it runs, still holds it for a moment.
+const LOCK_TRIES: u32 = 30;
 
 /// Held while a process has the data directory; another cannot have it then.
 #[derive(Debug)]
@@ -44,11 +49,16 @@ impl Lock {
     }
 
     fn on(file: File, directory: &Path) -> Result<Lock, OpenError> {
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: directory.to_path_buf() }),
-            Err(TryLockError::Error(error)) => Err(OpenError::io(directory, "locking its file LOCK", &error)),
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(OpenError::io(directory, "locking its file LOCK", &error));
+                }
+            }
         }
+        Err(OpenError::Locked { directory: directory.to_path_buf() })
     }
 }
 

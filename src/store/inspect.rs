@@ -1,6 +1,7 @@
 //! A stopped node's store, read from a copy: sled writes into what it opens, so the directory itself is only
 //! locked and read.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,8 +14,7 @@ use crate::consensus::types::{HardState, NodeId, Round};
 
 use super::reader::Shared;
 use super::tail::Tail;
-use super::{DirectoryId, Identity, LogReader, OpenError, SledEngine, check_mark, directory, recover};
-use std::collections::BTreeMap;
+use super::{DirectoryId, Identity, LogReader, OpenError, SledEngine, directory, open::check_mark, recover};
 
 /// What a data directory holds.
 pub struct Inspection {
@@ -47,7 +47,7 @@ impl Inspection {
         let meta = recover::meta(&engine, path)?;
         let log = recover::log(&engine, meta.first, path)?;
         let identity = meta.identity.ok_or_else(|| OpenError::damaged(path, "its identity is gone"))?;
-        let mark = Tail::peek(path).map_err(|error| super::tail_error(path, &error))?;
+        let mark = Tail::peek(path).map_err(|error| super::open::tail_error(path, &error))?;
         let mark = mark.ok_or_else(|| OpenError::damaged(path, "its file `tail` is gone"))?;
         check_mark(path, &mark, identity.directory, meta.start, log.next - 1)?;
         let shared = Shared { engine: Arc::new(engine), index: RwLock::new(log.index) };

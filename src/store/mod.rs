@@ -2,7 +2,7 @@
 //!
 //! The storage thread owns the [`Store`] and makes one atomic durable write of all that waits
 //! ([`Store::write`]); [`LogReader`]s read meanwhile, from other threads, what is durable. Beneath is an
-//! [`Engine`](engine::Engine) with ordered keys: sled on the disk, or memory in tests.
+//! [`Engine`] with ordered keys: sled on the disk, or memory in tests.
 //!
 //! - One write is one `put_atomic` and one `sync`: after a crash all of it is there or nothing.
 //! - Records are numbered without gaps and checksummed over their number (`record`); the file `tail` says how
@@ -21,6 +21,7 @@ mod identity;
 mod index;
 pub mod inspect;
 pub mod memory;
+mod open;
 mod reader;
 mod record;
 mod recover;
@@ -30,11 +31,8 @@ mod tail;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use parking_lot::RwLock;
 
 use crate::consensus::types::{Entry, HardState, Index, NodeId, Round};
 
@@ -47,7 +45,7 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use identity::Identity;
 pub use reader::LogReader;
 pub use record::{FORMAT, FORMAT_LOWEST};
-pub use sled::{SledEngine, panic_is_caught};
+pub use sled::{SledEngine, exit_code_of_panic};
 
 /// 128 random bits made with a data directory.
 pub type DirectoryId = u128;
@@ -180,40 +178,6 @@ struct Home {
 }
 
 impl Store {
-    /// Opens a data directory, or founds it, and raises its start counter durably.
-    pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
-        let path = options.directory;
-        let lock = directory::Lock::take(&path)?;
-        let tail = Tail::open(&path).map_err(|error| tail_error(&path, &error))?;
-        let engine = SledEngine::open(&path.join(directory::STORE), options.cache_bytes)
-            .map_err(|error| OpenError::engine(&path, error))?;
-        let meta = recover::meta(&engine, &path)?;
-        let tail = match (tail, &meta.identity) {
-            (Some(tail), _) => tail,
-            (None, Some(_)) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
-            (None, None) => {
-                let mark = Mark { directory: random_id(&path)?, start: 0, record: 0 };
-                Tail::create(&path, mark).map_err(|error| tail_error(&path, &error))?
-            }
-        };
-        let directory = tail.mark.directory;
-        let home = Home { tail, tail_written_ms: 0, _lock: lock };
-        let (mut store, recovered) =
-            Store::start(Arc::new(engine), path, Some(home), &options.founding, directory)?;
-        store.free_low_bytes = options.free_low_bytes;
-        Ok((store, recovered))
-    }
-
-    /// Opens or founds a store on an engine alone, without a data directory: no lock, no file `tail`. A new
-    /// one gets the given directory id.
-    pub fn open_on(
-        engine: Arc<dyn Engine>,
-        founding: &Founding,
-        directory: DirectoryId,
-    ) -> Result<(Store, Recovered), OpenError> {
-        Store::start(engine, PathBuf::from("(an engine)"), None, founding, directory)
-    }
-
     /// One atomic durable write of everything in it: when it returns, all of it is durable. After an error
     /// nothing of it may be forwarded, and the next call is [`Store::rebuild`] or none.
     pub fn write(&mut self, write: &Write<'_>) -> Result<(), WriteError> {
@@ -354,112 +318,6 @@ impl Store {
     }
 }
 
-/// The start.
-impl Store {
-    fn start(
-        engine: Arc<dyn Engine>,
-        path: PathBuf,
-        home: Option<Home>,
-        founding: &Founding,
-        directory: DirectoryId,
-    ) -> Result<(Store, Recovered), OpenError> {
-        let meta = recover::meta(&*engine, &path)?;
-        let is_new = meta.identity.is_none();
-        let identity = match meta.identity {
-            Some(identity) => identity,
-            None => Identity::new(directory, founding.clone()),
-        };
-        identity.check(&path, founding)?;
-        let log = recover::log(&*engine, meta.first, &path)?;
-        if is_new && (log.next > 1 || meta.start > 0) {
-            return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
-        }
-        if let Some(home) = &home {
-            check_mark(&path, &home.tail.mark, identity.directory, meta.start, log.next - 1)?;
-        }
-        let mut store = Store {
-            shared: Arc::new(Shared { engine, index: RwLock::default() }),
-            path,
-            home,
-            identity,
-            start: meta.start.saturating_add(1),
-            bindings: BTreeMap::new(),
-            first: 1,
-            next: 1,
-            deletable: 1,
-            hard_state: HardState::default(),
-            hard_state_record: 0,
-            max_round: 0,
-            free_low_bytes: 0,
-            builder: Builder::default(),
-            failed: false,
-        };
-        store.take_over(meta.first, meta.bindings, log);
-        store.record_start(is_new)?;
-        let recovered = store.recovered()?;
-        Ok((store, recovered))
-    }
-
-    fn take_over(&mut self, first: u64, bindings: BTreeMap<NodeId, DirectoryId>, log: recover::Log) {
-        self.first = first;
-        self.deletable = first;
-        self.next = log.next;
-        self.bindings = bindings;
-        self.hard_state = log.hard_state;
-        self.hard_state_record = log.hard_state_record;
-        self.max_round = log.max_round;
-        *self.shared.index.write() = log.index;
-    }
-
-    /// Makes the raised start counter durable, of a new store together with its identity.
-    fn record_start(&mut self, is_new: bool) -> Result<(), OpenError> {
-        let start = seal_number(recover::START, self.start);
-        let first = seal_number(recover::FIRST, self.first);
-        let identity = seal(recover::IDENTITY, &self.identity.encode());
-        let put = |key, value| Op::Put { space: Space::Meta, key, value };
-        let ops = [
-            put(recover::START, &start[..]),
-            put(recover::FIRST, &first[..]),
-            put(recover::IDENTITY, &identity[..]),
-        ];
-        let ops = if is_new { &ops[..] } else { &ops[..1] };
-        let engine = &self.shared.engine;
-        engine
-            .put_atomic(ops)
-            .and_then(|()| engine.sync())
-            .map_err(|error| OpenError::engine(&self.path, error))?;
-        let mark = self.mark();
-        match &mut self.home {
-            Some(home) => home.tail.advance(mark).map_err(|error| tail_error(&self.path, &error)),
-            None => Ok(()),
-        }
-    }
-
-    fn recovered(&self) -> Result<Recovered, OpenError> {
-        let reader = self.reader();
-        let mut entries = vec![];
-        let mut next = self.hard_state.chosen.saturating_add(1);
-        while let Some(first) = reader.next_entry(next) {
-            let run = reader
-                .read(first, Index::MAX, usize::MAX)
-                .map_err(|error| OpenError::damaged(&self.path, error.to_string()))?;
-            next = first.saturating_add(run.len() as u64);
-            entries.extend(run);
-        }
-        Ok(Recovered {
-            directory: self.identity.directory,
-            start: self.start,
-            hard_state: self.hard_state,
-            max_round: self.max_round,
-            entries,
-            last: reader.last(),
-            compacted: reader.compacted(),
-            bindings: self.bindings.clone(),
-            founding: self.identity.founding.clone(),
-        })
-    }
-}
-
 /// The parts of a write.
 impl Store {
     fn check_write(&self, write: &Write<'_>) {
@@ -579,48 +437,6 @@ struct Placed {
 fn put_and_sync(engine: &dyn Engine, ops: &[Op<'_>]) -> Result<(), EngineError> {
     engine.put_atomic(ops)?;
     engine.sync()
-}
-
-fn check_mark(
-    path: &Path,
-    mark: &Mark,
-    directory: DirectoryId,
-    start: u64,
-    record: u64,
-) -> Result<(), OpenError> {
-    if mark.directory != directory {
-        let why =
-            format!("its file `tail` is of directory {:x}, its database of {directory:x}", mark.directory);
-        return Err(OpenError::damaged(path, why));
-    }
-    if record < mark.record || start < mark.start {
-        let why = format!(
-            "its database ends at record {record} of start {start}, and record {} of start {} was durable",
-            mark.record, mark.start
-        );
-        return Err(OpenError::damaged(path, why));
-    }
-    Ok(())
-}
-
-fn tail_error(path: &Path, error: &std::io::Error) -> OpenError {
-    match error.kind() {
-        ErrorKind::InvalidData => OpenError::damaged(path, error.to_string()),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            OpenError::NoRoom { directory: path.to_path_buf(), why: format!("its file `tail`: {error}") }
-        }
-        _ => OpenError::io(path, "its file `tail`", error),
-    }
-}
-
-fn random_id(path: &Path) -> Result<DirectoryId, OpenError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
-        directory: path.to_path_buf(),
-        what: "asking the system for random bits",
-        why: error.to_string(),
-    })?;
-    Ok(DirectoryId::from_le_bytes(bytes))
 }
 
 fn seal_number(key: &[u8], number: u64) -> Vec<u8> {

@@ -7,11 +7,14 @@
 //!   error, of which only the kind is left. Whether one of kind "no room" came from a write or from a
 //!   write-back that failed is told by our handle: if an fdatasync through it succeeds, nothing that was
 //!   written got lost, and the store may be reopened; otherwise the disk failed for good.
+//! - When such a thread fails, sled sometimes forgets to wake who waits in `flush` (`exit_reservation` sets the
+//!   error without a notification), which then waits for ever. A thread of ours looks every 100 ms whether
+//!   there is an error, and if so flushes, which fails at once and wakes all.
 //! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
 //!   a late write of the poisoned handle cannot reach into the reopened one.
 //! - A kill while it opens leaves `snap.*.generating`, which it then takes for a snapshot and refuses.
-//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`panic_is_caught`] for what
-//!   a panic hook has to ask.
+//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
+//!   what a panic hook has to ask.
 //! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see `engine::MAX_VALUE_BYTES`.
 
 use std::cell::Cell;
@@ -21,16 +24,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Once};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::directory;
 use super::engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space, Visit};
 
 /// How often, 10 ms apart, sled's lock is tried while threads of the handle before finish.
 const LOCK_TRIES: u32 = 500;
+
+/// How often it is looked whether sled failed and somebody waits in vain.
+const WAKE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A sled database in a folder.
 ///
@@ -39,8 +46,9 @@ pub struct SledEngine {
     folder: PathBuf,
     cache_bytes: u64,
     /// `None` after a failed reopen. No clone of the handle leaves this file.
-    db: RwLock<Option<sled::Db>>,
+    db: Arc<RwLock<Option<sled::Db>>>,
     data: DataFile,
+    waker: Waker,
 }
 
 impl SledEngine {
@@ -51,10 +59,12 @@ impl SledEngine {
         directory::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
         let path = folder.join("db");
         let file = directory::open_file(&path).map_err(|error| outside(&error, &path))?;
+        let db = Arc::new(RwLock::new(None));
         let engine = SledEngine {
             folder: folder.to_path_buf(),
             cache_bytes,
-            db: RwLock::new(None),
+            waker: Waker::start(db.clone()).map_err(|error| outside(&error, folder))?,
+            db,
             data: DataFile { file, failing: AtomicBool::new(false) },
         };
         engine.reopen()?;
@@ -77,7 +87,7 @@ impl SledEngine {
             remove_unfinished_snapshots(&self.folder).map_err(|error| outside(&error, &self.folder))?;
             match caught(|| config.open())? {
                 Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
-                    std::thread::sleep(Duration::from_millis(10));
+                    thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => return Err(self.judge(error)),
                 Ok(db) => return Ok(db),
@@ -163,6 +173,53 @@ impl Engine for SledEngine {
     }
 }
 
+impl Drop for SledEngine {
+    fn drop(&mut self) {
+        self.waker.stop();
+        // Sled panics if its last fsync fails. All that matters was synced before.
+        if let Err(error) = caught(|| drop(self.db.write().take())) {
+            log::error!("closing {}: {error}", self.path());
+        }
+    }
+}
+
+/// The thread that wakes what sled leaves waiting after an error.
+struct Waker {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Waker {
+    fn start(db: Arc<RwLock<Option<sled::Db>>>) -> io::Result<Waker> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let thread = thread::Builder::new().name("sled-waker".into()).spawn({
+            let stop = stop.clone();
+            move || Waker::run(&db, &stop)
+        })?;
+        Ok(Waker { stop, thread: Some(thread) })
+    }
+
+    fn run(db: &RwLock<Option<sled::Db>>, (stop, bell): &(Mutex<bool>, Condvar)) {
+        let mut stopped = stop.lock();
+        while !*stopped {
+            let _ = bell.wait_for(&mut stopped, WAKE_INTERVAL);
+            // Not while it is being reopened: then nobody waits in it.
+            let Some(db) = db.try_read() else { continue };
+            if let Some(db) = db.as_ref().filter(|db| db.context.global_error().is_err()) {
+                let _ = caught(|| db.flush());
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that wakes sled ended by a panic");
+        }
+    }
+}
+
 impl SledEngine {
     fn path(&self) -> std::path::Display<'_> {
         self.folder.display()
@@ -189,10 +246,15 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread, now, is one of sled's that is caught and turned into an error: a panic hook
-/// that would end the process must ask this first, and let it pass.
-pub fn panic_is_caught() -> bool {
-    CAUGHT.get()
+/// For a panic hook: the exit code to end the process with, or `None` for a panic of sled's that is caught and
+/// turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for that
+/// thread would wait for ever, so it ends the node like a failure of the disk.
+pub fn exit_code_of_panic() -> Option<u8> {
+    match CAUGHT.get() {
+        true => None,
+        false if thread::current().name().is_some_and(|name| name.starts_with("sled-io")) => Some(3),
+        false => Some(4),
+    }
 }
 
 /// Runs sled's code, and turns its panic into an error.
