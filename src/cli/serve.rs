@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::node::ending::{End, Ender, ExitCode as Code};
 use crate::node::log::{Log, LogControl, LogOptions};
 use crate::node::{self, Node, StartError};
+use crate::store;
 
 /// How a server is told to end beside signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,17 +123,17 @@ fn log_options(config: &Config) -> LogOptions {
     }
 }
 
+/// A panic ends the process, but for those of sled that the store catches and turns into errors.
 fn exit_on_panic(log: LogControl) {
     std::panic::set_hook(Box::new(move |panic| {
+        let Some(code) = store::exit_code_of_panic() else { return };
         let thread = std::thread::current();
+        let name = thread.name().unwrap_or("?");
         let backtrace = std::backtrace::Backtrace::force_capture();
-        error!(
-            "an assertion failed in thread {}: {panic}; this is a bug of spaxos, please report it with these \
-             lines\n{backtrace}",
-            thread.name().unwrap_or("?")
-        );
+        let what = if code == Code::Disk as u8 { "the storage engine failed" } else { "an assertion failed" };
+        error!("{what} in thread {name}: {panic}; please report it with these lines\n{backtrace}");
         log.flush();
-        std::process::exit(Code::Assertion as i32);
+        std::process::exit(i32::from(code));
     }));
 }
 
