@@ -34,7 +34,8 @@ fn random_schedules_keep_every_rule() {
     }
     let first = number("FIRST").unwrap_or(0);
     let mut sum = Reached::default();
-    for seed in first..first + number("SEEDS").unwrap_or(500) {
+    let seeds = number("SEEDS").unwrap_or(500);
+    for seed in first..first + seeds {
         let reached = run(seed, Detail::Nothing);
         sum.chosen += reached.chosen;
         sum.elections += reached.elections;
@@ -47,11 +48,11 @@ fn random_schedules_keep_every_rule() {
         sum.ignored += reached.ignored;
     }
     println!("{sum:?}");
-    // A harness that never elects, or only elects, finds nothing.
+    // A harness that never elects, or only elects, finds nothing. Few seeds may well reach little.
     let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, ignored } =
         sum;
     let all = [chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes];
-    assert!(all.iter().all(|count| *count > 0), "the schedules reach too little: {sum:?}");
+    assert!(seeds < 500 || all.iter().all(|count| *count > 0), "the schedules reach too little: {sum:?}");
     assert_eq!(ignored, 0, "cores take each other's messages for nonsense");
 }
 
