@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use spaxos::cli::resp::Reply;
 
 use super::harness::{Cluster, Node, Options, SIMPLESVR, is_passing, wait_for, wait_until};
@@ -112,5 +112,6 @@ fn store_bytes(node: &Node) -> u64 {
 
 /// Limits the size of the files of a running node.
 fn limit_files(node: &Node, bytes: Option<u64>) {
-    prlimit(Some(node.pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    prlimit(Some(node.pid()), Resource::Fsize, Rlimit { current: bytes, ..getrlimit(Resource::Fsize) })
+        .unwrap();
 }
