@@ -25,7 +25,7 @@ use super::log::RateLimited;
 
 /// How long the thread sleeps at most when there is nothing to write.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long it waits between two probes of a full disk.
+/// How long it waits before each probe of a full disk.
 const PROBE: Duration = Duration::from_millis(500);
 /// A write above this is told to the log.
 const SLOW_WRITE_MS: u64 = 250;
@@ -107,6 +107,8 @@ impl StorageThread {
         self.generation += 1;
         self.tell(Control::Suspend);
         loop {
+            // First of all, so that a disk with room for the probe and little else costs two rebuilds a second.
+            std::thread::sleep(PROBE);
             self.works.drain(&mut Vec::new());
             if self.works.is_closed() {
                 // The store is not closed in order: it takes no more writes.
@@ -120,7 +122,7 @@ impl StorageThread {
                     self.health.set_disk_full(false);
                     return true;
                 }
-                Ok(None) => std::thread::sleep(PROBE),
+                Ok(None) => {}
                 Err(text) => return self.ender.fail(ExitCode::Disk, text),
             }
         }

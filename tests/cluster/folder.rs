@@ -73,6 +73,21 @@ fn another_set_of_members_is_refused() {
     node.start();
 }
 
+/// A port that is taken is exit code 1, and says which; the data directory can be used afterwards.
+#[test]
+fn a_port_that_is_taken_is_refused() {
+    let mut cluster = Cluster::prepare(Options::nodes(1));
+    let ip = cluster.nodes[&1].client.ip();
+    for (port, whose) in [(9001, "clients"), (10_001, "peers")] {
+        let taken = std::net::TcpListener::bind((ip, port)).unwrap();
+        let (code, words) = cluster.node(1).start_and_fail();
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(&format!("cannot listen for {whose} on {ip}:{port}")), "{words}");
+        drop(taken);
+    }
+    cluster.start_all();
+}
+
 /// Changed addresses of the same members are used, and logged.
 #[test]
 fn changed_addresses_are_used_and_logged() {

@@ -104,7 +104,7 @@ impl Cluster {
                 "cluster = \"test\"\nnode = {id}\nprotocol = \"paxos\"\ndata = {data:?}\n\
                  [log]\nfile = {log:?}\n{more_log}\n{peers}\
                  [timing]\nelection_ms = 200\nheartbeat_ms = 30\n[limits]\n{limits}\n\
-                 [client]\ntimeout_ms = {timeout_ms}\n[store]\nfree_mb = 0\n"
+                 [client]\ntimeout_ms = {timeout_ms}\n[store]\ncache_mb = 4\nfree_mb = 0\n"
             );
             fs::write(&config, text).unwrap();
             let output = dir.path().join(format!("node{id}.out"));

@@ -5,7 +5,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use super::harness::{Cluster, Options, PATIENCE};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use spaxos::cli::resp::{Connection, Reply};
+
+use super::harness::{Cluster, Options, PATIENCE, wait_until};
 
 /// Random bytes, lines without end, half requests, other protocols and hundreds of silent connections at both
 /// ports of the leader: an honest client beside them is served, the process lives, nothing panics.
@@ -52,6 +55,32 @@ fn hostile_input_harms_nobody() {
         let log = fs::read_to_string(&node.log).unwrap();
         assert!(!log.contains("an assertion failed") && !log.contains("panicked"), "{log}");
     }
+}
+
+/// Connections take all file handles that a node may have: who is connected already is served, and once they
+/// are gone, everybody.
+#[test]
+fn running_out_of_file_handles_passes() {
+    let cluster = Cluster::start(Options::nodes(3));
+    let node = &cluster.nodes[&cluster.leader()];
+    let mut honest = Connection::open(node.client, PATIENCE).unwrap();
+    let mut propose = |reqid: &[u8]| {
+        let reply = honest.ask(&[b"PROP", reqid, b"honest"]).unwrap();
+        assert!(matches!(reply, Reply::Integer(_)), "{reply:?}");
+    };
+    propose(b"1");
+    let open = fs::read_dir(format!("/proc/{}/fd", node.pid().as_raw_nonzero())).unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open + 20), ..getrlimit(Resource::Nofile) };
+    prlimit(Some(node.pid()), Resource::Nofile, limit).unwrap();
+    let taken: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(node.client).unwrap()).collect();
+    wait_until("a warning in the log", || {
+        fs::read_to_string(&node.log).unwrap().contains("raise the limit of open files")
+    });
+    propose(b"2");
+    drop(taken);
+    node.propose_until_chosen(3, "honest");
+    cluster.settle(4);
+    cluster.check_logs();
 }
 
 /// Sends it as far as it is taken, half-closes, and reads until the other end closes, too, or answers nothing

@@ -34,6 +34,36 @@ fn rotation_keeps_every_line() {
     }
 }
 
+/// A log file that was removed while the node was down is written again from the first index on, with the same
+/// lines.
+#[test]
+fn a_removed_log_is_written_again() {
+    let mut cluster = Cluster::start(Options::nodes(1));
+    propose_all(cluster.nodes[&1].client, 1..100, &VALUE);
+    cluster.settle(100);
+    let before = cluster.check_logs();
+    let node = cluster.node(1);
+    node.kill();
+    std::fs::remove_file(&node.log).unwrap();
+    node.start();
+    cluster.settle(101);
+    assert_eq!(cluster.check_logs()[..before.len()], before);
+}
+
+/// Whoever read a node's stdout is gone: the node goes on.
+#[test]
+fn a_terminal_that_is_gone_ends_nobody() {
+    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(1) });
+    let node = cluster.node(1);
+    let mut command = node.command();
+    command.stdout(Stdio::piped());
+    node.spawn(command);
+    drop(node.child.as_mut().unwrap().stdout.take());
+    wait_until("node 1 to serve", || node.ask(&[b"PING"]).is_ok());
+    propose_all(node.client, 1..300, &VALUE);
+    node.stop();
+}
+
 /// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes on
 /// with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
 #[test]

@@ -65,6 +65,27 @@ fn a_proposal_survives_the_leader_once() {
     cluster.check_logs();
 }
 
+/// Values of the greatest length, proposed at any node, are chosen, reach a node that was down meanwhile, and
+/// stand in its log with length and checksum.
+#[test]
+fn the_longest_values_reach_everybody() {
+    let mut cluster = Cluster::start(Options::nodes(3));
+    let down = cluster.follower();
+    cluster.node(down).kill();
+    let value = "x".repeat(1 << 20);
+    let ids: Vec<u64> = cluster.running().map(|node| node.id).collect();
+    for (reqid, id) in (1..=20).zip(ids.iter().cycle()) {
+        cluster.nodes[id].propose_until_chosen(reqid, &value);
+    }
+    cluster.node(down).start();
+    cluster.nodes[&down].propose_until_chosen(21, &value);
+    cluster.settle(22);
+    let log = cluster.check_logs();
+    let crc = crc32c::crc32c(value.as_bytes());
+    let rest = format!("value=\"{}\" len={} crc={crc:08X}", "x".repeat(128), value.len());
+    assert_eq!(log.iter().filter(|line| line.rest == rest).count(), 21);
+}
+
 /// A reqid outside of 1 … 2^64-1 or written in another way, and a value that is empty or too long, are
 /// refused; at the limits they are taken.
 #[test]

@@ -28,6 +28,23 @@ fn sigterm_and_sigint_end_in_order() {
     }
 }
 
+/// Every node of a cluster ended by SIGTERM and started again, one after the other, under load: clients go on
+/// at the others, each node ends with exit code 0, and nothing acknowledged is lost.
+#[test]
+fn nodes_may_be_restarted_in_turn() {
+    let mut cluster = Cluster::start(Options::nodes(3));
+    let load = Load::start(&cluster.clients(), 1);
+    for id in 1..=3 {
+        load.wait_for_more(50);
+        cluster.node(id).stop();
+        load.wait_for_more(50);
+        cluster.node(id).start();
+    }
+    let acknowledged = load.stop();
+    cluster.settle(u64::MAX);
+    cluster.check_acknowledged(&acknowledged);
+}
+
 /// The line `ready client=… peers=… node=… applied=…` comes once a node serves.
 #[test]
 fn the_ready_line_names_what_scripts_need() {
