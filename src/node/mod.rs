@@ -7,7 +7,7 @@
 //! | `storage` | one durable write for all that waits | the works queue |
 //! | `network` | peers: frames in and out; own messages back to the inbox | its poll |
 //! | `applier` | delivery, answers, chosen lines | its bell |
-//! | `log`, `terminal` | diagnostic lines | their queues |
+//! | `log-file`, `log-terminal` | diagnostic lines | their queues |
 //!
 //! State machine → storage and storage → network block when full; network → state machine never does, so
 //! the ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant here
