@@ -131,9 +131,6 @@ pub struct ClientConfig {
     /// `partial_s`: a connection whose request stays half-sent is closed after so many seconds; 1 to 3600,
     /// 30 by default.
     pub partial_s: u64,
-    /// `output_kb`: answers of a connection that wait for the client to read them, in KiB; beyond it the
-    /// client is not read from any more. 16 to 1,048,576, 1024 by default.
-    pub output_kb: u64,
 }
 
 /// `[store]`: the data on disk.

@@ -85,7 +85,6 @@ struct RawClient {
     timeout_ms: Option<Spanned<i64>>,
     idle_s: Option<Spanned<i64>>,
     partial_s: Option<Spanned<i64>>,
-    output_kb: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -270,7 +269,6 @@ fn client(raw: &RawClient) -> Result<ClientConfig> {
         timeout_ms: number("client.timeout_ms", &raw.timeout_ms, 5000, 10..=3_600_000)?,
         idle_s: number("client.idle_s", &raw.idle_s, 3600, 1..=604_800)?,
         partial_s: number("client.partial_s", &raw.partial_s, 30, 1..=3600)?,
-        output_kb: number("client.output_kb", &raw.output_kb, 1024, 16..=1 << 20)?,
     })
 }
 
