@@ -91,6 +91,14 @@ impl Recent {
         }
         entries
     }
+
+    /// The lowest index from `from` on that is here. What is here may be newer than what the store holds.
+    pub fn next_from(&self, from: Index) -> Option<Index> {
+        let kept = self.kept.lock();
+        let skip = usize::try_from(from.saturating_sub(kept.first)).unwrap_or(usize::MAX);
+        let slots = kept.slots.range(skip.min(kept.slots.len())..);
+        slots.flatten().next().map(|(entry, _)| entry.index)
+    }
 }
 
 impl Kept {
@@ -167,6 +175,7 @@ mod tests {
         assert_eq!(indexes(&recent, 9), [] as [u64; 0]);
         assert_eq!(recent.read(4, 4, 1 << 20).len(), 1);
         assert_eq!(recent.read(4, 9, 1).len(), 1);
+        assert_eq!([1, 4, 6, 8].map(|from| recent.next_from(from)), [Some(4), Some(4), Some(7), None]);
         recent.restart(3);
         assert_eq!(indexes(&recent, 4), [] as [u64; 0]);
     }
