@@ -253,7 +253,10 @@ impl Node {
             })?,
             state_machine: spawn("state-machine", move || state_machine_thread.run())?,
             clients: spawn("clients", move || {
-                end_of_poll("clients", port.run(port_service, answers), &clients_ender)
+                let ended = port.run(port_service, answers.clone());
+                // The applier goes on to the end, and nobody takes answers any more.
+                answers.close();
+                end_of_poll("clients", ended, &clients_ender)
             })?,
         })
     }
