@@ -76,18 +76,20 @@ impl Applier {
 
     /// Delivers some of what is chosen and not delivered yet.
     pub fn turn(&mut self) -> Result<Delivered, ApplyError> {
-        let chosen = self.recent.chosen();
-        if chosen <= self.applied {
-            return Ok(Delivered::default());
-        }
         let next = self.applied + 1;
-        let entries = match read_chosen(next, chosen, TURN_BYTES, &self.recent, &self.reader) {
-            Ok(entries) => entries,
-            // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
-            Err(_) if self.recent.chosen() < next => Vec::new(),
+        let read = self.recent.read_chosen(|chosen| {
+            let entries = read_chosen(next, chosen, TURN_BYTES, &self.recent, &self.reader)?;
+            Ok((chosen, entries))
+        });
+        let (chosen, entries) = match read {
+            Some(Ok(read)) => read,
             // The store is being opened again.
-            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
-            Err(error) => return Err(error.into()),
+            Some(Err(ReadError::Unreadable { why: EngineError::Closed, .. })) => {
+                return Ok(Delivered::default());
+            }
+            Some(Err(error)) => return Err(error.into()),
+            // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
+            None => return Ok(Delivered::default()),
         };
         if let Some(entry) = entries.iter().find(|entry| matches!(entry.command.kind, Kind::Unknown(_))) {
             return Err(ApplyError::UnknownKind { index: entry.index, code: entry.command.kind.code() });
