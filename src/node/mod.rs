@@ -252,7 +252,10 @@ impl Node {
             applier: spawn("applier", move || applier_thread.run())?,
             storage: spawn("storage", move || storage_thread.run())?,
             network: spawn("network", move || {
-                end_of_poll("network", network.run(&outgoing, &inbox), &network_ender)
+                let ended = network.run(&outgoing, &inbox);
+                // If it failed, nobody waits for room any more.
+                outgoing.close();
+                end_of_poll("network", ended, &network_ender)
             })?,
             state_machine: spawn("state-machine", move || state_machine_thread.run())?,
             clients: spawn("clients", move || {

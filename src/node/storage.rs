@@ -96,7 +96,7 @@ impl StorageThread {
                 self.wait_and_rebuild()
             }
             Err(TurnError::Write(error)) => self.ender.fail(ExitCode::Disk, error.to_string()),
-            Err(TurnError::Read(error)) => self.ender.fail(ExitCode::Data, error.to_string()),
+            Err(TurnError::Read(error)) => self.ender.fail(ExitCode::of_read(&error), error.to_string()),
         }
     }
 
