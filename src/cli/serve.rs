@@ -106,9 +106,15 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
             info!("ending in order");
             control.stop_waiting();
             node.stop();
-            info!("ended");
+            let failure = ended.try_iter().find_map(|end| match end {
+                End::Failed { code, .. } => Some(code),
+                End::Asked => None,
+            });
+            if failure.is_none() {
+                info!("ended");
+            }
             Log::close(log);
-            Ok(Code::Ok)
+            Ok(failure.unwrap_or(Code::Ok))
         }
     }
 }

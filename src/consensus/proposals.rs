@@ -11,7 +11,9 @@ use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
 /// Requests not yet known to be chosen. At most [`Proposals::CAPACITY`] and [`Proposals::CAPACITY_BYTES`];
-/// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again).
+/// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again). Own ones
+/// come in lists, each of which is taken whole while there is room: they may exceed the bytes by one list, which
+/// the proposing queue bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Proposals {
     requests: BTreeMap<RequestId, Request>,
@@ -46,7 +48,7 @@ struct Request {
 impl Proposals {
     /// How many requests are held at most.
     pub const CAPACITY: usize = 65_536;
-    /// What they take at most, unless a single one takes more.
+    /// What they take at most, beside the last own list or forwarded request.
     pub const CAPACITY_BYTES: usize = 64 << 20;
 
     /// How many requests are held.
@@ -68,12 +70,13 @@ impl Proposals {
     }
 
     /// Takes a request of this node's client. `false` if the same request is held already (it only waits
-    /// longer), or there is no room.
+    /// longer), or there are as many as there may be. The bytes are the business of who asked for
+    /// [`Proposals::room`] before the list: to drop its end here would lose it.
     pub fn add_own(&mut self, proposal: Proposal) -> bool {
         let Proposal { command, deadline_ms } = proposal;
         let request = command.request;
         assert_ne!(request, RequestId::NONE, "a proposal has a request id");
-        let added = self.add(command.clone());
+        let added = self.requests.len() < Self::CAPACITY && self.add(command.clone());
         if let Some(held) = self.requests.get_mut(&request) {
             if held.deadline_ms == 0 {
                 // Another's so far: from now on it is repeated under this node's name.
@@ -90,11 +93,11 @@ impl Proposals {
 
     /// Takes a request that another node forwarded to this leader; `false` as for [`Proposals::add_own`].
     pub fn add_forwarded(&mut self, command: Command) -> bool {
-        self.add(command)
+        self.room() > 0 && self.add(command)
     }
 
     fn add(&mut self, command: Command) -> bool {
-        if self.requests.contains_key(&command.request) || self.room() == 0 {
+        if self.requests.contains_key(&command.request) {
             return false;
         }
         let request = command.request;

@@ -30,7 +30,7 @@ pub(super) struct ApplierThread {
 }
 
 impl ApplierThread {
-    /// Runs until told to stop and nothing is left to deliver.
+    /// Runs until told to stop and nothing is left to deliver and to write.
     pub(super) fn run(mut self) {
         loop {
             let stop = self.stop.load(Ordering::Acquire);
@@ -38,6 +38,10 @@ impl ApplierThread {
                 Ok(delivered) => {
                     let more = delivered.more;
                     self.hand_on(delivered);
+                    // What is left comes after the next start: lines that the file has, or does not take.
+                    if stop && (self.applier.applied() < self.logged || !self.lines.flush()) {
+                        return;
+                    }
                     if more {
                         continue;
                     }
@@ -49,7 +53,6 @@ impl ApplierThread {
                 }
             }
             if stop {
-                self.lines.flush();
                 return;
             }
             self.wait();
@@ -80,6 +83,7 @@ impl ApplierThread {
 
 fn code_of(error: &ApplyError) -> ExitCode {
     match error {
-        ApplyError::Read(_) | ApplyError::UnknownKind { .. } => ExitCode::Data,
+        ApplyError::Read(error) => ExitCode::of_read(error),
+        ApplyError::UnknownKind { .. } => ExitCode::Data,
     }
 }

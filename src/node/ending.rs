@@ -4,6 +4,9 @@ use std::sync::mpsc::Sender;
 
 use log::error;
 
+use crate::store::ReadError;
+use crate::store::engine::EngineError;
+
 /// A process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
@@ -17,6 +20,16 @@ pub enum ExitCode {
     Disk = 3,
     /// An assertion of ours failed.
     Assertion = 4,
+}
+
+impl ExitCode {
+    /// Of a log that cannot be read while the node runs: is it the disk, or what is on it?
+    pub fn of_read(error: &ReadError) -> ExitCode {
+        match error {
+            ReadError::Unreadable { why: EngineError::Failed(_), .. } => ExitCode::Disk,
+            _ => ExitCode::Data,
+        }
+    }
 }
 
 /// Why a node ends.

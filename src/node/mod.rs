@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use ::log::info;
+use ::log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::client::Service;
@@ -142,6 +142,9 @@ impl Node {
     ) -> Result<Node, StartError> {
         let Opened { store, recovered } = opened;
         log_recovery(config, &recovered);
+        if let Some(text) = lines_ahead(config, &recovered, lines.last()) {
+            warn!("{text}");
+        }
         let clock = Clock::start();
         let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
         let requests = Arc::new(Mutex::new(Requests::default()));
@@ -249,11 +252,17 @@ impl Node {
             applier: spawn("applier", move || applier_thread.run())?,
             storage: spawn("storage", move || storage_thread.run())?,
             network: spawn("network", move || {
-                end_of_poll("network", network.run(&outgoing, &inbox), &network_ender)
+                let ended = network.run(&outgoing, &inbox);
+                // If it failed, nobody waits for room any more.
+                outgoing.close();
+                end_of_poll("network", ended, &network_ender)
             })?,
             state_machine: spawn("state-machine", move || state_machine_thread.run())?,
             clients: spawn("clients", move || {
-                end_of_poll("clients", port.run(port_service, answers), &clients_ender)
+                let ended = port.run(port_service, answers.clone());
+                // The applier goes on to the end, and nobody takes answers any more.
+                answers.close();
+                end_of_poll("clients", ended, &clients_ender)
             })?,
         })
     }
@@ -378,6 +387,19 @@ fn log_recovery(config: &Config, recovered: &Recovered) {
     }
 }
 
+/// Chosen lines up to the last one in the log file are not written again, so a file of another life would swallow
+/// those of this one. (A file of another life that is shorter than this log cannot be told.)
+fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) -> Option<String> {
+    let logged = logged.filter(|logged| *logged > recovered.last)?;
+    let file = config.log.file.display();
+    let last = recovered.last;
+    Some(format!(
+        "the log file {file} has chosen lines up to index {logged}, the data directory entries up to {last}: no line \
+         up to index {logged} is written again. That is in order if this node was killed, and it learns the rest from \
+         others; if the file is of another data directory, stop this node, move the file away and start again"
+    ))
+}
+
 fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
         StartError::new(
@@ -390,4 +412,30 @@ fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<Join
 /// A thread that panicked has ended the process already (see `cli::serve`), unless a test runs the node.
 fn join(name: &str, thread: JoinHandle<()>) {
     assert!(thread.join().is_ok(), "the {name} thread panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A log file that is ahead of the store is told of, with both indexes and what to do.
+    #[test]
+    fn a_log_ahead_of_the_store_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let text = format!(
+            "cluster = \"test\"\nnode = 1\nprotocol = \"paxos\"\ndata = {data:?}\n\
+             [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n"
+        );
+        let config = Config::parse(&text, Path::new("test.toml")).unwrap();
+        let opened = open(&config).unwrap();
+        let ahead = |logged| lines_ahead(&config, &opened.recovered, logged);
+        assert_eq!((ahead(None), ahead(Some(opened.recovered.last))), (None, None));
+        let text = ahead(Some(41)).unwrap();
+        for part in ["simplesvr.log", "up to index 41", "entries up to 0", "move the file away"] {
+            assert!(text.contains(part), "{text} does not say {part}");
+        }
+    }
 }

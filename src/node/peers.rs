@@ -131,7 +131,7 @@ pub struct PeerNetwork {
     on_fatal: Box<dyn Fn(Fatal) + Send>,
     inbounds: Inbounds,
     outbounds: BTreeMap<NodeId, Outbound>,
-    /// Bindings under way to the state machine, and until when they are not asked for again.
+    /// Bindings under way to the state machine, and until when they are not sent again.
     asked: BTreeMap<NodeId, (Binding, Instant)>,
     /// Of this turn, not yet in the inbox.
     arrived: VecDeque<Message>,
@@ -342,16 +342,17 @@ impl PeerNetwork {
         Ok(())
     }
 
-    /// Sends a binding to the state machine, unless it is under way.
+    /// Sends a binding to the state machine, unless it is under way. It may be lost there (a failed write), so it
+    /// is sent again after a while; or it may only take long, so no other one of the node ever is in this run.
     fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
         match self.asked.get(&binding.node) {
-            Some((asked, until)) if now < *until && *asked == binding => return Ok(()),
-            Some((asked, until)) if now < *until => {
+            Some((asked, _)) if *asked != binding => {
                 return Err(Ended::Broken(format!(
                     "node {} is being bound to data directory {:032x}, not {:032x}",
                     binding.node, asked.directory, binding.directory
                 )));
             }
+            Some((_, until)) if now < *until => return Ok(()),
             _ => (),
         }
         match inbox.bindings.try_push(binding) {
@@ -460,5 +461,52 @@ fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::
             Ok(())
         }
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hello::{LOWEST_WIRE_VERSION, WIRE_VERSION};
+
+    /// However long a binding takes to become durable, no other data directory takes its place meanwhile: both
+    /// would be written, and the node bound twice.
+    #[test]
+    fn a_binding_under_way_is_not_replaced() {
+        let hello = Hello {
+            version: WIRE_VERSION,
+            lowest_version: LOWEST_WIRE_VERSION,
+            cluster: "test".into(),
+            node: 1,
+            directory: 11,
+            start: 1,
+            protocol: "paxos".into(),
+            founding: 1,
+            client_address: String::new(),
+        };
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let options = PeerOptions {
+            listen: any,
+            peers: BTreeMap::from([(1, any), (2, any)]),
+            hello,
+            bindings: vec![],
+            limits: PeerLimits::default(),
+            on_fatal: Box::new(|_| ()),
+        };
+        let (mut network, _) = PeerNetwork::bind(options).unwrap();
+        let inbox = Inbox::new();
+        let mut ask = |directory, now| {
+            let asked = network.ask_binding(Binding { node: 2, directory }, &inbox, now);
+            let mut bindings = vec![];
+            inbox.bindings.drain(&mut bindings);
+            (asked.is_ok(), bindings.len())
+        };
+        let now = Instant::now();
+        let later = now + 2 * PeerLimits::default().hello_timeout;
+        assert_eq!(ask(22, now), (true, 1));
+        assert_eq!(ask(22, now), (true, 0));
+        assert_eq!(ask(23, now), (false, 0));
+        assert_eq!(ask(23, later), (false, 0));
+        assert_eq!(ask(22, later), (true, 1));
     }
 }

@@ -103,7 +103,11 @@ impl Service for NodeService {
         let mut bytes = 0;
         while items.len() < count && bytes < max_bytes {
             let next = first + items.len() as u64;
-            let read = read_chosen(next, applied, max_bytes - bytes, &self.recent, &self.reader);
+            // After a rebuild the watermark may be below what is delivered, until it is known again.
+            let read = self.recent.read_chosen(|chosen| {
+                read_chosen(next, applied.min(chosen), max_bytes - bytes, &self.recent, &self.reader)
+            });
+            let Some(read) = read else { break };
             let mut entries = read.map_err(|error| error.to_string())?;
             entries.truncate(count - items.len());
             if entries.is_empty() {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 use crate::consensus::types::NodeId;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing};
@@ -48,27 +48,38 @@ pub(super) struct StorageThread {
 }
 
 impl StorageThread {
-    /// Runs until the works queue is closed and empty, or the disk failed.
+    /// Runs until the works queue is closed and empty, or the disk failed. Then nobody waits for this thread any
+    /// more, whatever ended it: neither the state machine for room nor the network for messages.
     pub(super) fn run(mut self) {
+        let in_order = self.write_until_closed();
+        if in_order && let Err(error) = self.store.close() {
+            self.ender.fail(ExitCode::Disk, format!("the store did not close in order: {error}"));
+        }
+        self.works.close();
+        self.outgoing.close();
+    }
+
+    /// Whether all was written.
+    fn write_until_closed(&mut self) -> bool {
         let mut works = Vec::new();
         loop {
+            // Asked before the drain: what comes after a close is refused, so nothing is left behind.
+            let closed = self.works.is_closed();
             if !self.works.drain(&mut works) {
-                if self.works.is_closed() {
-                    break;
+                if closed {
+                    return true;
                 }
                 self.works.bell().wait(IDLE);
             }
             let generation = self.generation;
             works.retain(|work: &Work| work.generation == generation);
             if !works.is_empty() && !self.turn(std::mem::take(&mut works)) {
-                return;
+                return false;
             }
-            self.housekeep();
+            if !self.housekeep() {
+                return false;
+            }
         }
-        if let Err(error) = self.store.close() {
-            error!("the store did not close in order: {error}");
-        }
-        self.outgoing.close();
     }
 
     /// Whether the thread goes on.
@@ -85,7 +96,7 @@ impl StorageThread {
                 self.wait_and_rebuild()
             }
             Err(TurnError::Write(error)) => self.ender.fail(ExitCode::Disk, error.to_string()),
-            Err(TurnError::Read(error)) => self.ender.fail(ExitCode::Data, error.to_string()),
+            Err(TurnError::Read(error)) => self.ender.fail(ExitCode::of_read(&error), error.to_string()),
         }
     }
 
@@ -112,7 +123,6 @@ impl StorageThread {
             self.works.drain(&mut Vec::new());
             if self.works.is_closed() {
                 // The store is not closed in order: it takes no more writes.
-                self.outgoing.close();
                 return false;
             }
             match self.try_rebuild() {
@@ -147,12 +157,14 @@ impl StorageThread {
         assert!(told.is_ok(), "the control queue has room for every control that can be under way: {told:?}");
     }
 
-    fn housekeep(&mut self) {
+    /// Whether the thread goes on.
+    fn housekeep(&mut self) -> bool {
         if self.health.due(self.clock.now_ms()) {
             self.health.set_low_on_space(self.store.low_on_space());
         }
-        if let Err(error) = self.store.housekeep(self.clock.now_ms()) {
-            self.ender.fail(ExitCode::Disk, error.to_string());
+        match self.store.housekeep(self.clock.now_ms()) {
+            Ok(()) => true,
+            Err(error) => self.ender.fail(ExitCode::Disk, error.to_string()),
         }
     }
 
@@ -173,5 +185,81 @@ pub(super) fn restored(recovered: &Recovered) -> crate::consensus::paxos::Restor
         highest_round: recovered.max_round,
         compacted: recovered.compacted,
         entries: recovered.entries.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::consensus::message::{Body, Message};
+    use crate::consensus::types::{Ballot, HardState};
+    use crate::node::ending::End;
+    use crate::pipeline::queue::Bell;
+    use crate::store::Founding;
+    use crate::store::engine::EngineError;
+    use crate::store::memory::MemoryEngine;
+
+    fn work(number: u64) -> Work {
+        let promised = Ballot { round: number, node: 1 };
+        let hard_state = Some(HardState { promised, chosen: 0 });
+        let body = Body::Refuse { ballot: promised, promised };
+        let messages = vec![Message { from: 1, to: 2, body }];
+        Work { number, hard_state, messages, ..Work::default() }
+    }
+
+    fn thread(engine: &Arc<MemoryEngine>) -> (StorageThread, mpsc::Receiver<End>) {
+        let founding = Founding {
+            cluster: "test".into(),
+            node: 1,
+            protocol: "paxos".into(),
+            members: BTreeMap::from([(1, "127.0.0.1:1".to_owned())]),
+            delivery_window: 100,
+        };
+        let (end, ended) = mpsc::channel();
+        let thread = StorageThread {
+            node: 1,
+            store: Store::open_on(engine.clone(), &founding, 7).unwrap().0,
+            works: Arc::new(Queue::new(10, |_| 1, Bell::new())),
+            outgoing: Arc::new(Queue::new(10, |_| 1, Bell::new())),
+            inbox: Arc::new(Inbox::new()),
+            recent: Arc::new(Recent::new(1, 0)),
+            health: Arc::default(),
+            clock: Clock::start(),
+            ender: Ender::new(end),
+            generation: 0,
+            slow: RateLimited::new(SLOW_WRITE_EVERY),
+        };
+        (thread, ended)
+    }
+
+    /// A disk that fails while the node ends: nothing behind the write leaves, the failure is told, and the
+    /// threads before and after this one do not wait for it for ever.
+    #[test]
+    fn a_failed_disk_lets_the_other_threads_end() {
+        let engine = Arc::new(MemoryEngine::new());
+        let (thread, ended) = thread(&engine);
+        let (works, outgoing) = (thread.works.clone(), thread.outgoing.clone());
+        engine.fail_sync(EngineError::Failed("a test let it fail".into()));
+        works.push(work(1)).unwrap();
+        thread.run();
+        assert!(works.is_closed() && outgoing.is_closed());
+        assert!(outgoing.is_empty());
+        assert!(matches!(ended.try_recv(), Ok(End::Failed { code: ExitCode::Disk, .. })));
+    }
+
+    /// What was pushed before the close is written and leaves.
+    #[test]
+    fn what_waits_at_the_close_is_written() {
+        let (thread, ended) = thread(&Arc::new(MemoryEngine::new()));
+        let (works, outgoing) = (thread.works.clone(), thread.outgoing.clone());
+        works.push(work(1)).unwrap();
+        works.push(work(2)).unwrap();
+        works.close();
+        thread.run();
+        assert_eq!(outgoing.len(), 1);
+        assert!(outgoing.is_closed() && ended.try_recv().is_err());
     }
 }

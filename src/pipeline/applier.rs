@@ -76,18 +76,20 @@ impl Applier {
 
     /// Delivers some of what is chosen and not delivered yet.
     pub fn turn(&mut self) -> Result<Delivered, ApplyError> {
-        let chosen = self.recent.chosen();
-        if chosen <= self.applied {
-            return Ok(Delivered::default());
-        }
         let next = self.applied + 1;
-        let entries = match read_chosen(next, chosen, TURN_BYTES, &self.recent, &self.reader) {
-            Ok(entries) => entries,
-            // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
-            Err(_) if self.recent.chosen() < next => Vec::new(),
+        let read = self.recent.read_chosen(|chosen| {
+            let entries = read_chosen(next, chosen, TURN_BYTES, &self.recent, &self.reader)?;
+            Ok((chosen, entries))
+        });
+        let (chosen, entries) = match read {
+            Some(Ok(read)) => read,
             // The store is being opened again.
-            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
-            Err(error) => return Err(error.into()),
+            Some(Err(ReadError::Unreadable { why: EngineError::Closed, .. })) => {
+                return Ok(Delivered::default());
+            }
+            Some(Err(error)) => return Err(error.into()),
+            // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
+            None => return Ok(Delivered::default()),
         };
         if let Some(entry) = entries.iter().find(|entry| matches!(entry.command.kind, Kind::Unknown(_))) {
             return Err(ApplyError::UnknownKind { index: entry.index, code: entry.command.kind.code() });
@@ -101,5 +103,51 @@ impl Applier {
         }
         delivered.more = self.applied < chosen && !delivered.entries.is_empty();
         Ok(delivered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::consensus::types::{Ballot, Command};
+    use crate::store::memory::MemoryEngine;
+    use crate::store::{Change, Founding, Store, Write};
+
+    fn store_with(entries: &[Entry]) -> Store {
+        let founding = Founding {
+            cluster: "test".into(),
+            node: 1,
+            protocol: "paxos".into(),
+            members: BTreeMap::from([(1, "127.0.0.1:1".to_owned())]),
+            delivery_window: 100,
+        };
+        let (mut store, _) = Store::open_on(Arc::new(MemoryEngine::new()), &founding, 7).unwrap();
+        store.write(&Write { changes: &[Change::Entries(entries)], ..Write::default() }).unwrap();
+        store
+    }
+
+    fn entry(index: Index, round: u64, value: &'static str) -> Entry {
+        Entry { index, ballot: Ballot { round, node: 1 }, command: Command::value(index, 1, value) }
+    }
+
+    /// A leader that crashed and comes back holds entries that were never chosen. What it learns in their
+    /// place may be chosen before it is written here: that is delivered, not what the store still has.
+    #[test]
+    fn what_was_chosen_is_delivered_and_not_what_the_store_still_holds_there() {
+        let store = store_with(&[entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "stale")]);
+        let recent = Arc::new(Recent::new(1 << 20, 0));
+        // Indexes 1 and 2 were learned as they are in the store already; 3 is under way to it.
+        recent.put(&[entry(3, 2, "chosen")], 1);
+        recent.raise_chosen(3);
+        let requests = Arc::new(Mutex::new(Requests::new(100)));
+        let mut applier = Applier::new(recent, store.reader(), requests);
+        let mut values = Vec::new();
+        while applier.applied() < 3 {
+            let delivered = applier.turn().unwrap();
+            values.extend(delivered.entries.into_iter().map(|(entry, _)| entry.command.payload));
+        }
+        assert_eq!(values, ["a", "b", "chosen"]);
     }
 }

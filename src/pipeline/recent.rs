@@ -17,6 +17,8 @@ pub struct Recent {
     kept: Mutex<Kept>,
     chosen: AtomicU64,
     durable: AtomicU64,
+    /// How often the core was rebuilt.
+    restarts: AtomicU64,
     capacity_bytes: usize,
 }
 
@@ -36,6 +38,7 @@ impl Recent {
             kept: Mutex::default(),
             chosen: AtomicU64::new(chosen),
             durable: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             capacity_bytes,
         }
     }
@@ -67,10 +70,21 @@ impl Recent {
         self.durable.store(number, Ordering::Release);
     }
 
-    /// The core starts again from what is durable, with this watermark; so does what is kept here.
+    /// The core starts again from what is durable, with this watermark; so does what is kept here. Who reads
+    /// by an earlier watermark finds that out in [`Recent::read_chosen`].
     pub fn restart(&self, chosen: Index) {
-        *self.kept.lock() = Kept::default();
+        let mut kept = self.kept.lock();
+        self.restarts.fetch_add(1, Ordering::AcqRel);
         self.chosen.store(chosen, Ordering::Release);
+        *kept = Kept::default();
+    }
+
+    /// Reads up to the watermark, here or in the store; `None` if the core was rebuilt meanwhile: then the
+    /// watermark was lowered, and what was read above it may not be what was chosen there.
+    pub fn read_chosen<T>(&self, read: impl FnOnce(Index) -> T) -> Option<T> {
+        let restarts = self.restarts.load(Ordering::Acquire);
+        let result = read(self.chosen());
+        (self.restarts.load(Ordering::Acquire) == restarts).then_some(result)
     }
 
     /// The entries from `first` to at most `last` as far as they are here without a gap, bounded by bytes
@@ -90,6 +104,14 @@ impl Recent {
             entries.push(entry.clone());
         }
         entries
+    }
+
+    /// The lowest index from `from` on that is here. What is here may be newer than what the store holds.
+    pub fn next_from(&self, from: Index) -> Option<Index> {
+        let kept = self.kept.lock();
+        let skip = usize::try_from(from.saturating_sub(kept.first)).unwrap_or(usize::MAX);
+        let slots = kept.slots.range(skip.min(kept.slots.len())..);
+        slots.flatten().next().map(|(entry, _)| entry.index)
     }
 }
 
@@ -167,7 +189,25 @@ mod tests {
         assert_eq!(indexes(&recent, 9), [] as [u64; 0]);
         assert_eq!(recent.read(4, 4, 1 << 20).len(), 1);
         assert_eq!(recent.read(4, 9, 1).len(), 1);
+        assert_eq!([1, 4, 6, 8].map(|from| recent.next_from(from)), [Some(4), Some(4), Some(7), None]);
         recent.restart(3);
         assert_eq!(indexes(&recent, 4), [] as [u64; 0]);
+    }
+
+    /// A watermark of before a rebuild is no leave to take what stands there after it: the core may have
+    /// accepted something else that is not chosen.
+    #[test]
+    fn what_is_read_across_a_rebuild_does_not_count() {
+        let recent = Recent::new(1 << 20, 0);
+        recent.put(&[entry(1, 2)], 1);
+        recent.raise_chosen(1);
+        assert_eq!(recent.read_chosen(|chosen| recent.read(1, chosen, 1).len()), Some(1));
+        let across = recent.read_chosen(|chosen| {
+            recent.restart(0);
+            recent.put(&[entry(1, 1)], 2);
+            recent.read(1, chosen, 1)
+        });
+        assert_eq!(across, None);
+        assert_eq!(recent.read_chosen(|chosen| recent.read(1, chosen, 1).len()), Some(0));
     }
 }

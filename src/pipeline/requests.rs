@@ -81,8 +81,9 @@ pub struct Requests {
     applied: Index,
     /// Indexes delivered as a no-op because their request was delivered before, ascending.
     repeats: Vec<Index>,
-    waiters: BTreeMap<RequestId, Vec<Waiter>>,
-    waiting: usize,
+    /// By request and ticket, with the digest of what its proposal holds; `None` if it only waits. However many
+    /// wait for one request, each is found and forgotten at once.
+    waiters: BTreeMap<(RequestId, Ticket), Option<Digest>>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,12 +93,6 @@ struct Delivered {
     number: u64,
     index: Index,
     digest: Digest,
-}
-
-struct Waiter {
-    ticket: Ticket,
-    /// What its proposal holds; `None` if it only waits.
-    digest: Option<Digest>,
 }
 
 impl Default for Requests {
@@ -120,7 +115,6 @@ impl Requests {
             applied: 0,
             repeats: Vec::new(),
             waiters: BTreeMap::new(),
-            waiting: 0,
         }
     }
 
@@ -137,7 +131,7 @@ impl Requests {
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.waiters.len()
     }
 
     /// Where a request was delivered, if within the window.
@@ -157,22 +151,13 @@ impl Requests {
         if let Some(delivered) = self.find(self.hasher.hash_one(request), request) {
             return Some(delivered.answer(digest));
         }
-        self.waiters.entry(request).or_default().push(Waiter { ticket, digest });
-        self.waiting += 1;
+        self.waiters.insert((request, ticket), digest);
         None
     }
 
     /// Removes a waiter that ran out of time or whose connection ended; whether it was there.
     pub fn forget(&mut self, request: RequestId, ticket: Ticket) -> bool {
-        let Some(waiters) = self.waiters.get_mut(&request) else { return false };
-        let before = waiters.len();
-        waiters.retain(|waiter| waiter.ticket != ticket);
-        let removed = before - waiters.len();
-        if waiters.is_empty() {
-            self.waiters.remove(&request);
-        }
-        self.waiting -= removed;
-        removed > 0
+        self.waiters.remove(&(request, ticket)).is_some()
     }
 
     /// Delivers the entry after the last delivered one, adds the answers of its waiters, and says whether
@@ -198,13 +183,20 @@ impl Requests {
             Some(_) => self.repeats.push(entry.index),
             None => self.remember(hash, delivered),
         }
-        if self.waiting > 0
-            && let Some(waiters) = self.waiters.remove(&request)
-        {
-            self.waiting -= waiters.len();
-            answers.extend(waiters.iter().map(|waiter| (waiter.ticket, delivered.answer(waiter.digest))));
+        while let Some((ticket, digest)) = self.take_waiter(request) {
+            answers.push((ticket, delivered.answer(digest)));
         }
         earlier.is_none()
+    }
+
+    /// Who waits for a request and has the lowest ticket of those.
+    fn take_waiter(&mut self, request: RequestId) -> Option<(Ticket, Option<Digest>)> {
+        let first = (request, Ticket { connection: 0, sequence: 0 });
+        let key = *self.waiters.range(first..).next()?.0;
+        if key.0 != request {
+            return None;
+        }
+        Some((key.1, self.waiters.remove(&key)?))
     }
 
     fn find(&self, hash: u64, request: RequestId) -> Option<&Delivered> {
@@ -316,5 +308,24 @@ mod tests {
         requests.deliver(&entry(1, 1, "v"), &mut answers);
         assert_eq!(answers, [(ticket(2), Answer::Delivered(1))]);
         assert_eq!(requests.waiting(), 0);
+    }
+
+    /// A great many wait for one request and go one by one: each of them is found at once, or
+    /// this test takes minutes, and a node would serve nobody meanwhile.
+    #[test]
+    fn any_number_may_wait_for_one_request() {
+        let mut requests = Requests::new(3);
+        let all = 100_000;
+        for request in [1, 2] {
+            (0..all).for_each(|sequence| {
+                requests.register(RequestId::user(request), None, ticket(sequence));
+            });
+        }
+        (0..all).for_each(|sequence| {
+            assert!(requests.forget(RequestId::user(1), ticket(sequence)));
+        });
+        let mut answers = vec![];
+        requests.deliver(&entry(1, 2, "v"), &mut answers);
+        assert_eq!((answers.len() as u64, requests.waiting()), (all, 0));
     }
 }

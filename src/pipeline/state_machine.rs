@@ -180,3 +180,76 @@ impl StateMachine {
         Turn { early, work, chosen, events, left }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::message::Body;
+    use crate::consensus::paxos::{Config, Paxos, Restored};
+    use crate::consensus::proposals::Proposals;
+    use crate::consensus::quorum::Voters;
+    use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
+
+    const BALLOT: Ballot = Ballot { round: 1, node: 1 };
+
+    /// Node 1 of three, leading, and sure of no acceptance.
+    fn leader() -> StateMachine {
+        let config = Config {
+            node: 1,
+            voters: Voters::new(vec![1, 2, 3]),
+            election_ms: 100,
+            heartbeat_ms: 10,
+            window_entries: 16,
+            window_bytes: 1 << 20,
+            seed: 1,
+        };
+        let core = Paxos::new(config, Restored::default());
+        let mut machine = StateMachine::new(Box::new(core), Arc::new(Recent::new(1 << 20, 0)));
+        let granted = Body::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
+        let (chosen, compacted, first, last) = (0, 0, 1, 1);
+        let promise =
+            Body::Promise { ballot: BALLOT, chosen, compacted, first, last, more: false, entries: vec![] };
+        for tick_ms in [0, 40, 80, 120, 160, 200] {
+            let _ = machine.turn(&mut Inputs { tick_ms: Some(tick_ms), ..Inputs::default() });
+        }
+        let say = |from, body: &Body| Message { from, to: 1, body: body.clone() };
+        let peers = vec![say(2, &granted), say(2, &promise), say(3, &promise)];
+        let _ = machine.turn(&mut Inputs { peers, ..Inputs::default() });
+        assert_eq!(machine.status().leader, Some(1), "{:?}", machine.status());
+        machine
+    }
+
+    fn large(reqid: u64, from: u64) -> Command {
+        Command::value(reqid, from, vec![b'x'; MAX_PAYLOAD_BYTES])
+    }
+
+    fn proposals(reqids: std::ops::Range<u64>) -> Vec<Proposal> {
+        reqids.map(|reqid| Proposal { command: large(reqid, 1), deadline_ms: 10_000 }).collect()
+    }
+
+    /// What others forward in a turn may take the room that this node's proposals were drained for: they come
+    /// back, and none is lost.
+    #[test]
+    fn proposals_without_room_come_back() {
+        let mut machine = leader();
+        let nearly = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64 - 1;
+        let first = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 1), ..Inputs::default() });
+        assert_eq!(first.left.len(), 0);
+        assert!(machine.room() > 0);
+        let body = Body::Forward { commands: vec![large(1000, 2)] };
+        let peers = vec![Message { from: 2, to: 1, body }];
+        let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });
+        let held = machine.status().pending - nearly - 1;
+        assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");
+    }
+
+    /// As long as a core says that it has room, it takes what one turn brings, however large.
+    #[test]
+    fn a_turn_of_large_proposals_is_taken_whole() {
+        let mut machine = leader();
+        let nearly = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64 - 1;
+        let turn = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 20), ..Inputs::default() });
+        let held = machine.status().pending;
+        assert_eq!(held + turn.left.len() as u64, nearly + 19, "{held} are held");
+    }
+}

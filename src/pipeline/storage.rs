@@ -81,7 +81,8 @@ fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result
     Ok(Some(Message { from: node, to, body: Body::Learn { chosen, entries } }))
 }
 
-/// Chosen entries from `first` on, from memory or else the store: at least one if there is any.
+/// Chosen entries from `first` on, from memory or else the store: at least one if there is any. From the store
+/// only up to the next one in memory, which may be under way to it, in place of one that was never chosen.
 pub fn read_chosen(
     first: u64,
     chosen: u64,
@@ -93,5 +94,6 @@ pub fn read_chosen(
     if !entries.is_empty() || first > chosen {
         return Ok(entries);
     }
-    reader.read(first, chosen, max_bytes)
+    let last = recent.next_from(first + 1).map_or(chosen, |next| chosen.min(next - 1));
+    reader.read(first, last, max_bytes)
 }

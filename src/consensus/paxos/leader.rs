@@ -5,7 +5,9 @@ use super::super::batch::Batch;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
-use super::super::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, NodeId, RequestId};
+use super::super::types::{
+    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
+};
 use super::{Activity, Paxos};
 
 /// What a leader knows beside the log.
@@ -27,7 +29,8 @@ impl Leader {
 
 impl Paxos {
     /// Begins to lead: proposes again what it adopted, then a no-op of its own, after which all before it is
-    /// known to be chosen; then what waits.
+    /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for which
+    /// nobody would have a place: the last of them, now of this ballot, says the same.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
         let repeat_wait_ms = 2 * self.config.heartbeat_ms;
         self.activity = Activity::Leading(Leader {
@@ -42,8 +45,8 @@ impl Paxos {
             peer.followed_ms = self.now_ms;
         }
         self.proposals.restart();
-        let noop = Command::noop(self.config.node);
-        let entries = adopted.into_iter().chain([noop]).zip(self.log.chosen() + 1..);
+        let noop = ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.config.node));
+        let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
         self.propose_entries(entries, out);
         self.place_waiting(out);
@@ -64,7 +67,8 @@ impl Paxos {
         }
     }
 
-    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats.
+    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats. What this
+    /// version could not deliver is not proposed: once chosen, it would stop every node that does not know it.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
             self.dropped += commands.len() as u64;
@@ -73,7 +77,7 @@ impl Paxos {
         for command in commands {
             let sound = command.request != RequestId::NONE
                 && command.from == from
-                && command.kind != Kind::Noop
+                && !matches!(command.kind, Kind::Noop | Kind::Unknown(_))
                 && command.payload.len() <= MAX_PAYLOAD_BYTES;
             if !sound {
                 self.ignored += 1;
@@ -300,4 +304,67 @@ fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
         }
     }
     pages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Restored};
+    use super::*;
+    use crate::consensus::message::Message;
+    use crate::consensus::protocol::{Input, Protocol};
+    use crate::consensus::quorum::Voters;
+
+    /// Node 1 of three, elected with these entries of its own, and the batch in which it began to lead.
+    fn leader(entries: Vec<Entry>) -> (Paxos, Batch) {
+        let config = Config {
+            node: 1,
+            voters: Voters::new(vec![1, 2, 3]),
+            election_ms: 100,
+            heartbeat_ms: 10,
+            window_entries: MAX_WINDOW_ENTRIES,
+            window_bytes: 1 << 30,
+            seed: 1,
+        };
+        let mut core = Paxos::new(config, Restored { highest_round: 1, entries, ..Restored::default() });
+        let mut batch = Batch::default();
+        for now_ms in (0..=200).step_by(40) {
+            core.step(Input::Tick { now_ms }, &mut batch);
+        }
+        let ballot = Ballot { round: 2, node: 1 };
+        let granted = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+        let (chosen, compacted, first, last) = (0, 0, 1, 1);
+        let promise = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
+        for (from, body) in [(2, &granted), (2, &promise), (3, &promise)] {
+            batch = Batch::default();
+            core.step(Input::Message(Message { from, to: 1, body: body.clone() }), &mut batch);
+        }
+        assert_eq!(core.leader, Some(1));
+        (core, batch)
+    }
+
+    fn entry(index: Index) -> Entry {
+        Entry { index, ballot: Ballot { round: 1, node: 2 }, command: Command::value(index, 2, "v") }
+    }
+
+    /// What a leader says is within the window that its peers keep, also if it adopted all of one: they close
+    /// the connection otherwise.
+    #[test]
+    fn a_whole_adopted_window_leaves_no_place_for_a_noop() {
+        for (count, last) in [(0, 1), (5, 6), (MAX_WINDOW_ENTRIES, MAX_WINDOW_ENTRIES)] {
+            let (core, batch) = leader((1..=count).map(entry).collect());
+            assert_eq!(core.status().last, last);
+            assert_eq!(batch.entries.last().map(|entry| entry.index), Some(last));
+        }
+    }
+
+    /// A kind that this version does not know is not proposed for others.
+    #[test]
+    fn an_unknown_kind_is_not_proposed() {
+        let (mut core, _) = leader(vec![]);
+        let unknown = Command { kind: Kind::Unknown(9), ..Command::value(1, 2, "v") };
+        let commands = vec![unknown, Command::value(2, 2, "v")];
+        let mut batch = Batch::default();
+        core.step(Input::Message(Message { from: 2, to: 1, body: Body::Forward { commands } }), &mut batch);
+        assert_eq!((core.status().pending, core.status().ignored), (1, 1));
+    }
 }
