@@ -73,6 +73,15 @@ impl Recent {
         self.chosen.store(chosen, Ordering::Release);
     }
 
+    /// The lowest index from `first` on that is here: the store may hold an older version of it, and is to be
+    /// read up to before it only.
+    pub fn next(&self, first: Index) -> Option<Index> {
+        let kept = self.kept.lock();
+        let skip = usize::try_from(first.saturating_sub(kept.first)).unwrap_or(usize::MAX);
+        let mut slots = kept.slots.range(skip.min(kept.slots.len())..);
+        slots.find_map(|slot| Some(slot.as_ref()?.0.index))
+    }
+
     /// The entries from `first` to at most `last` as far as they are here without a gap, bounded by bytes
     /// (but at least one if it is here).
     pub fn read(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Entry> {
@@ -167,7 +176,12 @@ mod tests {
         assert_eq!(indexes(&recent, 9), [] as [u64; 0]);
         assert_eq!(recent.read(4, 4, 1 << 20).len(), 1);
         assert_eq!(recent.read(4, 9, 1).len(), 1);
+        assert_eq!(
+            [1, 4, 6, 7, 8].map(|first| recent.next(first)),
+            [Some(4), Some(4), Some(7), Some(7), None]
+        );
         recent.restart(3);
         assert_eq!(indexes(&recent, 4), [] as [u64; 0]);
+        assert_eq!(recent.next(1), None);
     }
 }

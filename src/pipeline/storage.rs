@@ -81,7 +81,9 @@ fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result
     Ok(Some(Message { from: node, to, body: Body::Learn { chosen, entries } }))
 }
 
-/// Chosen entries from `first` on, from memory or else the store: at least one if there is any.
+/// Chosen entries from `first` on, from memory or else the store: at least one if there is any. The store is
+/// read only as far as nothing is in memory: what is there may not be durable yet, and then the store still
+/// holds what was accepted before at that index, under a lower ballot.
 pub fn read_chosen(
     first: u64,
     chosen: u64,
@@ -93,5 +95,46 @@ pub fn read_chosen(
     if !entries.is_empty() || first > chosen {
         return Ok(entries);
     }
-    reader.read(first, chosen, max_bytes)
+    let last = recent.next(first).map_or(chosen, |next| chosen.min(next - 1));
+    reader.read(first, last, max_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::consensus::types::{Ballot, Command, HardState};
+    use crate::store::Founding;
+    use crate::store::memory::MemoryEngine;
+
+    /// What was accepted and never chosen is not read from the store while what was chosen in its place is
+    /// only in memory.
+    #[test]
+    fn the_store_is_not_read_past_what_is_newer_in_memory() {
+        let founding = Founding {
+            cluster: "test".into(),
+            node: 1,
+            protocol: "paxos".into(),
+            members: [(1, "127.0.0.1:10001".into())].into(),
+            delivery_window: 8,
+        };
+        let (mut store, _) = Store::open_on(Arc::new(MemoryEngine::new()), &founding, 7).unwrap();
+        let entry = |index, round, value: &'static str| Entry {
+            index,
+            ballot: Ballot { round, node: 1 },
+            command: Command::value(index, 1, value),
+        };
+        let accepted = [entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "never chosen")];
+        let hard_state = Some(HardState { promised: Ballot { round: 1, node: 1 }, chosen: 1 });
+        store.write(&Write { changes: &[Change::Entries(&accepted)], hard_state, bindings: &[] }).unwrap();
+
+        // After a restart: 2 is chosen as it was accepted, 3 was learned and is on its way to the disk.
+        let recent = Recent::new(1 << 20, 1);
+        recent.put(&[entry(3, 2, "chosen")], 1);
+        recent.raise_chosen(3);
+        let read = |first| read_chosen(first, 3, 1 << 20, &recent, &store.reader()).unwrap();
+        assert_eq!(read(1), accepted[..2]);
+        assert_eq!(read(3), [entry(3, 2, "chosen")]);
+    }
 }
