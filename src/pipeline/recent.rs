@@ -17,6 +17,8 @@ pub struct Recent {
     kept: Mutex<Kept>,
     chosen: AtomicU64,
     durable: AtomicU64,
+    /// How often the core started again.
+    restarts: AtomicU64,
     capacity_bytes: usize,
 }
 
@@ -36,6 +38,7 @@ impl Recent {
             kept: Mutex::default(),
             chosen: AtomicU64::new(chosen),
             durable: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             capacity_bytes,
         }
     }
@@ -69,8 +72,16 @@ impl Recent {
 
     /// The core starts again from what is durable, with this watermark; so does what is kept here.
     pub fn restart(&self, chosen: Index) {
+        // Before what is kept is dropped, so that who misses it sees why.
+        self.restarts.fetch_add(1, Ordering::AcqRel);
         *self.kept.lock() = Kept::default();
         self.chosen.store(chosen, Ordering::Release);
+    }
+
+    /// How often the core started again. Who reads here and then in the store looks at it before and after: if
+    /// it changed, an entry may have gone from here that the store holds in an older version.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
     }
 
     /// The lowest index from `first` on that is here: the store may hold an older version of it, and is to be

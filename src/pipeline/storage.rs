@@ -81,7 +81,8 @@ fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result
     Ok(Some(Message { from: node, to, body: Body::Learn { chosen, entries } }))
 }
 
-/// Chosen entries from `first` on, from memory or else the store: at least one if there is any. The store is
+/// Chosen entries from `first` on, from memory or else the store: at least one if there is any, but none if the
+/// core starts again meanwhile. The store is
 /// read only as far as nothing is in memory: what is there may not be durable yet, and then the store still
 /// holds what was accepted before at that index, under a lower ballot.
 pub fn read_chosen(
@@ -91,12 +92,16 @@ pub fn read_chosen(
     recent: &Recent,
     reader: &LogReader,
 ) -> Result<Vec<Entry>, ReadError> {
+    let restarts = recent.restarts();
+    // The caller's may be from before a restart of the core.
+    let chosen = chosen.min(recent.chosen());
     let entries = recent.read(first, chosen, max_bytes);
     if !entries.is_empty() || first > chosen {
         return Ok(entries);
     }
     let last = recent.next(first).map_or(chosen, |next| chosen.min(next - 1));
-    reader.read(first, last, max_bytes)
+    let entries = if first <= last { reader.read(first, last, max_bytes) } else { Ok(Vec::new()) };
+    if recent.restarts() == restarts { entries } else { Ok(Vec::new()) }
 }
 
 #[cfg(test)]
@@ -136,5 +141,9 @@ mod tests {
         let read = |first| read_chosen(first, 3, 1 << 20, &recent, &store.reader()).unwrap();
         assert_eq!(read(1), accepted[..2]);
         assert_eq!(read(3), [entry(3, 2, "chosen")]);
+        // Another restart, before that was durable.
+        recent.restart(2);
+        assert_eq!(read(2), accepted[1..2]);
+        assert_eq!(read(3), []);
     }
 }
