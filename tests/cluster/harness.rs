@@ -3,7 +3,7 @@
 //! Each cluster has a loopback address of its own (127.x.y.z), so that clusters that run at the same time,
 //! and whatever else the machine runs, never want the same port, even while a node of them is down. That,
 //! /proc and prlimit make these tests Linux only. Children are killed when the cluster is dropped; if the test
-//! failed, the ends of their logs are printed.
+//! failed, the ends of their logs are printed and the folder is left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -209,6 +209,8 @@ impl Drop for Cluster {
         }
         if std::thread::panicking() {
             self.nodes.values().for_each(Node::print_end);
+            self.dir.disable_cleanup(true);
+            eprintln!("all of it is left in {}", self.dir.path().display());
         }
     }
 }
