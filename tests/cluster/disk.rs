@@ -84,7 +84,7 @@ fn a_failing_fdatasync_ends_the_node() {
 fn propose_until_gone(node: &Node) -> BTreeMap<u64, u64> {
     let mut acknowledged = BTreeMap::new();
     for reqid in 1.. {
-        match node.ask(&[b"PROP", reqid.to_string().as_bytes(), format!("v{reqid}").as_bytes()]) {
+        match node.propose(reqid, &format!("v{reqid}")) {
             Ok(Reply::Integer(index)) => drop(acknowledged.insert(reqid, index as u64)),
             Ok(Reply::Error(text)) if is_passing(&text) => {}
             Ok(other) => panic!("PROP {reqid} was answered {other:?}"),
@@ -99,8 +99,7 @@ fn wait_until_full(node: &Node, first: u64) {
     let mut reqid = first;
     wait_until("the disk to be full", || {
         reqid += 1;
-        let value = "x".repeat(100_000);
-        let reply = node.ask(&[b"PROP", reqid.to_string().as_bytes(), value.as_bytes()]);
+        let reply = node.propose(reqid, &"x".repeat(100_000));
         matches!(reply, Ok(Reply::Error(text)) if text.contains("the disk of this node is full"))
     });
 }

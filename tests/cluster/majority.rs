@@ -22,11 +22,11 @@ fn without_a_majority_proposals_time_out_and_can_be_sent_again() {
         let start = format!("TIMEOUT reqid={reqid} ");
         assert!(matches!(&reply, Reply::Error(text) if text.starts_with(&start)), "{reply:?}");
     };
-    timed_out(node.propose(1, "a"), 1);
+    timed_out(node.propose(1, "a").unwrap(), 1);
     let line = answer_to_line(node.client, "PROP 2 b\r\n");
     assert!(line.starts_with("-TIMEOUT reqid=2 "), "{line}");
     wait_until("the leader to stop leading", || node.status("role").is_some_and(|role| role != "leader"));
-    timed_out(node.propose(3, "c"), 3);
+    timed_out(node.propose(3, "c").unwrap(), 3);
     assert_eq!(node.status_number("chosen"), Some(before));
     assert_eq!(node.chosen().last().map(|line| line.index), Some(before));
     assert_eq!(node.ask(&[b"AWAIT", b"1", b"0"]).unwrap(), Reply::Nil);

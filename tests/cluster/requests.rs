@@ -23,7 +23,7 @@ fn a_reqid_is_delivered_once() {
     for round in 0..2 {
         for node in cluster.nodes.values() {
             assert_eq!(node.propose_until_chosen(7, "seven"), index);
-            let other = wait_for("an answer to another value", || match node.propose(7, "eight") {
+            let other = wait_for("an answer to another value", || match node.propose(7, "eight").unwrap() {
                 Reply::Error(text) if is_passing(&text) => None,
                 other => Some(other),
             });
