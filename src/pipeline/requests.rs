@@ -10,9 +10,9 @@
 //! that are out of it) and replies (the port makes them).
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::consensus::types::{Command, Entry, Index, Kind, RequestId};
 
@@ -71,7 +71,7 @@ impl Answer {
 pub struct Requests {
     /// By request id: places in `delivered`. Never iterated, so its order does not matter.
     places: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// A ring of at most `window` slots in order of delivery; the slot at place `p` is `delivered[p]`.
     delivered: Vec<Delivered>,
     /// Where the next delivery goes once the ring is full.
@@ -108,7 +108,7 @@ impl Requests {
         assert!(window > 0 && window <= u32::MAX as usize, "a window of 1 to 2^32-1 requests, not {window}");
         Requests {
             places: HashTable::with_capacity(window),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             delivered: Vec::with_capacity(window),
             oldest: 0,
             window,
