@@ -8,7 +8,9 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -20,6 +22,9 @@ use crate::node::ending::{End, Ender, ExitCode as Code};
 use crate::node::log::{Log, LogControl, LogOptions};
 use crate::node::{self, Node, StartError};
 use crate::store;
+
+/// How long `ready` waits for what was chosen in earlier runs to be delivered again.
+const REPLAY_WAIT: Duration = Duration::from_secs(5);
 
 /// How a server is told to end beside signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +89,28 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
             control.flush();
         },
     )?;
-    // The line that scripts wait for.
-    info!(
-        "ready client={} peers={} node={} applied={}",
-        node.client_address(),
-        node.peer_address(),
-        config.node,
-        node.applied()
-    );
     if until.stdin_closes {
         end_with_stdin(ender.clone());
     }
     handle_signals(signals, ender, control.clone(), node.service());
-    match ended.recv() {
-        Ok(End::Failed { code, .. }) => {
+    let end = wait_for_replay(&node, &ended).or_else(|| {
+        // The line that scripts wait for.
+        info!(
+            "ready client={} peers={} node={} applied={}",
+            node.client_address(),
+            node.peer_address(),
+            config.node,
+            node.applied()
+        );
+        ended.recv().ok()
+    });
+    match end {
+        Some(End::Failed { code, .. }) => {
             control.flush();
             // Nothing more is acknowledged or written: what the other threads still do must not matter.
             std::process::exit(code as i32);
         }
-        Ok(End::Asked) | Err(_) => {
+        Some(End::Asked) | None => {
             info!("ending in order");
             control.stop_waiting();
             node.stop();
@@ -117,6 +125,19 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
             Ok(failure.unwrap_or(Code::Ok))
         }
     }
+}
+
+/// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves meanwhile,
+/// and a log file that takes no lines must not keep it from saying so. Gives an end that came first.
+fn wait_for_replay(node: &Node, ended: &Receiver<End>) -> Option<End> {
+    let began = Instant::now();
+    while !node.is_replayed() && began.elapsed() < REPLAY_WAIT {
+        match ended.recv_timeout(Duration::from_millis(2)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            end => return end.ok(),
+        }
+    }
+    None
 }
 
 fn log_options(config: &Config) -> LogOptions {

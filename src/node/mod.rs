@@ -118,6 +118,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
 
 /// A running node. Ends with [`Node::stop`].
 pub struct Node {
+    chosen_at_start: Index,
     client_address: SocketAddr,
     peer_address: SocketAddr,
     service: Arc<NodeService>,
@@ -243,6 +244,7 @@ impl Node {
         let port_service = service.clone();
         let (network_ender, clients_ender) = (ender.clone(), ender);
         Ok(Node {
+            chosen_at_start: recovered.hard_state.chosen,
             client_address,
             peer_address,
             service,
@@ -280,6 +282,11 @@ impl Node {
     /// Up to it everything was delivered here.
     pub fn applied(&self) -> Index {
         self.service.applied.load(Ordering::Acquire)
+    }
+
+    /// Whether what was known to be chosen at the start is delivered.
+    pub fn is_replayed(&self) -> bool {
+        self.applied() >= self.chosen_at_start
     }
 
     /// The node as its clients see it.

@@ -114,7 +114,7 @@ impl Default for PeerLimits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "node {peer} knows this node with another data directory ({text}): this node's disk was wiped or \
-     replaced, and with it what the node had promised. Bring back its data directory, or give the node a new id"
+     replaced, and with it what the node had promised. Bring back its data directory, or run on without this node"
 )]
 pub struct Fatal {
     /// Who said so.

@@ -76,7 +76,7 @@ pub enum OpenError {
     /// Something in it is not what was written, or is gone.
     #[error(
         "the data directory {} is damaged: {why}. This node must not run with it, since it may have forgotten what \
-         it promised: restore the disk, or replace the node by one of another id",
+         it promised: bring back an undamaged disk, or run on without this node (never with a backup)",
         directory.display()
     )]
     Damaged {
@@ -171,7 +171,9 @@ pub enum ReadError {
     #[error("there is no entry at index {0}")]
     Missing(Index),
     /// Its record is not what was written: the node ends (exit code 2 or 3).
-    #[error("record {record} of the log is damaged: {why}. Restore the disk, or replace this node")]
+    #[error(
+        "record {record} of the log is damaged: {why}. Bring back an undamaged disk, or run on without this node"
+    )]
     Damaged {
         /// The number of the record.
         record: u64,

@@ -51,8 +51,8 @@ use super::types::{Ballot, Entry, HardState, Index, MAX_WINDOW_ENTRIES, NodeId, 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
 const MAX_ROUND_STEP: Round = 1 << 40;
 
-/// No round above it is taken from anyone, so that even a peer that goes on step by step leaves room to
-/// count further.
+/// No round above it is taken from anyone, so that arithmetic on rounds never overflows. A
+/// member that raises rounds on purpose can get there in 2^22 steps, and then nobody is elected any more.
 const MAX_ROUND: Round = 1 << 62;
 
 /// What a node keeps of entries above its watermark at most, in windows of a leader: what comes beyond is

@@ -74,9 +74,11 @@ impl Trust {
             Some(directory) if directory != theirs.directory => refuse(
                 RefusalCode::WrongDirectory,
                 format!(
-                    "node {} is known with data directory {directory:032x}, there is {:032x}: \
-                     its disk was wiped or replaced",
-                    theirs.node, theirs.directory
+                    // Their beginnings: who knew all of one could pass for that node.
+                    "node {} is known with data directory {:08x}…, there is {:08x}…: its disk was wiped or replaced",
+                    theirs.node,
+                    directory >> 96,
+                    theirs.directory >> 96
                 ),
             ),
             Some(_) if theirs.start < member.start => refuse(
