@@ -19,7 +19,7 @@ fn a_wiped_node_is_refused() {
     let (code, words) = node.start_and_fail();
     assert_eq!(code, Some(2), "{words}");
     assert!(
-        words.contains("disk was wiped or replaced") && words.contains("give the node a new id"),
+        words.contains("disk was wiped or replaced") && words.contains("run on without this node"),
         "{words}"
     );
     let survivor = cluster.nodes.keys().copied().find(|id| *id != wiped).unwrap();

@@ -74,11 +74,9 @@ impl Trust {
             Some(directory) if directory != theirs.directory => refuse(
                 RefusalCode::WrongDirectory,
                 format!(
-                    // Their beginnings: who knew all of one could pass for that node.
-                    "node {} is known with data directory {:08x}…, there is {:08x}…: its disk was wiped or replaced",
-                    theirs.node,
-                    directory >> 96,
-                    theirs.directory >> 96
+                    // Their ends: who knew all of one could pass for that node.
+                    "node {} is known with data directory …{:08x}, there is …{:08x}: its disk was wiped or replaced",
+                    theirs.node, directory as u32, theirs.directory as u32
                 ),
             ),
             Some(_) if theirs.start < member.start => refuse(
