@@ -167,7 +167,7 @@ machine() {
   local model
   model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
   echo "Machine: $(nproc) × ${model:-$(uname -m)}, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)," \
-    "$(df --output=fstype "$DIR" | tail -1) on $(df --output=source "$DIR" | tail -1), Linux $(uname -r)"
+    "$(df --output=fstype "$DIR" | tail -1), Linux $(uname -r | cut -d. -f1,2)"
 }
 
 disturbed() {
