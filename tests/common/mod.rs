@@ -3,3 +3,6 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod disk;
+pub mod pipeline;
+pub mod pipeline_node;
