@@ -128,7 +128,14 @@ impl Pipelines {
                     let replaced = entries.iter().any(|other| other.index == entry.index && other != entry);
                     assert!(replaced || running.holds(entry), "{id} forwards, and does not hold {entry}");
                 }
+                let status = running.machine.status();
+                let is_behind = hard_state.promised <= status.promised && hard_state.chosen <= status.chosen;
+                assert!(
+                    is_behind || running.is_to_be_rebuilt(),
+                    "{id}: durable is {hard_state}, ahead of the core: {status:?}"
+                );
                 self.become_durable(id, hard_state, &entries);
+                durable.messages.iter().for_each(|message| self.check_promise(id, message));
                 self.check_sent(id, &durable.messages);
                 self.say(|| format!("{id} stored {hard_state} {entries:?}"));
                 self.running_mut(id).forward(durable);
@@ -348,18 +355,21 @@ impl Pipelines {
         if running.is_blocked() {
             return;
         }
-        let turn = turn(running);
+        let mut turn = turn(running);
+        let has_work = turn.work.is_some();
+        self.say(|| format!("{id} {word}: {turn:?}"));
+        let running = self.running_mut(id);
+        running.hand_on(&mut turn);
         let (status, chosen) = (running.machine.status(), running.recent.chosen());
         assert_eq!(status.chosen, chosen, "{id}: the core's watermark and the one that readers see");
         assert!(turn.chosen.is_none_or(|raised| raised == chosen), "{id}: {:?}, {chosen}", turn.chosen);
-        self.say(|| format!("{id} {word}: {turn:?}"));
         for event in &turn.events {
             self.reached.elections += u64::from(matches!(event, Event::Leading { .. }));
         }
         turn.early.iter().for_each(|message| self.checker.early(message));
         self.check_sent(id, &turn.early);
-        if turn.chosen.is_some() {
-            self.read(id, chosen, false, |_| {});
+        if has_work || turn.chosen.is_some() {
+            self.read(id, chosen.saturating_sub(4).max(1), false, |_| {});
         }
     }
 
@@ -372,6 +382,27 @@ impl Pipelines {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
                 self.reached.pages += 1;
             }
+        }
+    }
+
+    /// What a message promises is durable when it leaves storage: the ballot, and what was accepted under it (what
+    /// is known to be chosen may be held under another).
+    fn check_promise(&self, id: NodeId, message: &Message) {
+        let running = self.running(id);
+        let (ballot, ranges) = match &message.body {
+            Body::Prepare { ballot, .. } | Body::Promise { ballot, .. } => (*ballot, &[][..]),
+            Body::Accepted { ballot, ranges, .. } => (*ballot, &ranges[..]),
+            _ => return,
+        };
+        let promised = running.store.hard_state().promised;
+        assert!(promised >= ballot, "{id} has promised {promised} durably, and sends {message}");
+        for index in ranges.iter().flat_map(|range| range.first..=range.last) {
+            let held = running.store.reader().read(index, index, 0).ok().map(|read| read[0].ballot);
+            let known = held.is_some() && index <= running.recent.chosen();
+            assert!(
+                known || held >= Some(ballot),
+                "{id} holds {index} durably by {held:?}, and sends {message}"
+            );
         }
     }
 

@@ -220,6 +220,11 @@ impl Running {
         read.is_ok_and(|read| read[0] == *entry)
     }
 
+    /// The state machine has not yet heard of a write that failed, or of the rebuild after it.
+    pub fn is_to_be_rebuilt(&self) -> bool {
+        !self.control.is_empty() || self.full
+    }
+
     /// The state machine thread waits for room in a queue.
     pub fn is_blocked(&self) -> bool {
         self.works.len() >= QUEUE || self.outgoing.len() >= QUEUE
@@ -250,12 +255,16 @@ impl Running {
     fn turn(&mut self) -> Turn {
         let mut turn = self.machine.turn(&mut self.inputs);
         self.inputs.proposals = std::mem::take(&mut turn.left);
+        turn
+    }
+
+    /// What a turn made goes to the network and to storage.
+    pub fn hand_on(&mut self, turn: &mut Turn) {
         let generation = self.machine.generation();
         if !turn.early.is_empty() {
             self.outgoing.push_back(Outgoing::Messages { generation, messages: turn.early.clone() });
         }
         self.works.extend(turn.work.take());
-        turn
     }
 
     fn rebuild(&mut self, mut restored: Restored) {
