@@ -316,25 +316,32 @@ impl Schedule {
         }
     }
 
-    /// Anything may happen to the node while it is read, but its end.
+    /// Anything may happen to the node while its log is read.
     fn read(&mut self, id: NodeId) {
-        let first = match self.percent(50) {
-            true => self.cluster.last().saturating_sub(self.random.between(0, 6)).max(1),
-            false => self.random.between(1, self.cluster.last() + 2),
+        let known = self.cluster.known(id);
+        let first = match self.percent(70) {
+            true => known.saturating_sub(self.random.between(0, 4)).max(1),
+            false => self.random.between(1, known + 2),
         };
-        let (delivered, steps) = (self.percent(50), self.random.between(0, 30));
-        let idle = Pipelines::new(Shape { nodes: 1, ..self.cluster.shape() }, 1);
-        let mut cluster = std::mem::replace(&mut self.cluster, idle);
-        cluster.read(id, first, delivered, |cluster| {
-            std::mem::swap(&mut self.cluster, cluster);
-            for _ in 0..steps {
-                if self.cluster.is_up(id) {
-                    self.act_on(id);
-                }
+        let is_clients = self.percent(30);
+        let Some(reading) = self.cluster.reading(id, is_clients) else { return };
+        let read = reading.recent.read_chosen(|chosen| {
+            if self.percent(30) {
+                self.rebuild(id);
             }
-            std::mem::swap(&mut self.cluster, cluster);
+            for _ in 0..self.random.between(0, 20) {
+                self.act_on(id);
+            }
+            reading.read(first, chosen)
         });
-        self.cluster = cluster;
+        self.cluster.check_read(id, &reading, read);
+    }
+
+    /// If there is anything to write, that fails, and the node goes on from what is durable.
+    fn rebuild(&mut self, id: NodeId) {
+        self.cluster.store(id, usize::MAX, Some(Fault::NoRoom));
+        self.cluster.retry(id, true, true);
+        self.take(id);
     }
 
     fn is_stalled(&self, id: NodeId, thread: Thread) -> bool {
@@ -369,7 +376,11 @@ impl Schedule {
             return;
         }
         let random = &mut self.random;
-        self.cluster.take(id, |waiting| Schedule::some(random, waiting));
+        self.cluster.gather(id, |waiting| Schedule::some(random, waiting));
+        if self.percent(20) {
+            self.store(id);
+        }
+        self.cluster.turn(id);
     }
 
     fn store(&mut self, id: NodeId) {
@@ -474,7 +485,8 @@ impl Schedule {
                 self.cluster.retry(id, true, true);
                 self.cluster.store(id, usize::MAX, None);
                 self.cluster.send(id, usize::MAX);
-                self.cluster.take(id, |waiting| waiting);
+                self.cluster.gather(id, |waiting| waiting);
+                self.cluster.turn(id);
                 self.cluster.apply(id);
             }
             for message in std::mem::take(&mut self.cluster.flight) {

@@ -236,8 +236,8 @@ impl Running {
         self.turn()
     }
 
-    /// The state machine takes some of each kind of what waits.
-    pub fn take(&mut self, mut some: impl FnMut(usize) -> usize) -> Turn {
+    /// The state machine takes some of each kind of what waits, for a turn.
+    pub fn gather(&mut self, mut some: impl FnMut(usize) -> usize) {
         while let Some(control) = self.control.pop_front() {
             match control {
                 Control::Suspend => self.machine.suspend(),
@@ -249,10 +249,10 @@ impl Running {
         self.inputs.bindings.extend(self.bindings.drain(..some(self.bindings.len())));
         let room = self.machine.room().saturating_sub(self.inputs.proposals.len());
         self.inputs.proposals.extend(self.proposals.drain(..some(self.proposals.len()).min(room)));
-        self.turn()
     }
 
-    fn turn(&mut self) -> Turn {
+    /// The turn with what was gathered.
+    pub fn turn(&mut self) -> Turn {
         let mut turn = self.machine.turn(&mut self.inputs);
         self.inputs.proposals = std::mem::take(&mut turn.left);
         turn
