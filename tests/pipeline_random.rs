@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::env;
 
 use bytes::Bytes;
@@ -19,9 +20,9 @@ use common::cluster::Shape;
 use common::disk::Fault;
 use common::pipeline::{Pipelines, Reached};
 
-static LARGE: [u8; 100_000] = [b'x'; 100_000];
+static LARGE: [u8; 60_000] = [b'x'; 60_000];
 
-const ELECTION_MS: u64 = 100;
+const ELECTION_MS: u64 = 200;
 
 /// Messages in flight at most; more are lost, oldest first.
 const FLIGHT: usize = 60;
@@ -106,11 +107,43 @@ struct Schedule {
     disorder: u64,
     /// In percent of writes.
     write_fails: u64,
-    /// What each step weighs against the others, in the order of [`Schedule::act`].
-    weights: [u64; 13],
+    /// A thread of a node that gets nothing done for a while.
+    stalled: BTreeMap<NodeId, Thread>,
+    tick_ms: u64,
+    /// What each step weighs against the others.
+    weights: [(Step, u64); 17],
     requests: u64,
     /// Of forty values, how many are large.
     large: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Crash,
+    Start,
+    CrashAll,
+    ChangeLinks,
+    Pause,
+    Stall,
+    Tick,
+    Propose,
+    Forget,
+    Bind,
+    Read,
+    Take,
+    Store,
+    Send,
+    Apply,
+    /// The ring of a node goes round.
+    Work,
+    Deliver,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    StateMachine,
+    Storage,
+    Applier,
 }
 
 impl Schedule {
@@ -127,59 +160,85 @@ impl Schedule {
         };
         let mut cluster = Pipelines::new(shape, pick(&[1, 200, 600, 3000, 1_000_000]) as usize);
         cluster.trace = trace;
-        let (store, apply) = (pick(&[20, 100, 200]), pick(&[8, 80, 150]));
-        let crash = pick(&[0, 2, 5, 10]);
-        let all_crash = pick(&[0, 0, 1, 2]);
+        let (take, store, apply) = (pick(&[60, 200, 300]), pick(&[40, 100, 250]), pick(&[8, 80, 150]));
+        let crash = pick(&[0, 2, 5]);
+        let all_crash = pick(&[0, 0, 1]);
+        let start = pick(&[5, 20]);
         let cut = pick(&[0, 1, 4]);
         let pause = pick(&[0, 1, 4]);
         let propose = pick(&[10, 30, 60]);
         let ticks = pick(&[60, 100, 150]);
-        let read = pick(&[5, 20]);
+        let stall = pick(&[0, 4, 10]);
+        let work = pick(&[0, 100, 400]);
+        let read = pick(&[10, 40]);
         Schedule {
             cluster,
-            steps: pick(&[1500, 3000]),
+            steps: pick(&[1500, 4000]),
+            stalled: BTreeMap::new(),
+            tick_ms: pick(&[20, 49]),
             loss: pick(&[0, 1, 5, 20]),
             twice: pick(&[0, 2, 10]),
             disorder: pick(&[0, 20, 100]),
-            write_fails: pick(&[0, 1, 5]),
-            weights: [crash, all_crash, cut, pause, ticks, propose, read, 250, store, 200, apply, 3, 3],
-            requests: pick(&[10, 100]),
-            large: pick(&[0, 0, 1, 8]),
+            write_fails: pick(&[0, 5, 20, 50]),
+            weights: [
+                (Step::Crash, crash),
+                (Step::Start, start),
+                (Step::CrashAll, all_crash),
+                (Step::ChangeLinks, cut),
+                (Step::Pause, pause),
+                (Step::Stall, stall),
+                (Step::Tick, ticks),
+                (Step::Propose, propose),
+                (Step::Forget, 3),
+                (Step::Bind, 3),
+                (Step::Read, read),
+                (Step::Take, take),
+                (Step::Store, store),
+                (Step::Send, 200),
+                (Step::Apply, apply),
+                (Step::Work, work),
+                (Step::Deliver, 300),
+            ],
+            requests: pick(&[10, 100, 1000]),
+            large: pick(&[0, 0, 2, 20]),
             random,
         }
     }
 
     fn act(&mut self) {
         let id = self.any_node();
-        let total = self.weights.iter().sum::<u64>() + 300;
+        let total = self.weights.iter().map(|(_, weight)| *weight).sum();
         let mut dice = self.random.between(0, total);
-        let action = self.weights.iter().position(|weight| {
+        let hit = self.weights.iter().find(|(_, weight)| {
             let hit = dice < *weight;
             dice = dice.saturating_sub(*weight);
             hit
         });
-        match action {
-            Some(0) => self.crash_or_start(),
-            Some(1) => self.cluster.ids().for_each(|id| self.cluster.crash(id)),
-            Some(2) => self.change_links(),
-            Some(3) => self.tick(id, 40, 300),
-            Some(4) => self.tick(id, 1, 20),
-            Some(5) => self.propose(id),
-            Some(6) => self.read(id),
-            Some(7) => self.take(id),
-            Some(8) => self.store(id),
-            Some(9) => self.send(id),
-            Some(10) => self.cluster.apply(id),
-            Some(11) => self.bind(id),
-            Some(12) => self.cluster.forget_oldest(),
-            _ => self.deliver(),
+        match hit.expect("the dice is below the sum").0 {
+            Step::Crash => self.crash(),
+            Step::Start => self.start(),
+            Step::CrashAll => self.cluster.ids().for_each(|id| self.cluster.crash(id)),
+            Step::ChangeLinks => self.change_links(),
+            Step::Pause => self.tick(id, ELECTION_MS / 2, 3 * ELECTION_MS),
+            Step::Stall => self.stall(),
+            Step::Tick => self.tick(id, 1, self.tick_ms),
+            Step::Propose => self.propose(id),
+            Step::Forget => self.cluster.forget_oldest(),
+            Step::Bind => self.bind(id),
+            Step::Read => self.read(id),
+            Step::Take => self.take(id),
+            Step::Store => self.store(id),
+            Step::Send => self.send(id),
+            Step::Apply => self.apply(id),
+            Step::Work => self.work(id),
+            Step::Deliver => (0..self.random.between(1, 5)).for_each(|_| self.deliver()),
         }
     }
 
     /// A step of one of a node's threads.
     fn act_on(&mut self, id: NodeId) {
         match self.random.between(0, 6) {
-            0 => self.tick(id, 1, 20),
+            0 => self.tick(id, 1, self.tick_ms),
             1 | 2 => self.take(id),
             3 | 4 => self.store(id),
             _ => self.send(id),
@@ -212,17 +271,18 @@ impl Schedule {
     }
 
     /// Mostly a minority is down.
-    fn crash_or_start(&mut self) {
-        let down: Vec<NodeId> = self.cluster.ids().filter(|id| !self.cluster.is_up(*id)).collect();
-        match down.first() {
-            Some(_) if 2 * down.len() as u64 + 1 >= self.cluster.shape().nodes || self.percent(60) => {
-                let place = self.random.between(0, down.len() as u64) as usize;
-                self.cluster.start(down[place]);
-            }
-            _ => {
-                let id = self.victim();
-                self.cluster.crash(id);
-            }
+    fn crash(&mut self) {
+        let down = self.cluster.ids().filter(|id| !self.cluster.is_up(*id)).count() as u64;
+        if 2 * down + 1 < self.cluster.shape().nodes || self.percent(10) {
+            let id = self.victim();
+            self.cluster.crash(id);
+        }
+    }
+
+    fn start(&mut self) {
+        let id = self.any_node();
+        if !self.cluster.is_up(id) {
+            self.cluster.start(id);
         }
     }
 
@@ -256,42 +316,80 @@ impl Schedule {
         }
     }
 
-    /// Anything may happen to the node while it is read, but its end.
+    /// Anything may happen to the node while its log is read.
     fn read(&mut self, id: NodeId) {
-        let first = match self.percent(50) {
-            true => self.cluster.last().saturating_sub(self.random.between(0, 6)).max(1),
-            false => self.random.between(1, self.cluster.last() + 2),
+        let known = self.cluster.known(id);
+        let first = match self.percent(70) {
+            true => known.saturating_sub(self.random.between(0, 4)).max(1),
+            false => self.random.between(1, known + 2),
         };
-        let (delivered, steps) = (self.percent(50), self.random.between(0, 30));
-        let idle = Pipelines::new(Shape { nodes: 1, ..self.cluster.shape() }, 1);
-        let mut cluster = std::mem::replace(&mut self.cluster, idle);
-        cluster.read(id, first, delivered, |cluster| {
-            std::mem::swap(&mut self.cluster, cluster);
-            let write_fails = self.write_fails;
-            self.write_fails *= 10;
-            for _ in 0..steps {
-                if self.cluster.is_up(id) {
-                    self.act_on(id);
-                }
+        let is_clients = self.percent(30);
+        let Some(reading) = self.cluster.reading(id, is_clients) else { return };
+        let read = reading.recent.read_chosen(|chosen| {
+            if self.percent(30) {
+                self.rebuild(id);
             }
-            self.write_fails = write_fails;
-            std::mem::swap(&mut self.cluster, cluster);
+            for _ in 0..self.random.between(0, 20) {
+                self.act_on(id);
+            }
+            reading.read(first, chosen)
         });
-        self.cluster = cluster;
+        self.cluster.check_read(id, &reading, read);
+    }
+
+    /// If there is anything to write, that fails, and the node goes on from what is durable.
+    fn rebuild(&mut self, id: NodeId) {
+        self.cluster.store(id, usize::MAX, Some(Fault::NoRoom));
+        self.cluster.retry(id, true, true);
+        self.take(id);
+    }
+
+    fn is_stalled(&self, id: NodeId, thread: Thread) -> bool {
+        self.stalled.get(&id) == Some(&thread)
+    }
+
+    fn stall(&mut self) {
+        let id = self.victim();
+        match self.random.between(0, 8) {
+            0 => drop(self.stalled.insert(id, Thread::StateMachine)),
+            1 | 2 => drop(self.stalled.insert(id, Thread::Storage)),
+            3 => drop(self.stalled.insert(id, Thread::Applier)),
+            _ => self.stalled.clear(),
+        }
+    }
+
+    fn apply(&mut self, id: NodeId) {
+        if !self.is_stalled(id, Thread::Applier) {
+            self.cluster.apply(id);
+        }
+    }
+
+    fn work(&mut self, id: NodeId) {
+        self.take(id);
+        self.store(id);
+        self.send(id);
+        self.take(id);
     }
 
     fn take(&mut self, id: NodeId) {
+        if self.is_stalled(id, Thread::StateMachine) {
+            return;
+        }
         let random = &mut self.random;
-        self.cluster.take(id, |waiting| Schedule::some(random, waiting));
+        self.cluster.gather(id, |waiting| Schedule::some(random, waiting));
+        if self.percent(20) {
+            self.store(id);
+        }
+        self.cluster.turn(id);
     }
 
     fn store(&mut self, id: NodeId) {
-        if self.cluster.is_full(id) {
-            if self.percent(30) {
-                let (reopens, writes) = (self.percent(70), self.percent(70));
-                self.cluster.retry(id, reopens, writes);
-            }
+        if self.is_stalled(id, Thread::Storage) {
             return;
+        }
+        if self.cluster.is_full(id) {
+            let (reopens, writes) = (self.percent(80), self.percent(80));
+            return self.cluster.retry(id, reopens, writes);
         }
         let fails = self.write_fails;
         let fault = self.percent(fails).then(|| match self.random.between(0, 5) {
@@ -355,7 +453,7 @@ impl Schedule {
         let mut tickets = Vec::new();
         for id in self.cluster.ids() {
             let payload = Some(Bytes::from_static(b"after"));
-            tickets.extend(self.cluster.propose(id, 1000 + id, payload, 1000 * ELECTION_MS));
+            tickets.extend(self.cluster.propose(id, 10_000 + id, payload, 1000 * ELECTION_MS));
         }
         assert_eq!(tickets.len() as u64, self.cluster.shape().nodes, "a node refuses a proposal");
         self.wait_until("new proposals are answered", 6, |cluster| {
@@ -387,7 +485,8 @@ impl Schedule {
                 self.cluster.retry(id, true, true);
                 self.cluster.store(id, usize::MAX, None);
                 self.cluster.send(id, usize::MAX);
-                self.cluster.take(id, |waiting| waiting);
+                self.cluster.gather(id, |waiting| waiting);
+                self.cluster.turn(id);
                 self.cluster.apply(id);
             }
             for message in std::mem::take(&mut self.cluster.flight) {

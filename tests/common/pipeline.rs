@@ -2,18 +2,22 @@
 //! happens to them: the rules of the [`Checker`], and those of what clients are told and shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use spaxos::consensus::batch::Event;
 use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::paxos::Config;
 use spaxos::consensus::protocol::{Proposal, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Command, Entry, Index, Kind, NodeId, RequestId};
-use spaxos::pipeline::requests::{Answer, Digest, Ticket};
+use spaxos::pipeline::recent::Recent;
+use spaxos::pipeline::requests::{Answer, Digest, Requests, Ticket};
 use spaxos::pipeline::state_machine::Turn;
 use spaxos::pipeline::storage::read_chosen;
-use spaxos::store::{Binding, ReadError, Recovered, engine::EngineError};
+use spaxos::store::engine::EngineError;
+use spaxos::store::{Binding, LogReader, ReadError, Recovered};
 
 use super::checker::Checker;
 use super::cluster::Shape;
@@ -48,6 +52,23 @@ struct Waiter {
     request: RequestId,
     /// What it proposed; `None` if it only waits.
     payload: Option<Bytes>,
+}
+
+/// What a reader of a node's log holds while other threads of the node go on.
+pub struct Reading {
+    pub recent: Arc<Recent>,
+    reader: LogReader,
+    requests: Arc<Mutex<Requests>>,
+    /// Up to it; `None`: whatever is chosen.
+    delivered: Option<Index>,
+}
+
+impl Reading {
+    /// To be called within [`Recent::read_chosen`].
+    pub fn read(&self, first: Index, chosen: Index) -> Result<Vec<Entry>, ReadError> {
+        let last = self.delivered.map_or(chosen, |delivered| delivered.min(chosen));
+        read_chosen(first.min(last + 1), last, 2000, &self.recent, &self.reader)
+    }
 }
 
 /// How often what happened, for a test that wants to know whether it reaches anything.
@@ -104,12 +125,23 @@ impl Pipelines {
         let node = self.node_mut(id);
         node.now_ms += ms;
         let now_ms = node.now_ms;
-        self.turn(id, "tick", |running| running.tick(now_ms));
+        let Some(running) = node.running.as_mut().filter(|running| !running.is_blocked()) else { return };
+        let turn = running.tick(now_ms);
+        self.hand_on(id, turn);
     }
 
-    /// The state machine takes some of what waits.
-    pub fn take(&mut self, id: NodeId, some: impl FnMut(usize) -> usize) {
-        self.turn(id, "turn", |running| running.take(some));
+    /// The state machine takes some of what waits, for [`Pipelines::turn`].
+    pub fn gather(&mut self, id: NodeId, some: impl FnMut(usize) -> usize) {
+        if let Some(running) = self.node_mut(id).running.as_mut() {
+            running.gather(some);
+        }
+    }
+
+    /// The state machine's turn with what it took.
+    pub fn turn(&mut self, id: NodeId) {
+        let Some(running) = self.node_mut(id).running.as_mut().filter(|it| !it.is_blocked()) else { return };
+        let turn = running.turn();
+        self.hand_on(id, turn);
     }
 
     /// Storage writes the oldest `count` works.
@@ -128,7 +160,14 @@ impl Pipelines {
                     let replaced = entries.iter().any(|other| other.index == entry.index && other != entry);
                     assert!(replaced || running.holds(entry), "{id} forwards, and does not hold {entry}");
                 }
+                let status = running.machine.status();
+                let is_behind = hard_state.promised <= status.promised && hard_state.chosen <= status.chosen;
+                assert!(
+                    is_behind || running.is_to_be_rebuilt(),
+                    "{id}: durable is {hard_state}, ahead of the core: {status:?}"
+                );
                 self.become_durable(id, hard_state, &entries);
+                durable.messages.iter().for_each(|message| self.check_promise(id, message));
                 self.check_sent(id, &durable.messages);
                 self.say(|| format!("{id} stored {hard_state} {entries:?}"));
                 self.running_mut(id).forward(durable);
@@ -225,34 +264,32 @@ impl Pipelines {
         assert!(was, "{ticket:?} of node {node} was not answered, and is not found waiting for {request}");
     }
 
-    /// A client or a lagging peer reads the log from `first` on, and other things happen while it does.
-    pub fn read(
-        &mut self,
-        id: NodeId,
-        first: Index,
-        delivered: bool,
-        meanwhile: impl FnOnce(&mut Pipelines),
-    ) {
-        let Some(running) = &self.node(id).running else { return };
-        let (recent, reader) = (running.recent.clone(), running.reader.clone());
-        let requests = running.requests.clone();
-        let last = if delivered { running.applier.applied() } else { Index::MAX };
-        let first = first.min(recent.chosen() + 1);
-        let read = recent.read_chosen(|chosen| {
-            meanwhile(self);
-            read_chosen(first, last.min(chosen), 2000, &recent, &reader)
-        });
+    /// Begins a read of the log: by a client, of what is delivered, or by whoever wants what is chosen.
+    pub fn reading(&self, id: NodeId, delivered: bool) -> Option<Reading> {
+        let Running { recent, reader, requests, applier, .. } = self.node(id).running.as_ref()?;
+        let delivered = delivered.then(|| applier.applied());
+        Some(Reading {
+            recent: recent.clone(),
+            reader: reader.clone(),
+            requests: requests.clone(),
+            delivered,
+        })
+    }
+
+    /// What was read is what is chosen, and a client was shown what was delivered.
+    pub fn check_read(&mut self, id: NodeId, reading: &Reading, read: Option<Result<Vec<Entry>, ReadError>>) {
         let entries = match read {
             Some(Ok(entries)) => entries,
             Some(Err(ReadError::Unreadable { why: EngineError::Closed, .. })) => return,
-            Some(Err(error)) => panic!("{id} reads from {first}: {error}"),
+            Some(Err(error)) => panic!("{id} reads: {error}"),
             None => return self.reached.overtaken += 1,
         };
         for entry in entries {
             self.checker.believed(id, &entry);
-            let command = (!requests.lock().is_noop(&entry)).then_some(&entry.command);
+            let command = (!reading.requests.lock().is_noop(&entry)).then_some(&entry.command);
             let logged = self.log.get(&entry.index).map(Option::as_ref);
-            assert!(!delivered || logged == Some(command), "{id} shows {entry}, delivered was {logged:?}");
+            let is_true = reading.delivered.is_none() || logged == Some(command);
+            assert!(is_true, "{id} shows {entry}, delivered was {logged:?}");
             self.reached.read += 1;
         }
     }
@@ -314,6 +351,11 @@ impl Pipelines {
         known.map(|running| running.recent.chosen()).max().unwrap_or(0).max(counted)
     }
 
+    /// Up to it a node knows all to be chosen.
+    pub fn known(&self, id: NodeId) -> Index {
+        self.node(id).running.as_ref().map_or(0, |running| running.recent.chosen())
+    }
+
     pub fn is_waiting(&self, ticket: Ticket) -> bool {
         self.waiting.contains_key(&ticket)
     }
@@ -343,23 +385,24 @@ impl Pipelines {
 
     // ---- rules ----
 
-    fn turn(&mut self, id: NodeId, word: &str, turn: impl FnOnce(&mut Running) -> Turn) {
-        let Some(running) = self.node_mut(id).running.as_mut() else { return };
-        if running.is_blocked() {
-            return;
-        }
-        let turn = turn(running);
+    fn hand_on(&mut self, id: NodeId, mut turn: Turn) {
+        self.say(|| format!("{id}: {turn:?}"));
+        let has_work = turn.work.is_some();
+        let running = self.running_mut(id);
+        running.hand_on(&mut turn);
         let (status, chosen) = (running.machine.status(), running.recent.chosen());
         assert_eq!(status.chosen, chosen, "{id}: the core's watermark and the one that readers see");
         assert!(turn.chosen.is_none_or(|raised| raised == chosen), "{id}: {:?}, {chosen}", turn.chosen);
-        self.say(|| format!("{id} {word}: {turn:?}"));
         for event in &turn.events {
             self.reached.elections += u64::from(matches!(event, Event::Leading { .. }));
         }
         turn.early.iter().for_each(|message| self.checker.early(message));
         self.check_sent(id, &turn.early);
-        if turn.chosen.is_some() {
-            self.read(id, chosen, false, |_| {});
+        if has_work || turn.chosen.is_some() {
+            let reading = self.reading(id, false).expect("a node that runs");
+            let first = chosen.saturating_sub(4).max(1);
+            let read = reading.recent.read_chosen(|chosen| reading.read(first, chosen));
+            self.check_read(id, &reading, read);
         }
     }
 
@@ -372,6 +415,27 @@ impl Pipelines {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
                 self.reached.pages += 1;
             }
+        }
+    }
+
+    /// What a message promises is durable when it leaves storage: the ballot, and what was accepted under it (what
+    /// is known to be chosen may be held under another).
+    fn check_promise(&self, id: NodeId, message: &Message) {
+        let running = self.running(id);
+        let (ballot, ranges) = match &message.body {
+            Body::Prepare { ballot, .. } | Body::Promise { ballot, .. } => (*ballot, &[][..]),
+            Body::Accepted { ballot, ranges, .. } => (*ballot, &ranges[..]),
+            _ => return,
+        };
+        let promised = running.store.hard_state().promised;
+        assert!(promised >= ballot, "{id} has promised {promised} durably, and sends {message}");
+        for index in ranges.iter().flat_map(|range| range.first..=range.last) {
+            let held = running.store.reader().read(index, index, 0).ok().map(|read| read[0].ballot);
+            let known = held.is_some() && index <= running.recent.chosen();
+            assert!(
+                known || held >= Some(ballot),
+                "{id} holds {index} durably by {held:?}, and sends {message}"
+            );
         }
     }
 

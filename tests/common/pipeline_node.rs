@@ -220,6 +220,11 @@ impl Running {
         read.is_ok_and(|read| read[0] == *entry)
     }
 
+    /// The state machine has not yet heard of a write that failed, or of the rebuild after it.
+    pub fn is_to_be_rebuilt(&self) -> bool {
+        !self.control.is_empty() || self.full
+    }
+
     /// The state machine thread waits for room in a queue.
     pub fn is_blocked(&self) -> bool {
         self.works.len() >= QUEUE || self.outgoing.len() >= QUEUE
@@ -231,8 +236,8 @@ impl Running {
         self.turn()
     }
 
-    /// The state machine takes some of each kind of what waits.
-    pub fn take(&mut self, mut some: impl FnMut(usize) -> usize) -> Turn {
+    /// The state machine takes some of each kind of what waits, for a turn.
+    pub fn gather(&mut self, mut some: impl FnMut(usize) -> usize) {
         while let Some(control) = self.control.pop_front() {
             match control {
                 Control::Suspend => self.machine.suspend(),
@@ -244,18 +249,22 @@ impl Running {
         self.inputs.bindings.extend(self.bindings.drain(..some(self.bindings.len())));
         let room = self.machine.room().saturating_sub(self.inputs.proposals.len());
         self.inputs.proposals.extend(self.proposals.drain(..some(self.proposals.len()).min(room)));
-        self.turn()
     }
 
-    fn turn(&mut self) -> Turn {
+    /// The turn with what was gathered.
+    pub fn turn(&mut self) -> Turn {
         let mut turn = self.machine.turn(&mut self.inputs);
         self.inputs.proposals = std::mem::take(&mut turn.left);
+        turn
+    }
+
+    /// What a turn made goes to the network and to storage.
+    pub fn hand_on(&mut self, turn: &mut Turn) {
         let generation = self.machine.generation();
         if !turn.early.is_empty() {
             self.outgoing.push_back(Outgoing::Messages { generation, messages: turn.early.clone() });
         }
         self.works.extend(turn.work.take());
-        turn
     }
 
     fn rebuild(&mut self, mut restored: Restored) {
