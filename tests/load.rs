@@ -1,8 +1,8 @@
 //! The benchmark's load against servers made here, whose behaviour is known.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -155,8 +155,16 @@ fn serve_connection(stream: TcpStream, behaviour: Behaviour, seen: &Sender<Propo
         }
         match behaviour(number) {
             Some(answer) if writer.write_all(answer.as_bytes()).is_ok() => {}
-            _ => return,
+            Some(_) => return,
+            None => return close_in_order(&writer, &mut reader),
         }
+    }
+}
+
+/// An end of stream, never a reset: that is what a socket sends which is closed with unread bytes in it.
+fn close_in_order(stream: &TcpStream, reader: &mut impl Read) {
+    if stream.shutdown(Shutdown::Write).is_ok() {
+        let _ = std::io::copy(reader, &mut std::io::sink());
     }
 }
 
