@@ -2,7 +2,8 @@
 //! storage and applier, what they share, the store) as `node/` drives them, with each thread as a step that gets
 //! as far as the seed says. `core_random` drives the cores alone, with more of what happens between nodes; here
 //! it is what happens inside: a slow disk, a lagging applier, reads that a rebuild overtakes, a full disk,
-//! power cuts within a write.
+//! power cuts within a write. Left out: what happens between two instructions of one such step, but for reads of
+//! the log (the applier's turn is one step), queues that wake threads, and compaction.
 //!
 //! `SEEDS=20000 cargo test --release --test pipeline_random` tries more seeds; `FIRST=n` starts elsewhere;
 //! `SEED=n` runs one seed and prints all it did.
@@ -36,7 +37,7 @@ fn random_schedules_keep_every_rule() {
         return println!("{:?}", run(seed, true));
     }
     let first = number("FIRST").unwrap_or(0);
-    let seeds = number("SEEDS").unwrap_or(100);
+    let seeds = number("SEEDS").unwrap_or(150);
     let mut sum = [0; 12];
     for seed in first..first + seeds {
         for (sum, count) in sum.iter_mut().zip(counts(run(seed, false))) {
@@ -45,7 +46,7 @@ fn random_schedules_keep_every_rule() {
     }
     println!("{NAMES:?}: {sum:?}");
     // A harness that reaches nothing finds nothing. Few seeds may well reach little.
-    assert!(seeds < 100 || sum.iter().all(|count| *count > 0), "{NAMES:?} of {sum:?}");
+    assert!(seeds < 150 || sum.iter().all(|count| *count > 0), "{NAMES:?} of {sum:?}");
 }
 
 const NAMES: &str = "delivered, repeats, elections, crashes, full, rebuilds, found, answers, other values, read, \
@@ -377,8 +378,9 @@ impl Schedule {
         }
         let random = &mut self.random;
         self.cluster.gather(id, |waiting| Schedule::some(random, waiting));
+        // Storage does not wait for the turn: it may fail meanwhile, and find room again.
         if self.percent(20) {
-            self.store(id);
+            (0..self.random.between(1, 4)).for_each(|_| self.store(id));
         }
         self.cluster.turn(id);
     }

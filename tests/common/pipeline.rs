@@ -1,5 +1,6 @@
 //! A cluster of [`pipeline nodes`](super::pipeline_node), and what must hold after each of their steps, whatever
-//! happens to them: the rules of the [`Checker`], and those of what clients are told and shown.
+//! happens to them: the rules of the [`Checker`], and those of what clients are told and shown. Left out: what
+//! happens when (`tests/pipeline_random.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::paxos::Config;
 use spaxos::consensus::protocol::{Proposal, Role};
 use spaxos::consensus::quorum::Voters;
-use spaxos::consensus::types::{Command, Entry, Index, Kind, NodeId, RequestId};
+use spaxos::consensus::types::{Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 use spaxos::pipeline::recent::Recent;
 use spaxos::pipeline::requests::{Answer, Digest, Requests, Ticket};
 use spaxos::pipeline::state_machine::Turn;
@@ -439,12 +440,7 @@ impl Pipelines {
         }
     }
 
-    fn become_durable(
-        &mut self,
-        id: NodeId,
-        hard_state: spaxos::consensus::types::HardState,
-        entries: &[Entry],
-    ) {
+    fn become_durable(&mut self, id: NodeId, hard_state: HardState, entries: &[Entry]) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         self.checker.durable(id, node.hard_state, hard_state);
         node.hard_state = hard_state;

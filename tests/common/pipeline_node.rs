@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use spaxos::consensus::message::Message;
 use spaxos::consensus::paxos::{Config, Paxos, Restored};
 use spaxos::consensus::protocol::Proposal;
 use spaxos::consensus::types::{Entry, HardState, NodeId};
@@ -58,7 +59,7 @@ pub struct Running {
     inputs: Inputs,
     control: VecDeque<Control>,
     own: VecDeque<OwnMessages>,
-    pub peers: VecDeque<spaxos::consensus::message::Message>,
+    pub peers: VecDeque<Message>,
     bindings: VecDeque<Binding>,
     proposals: VecDeque<Proposal>,
     works: VecDeque<Work>,
@@ -283,11 +284,7 @@ impl Running {
     }
 
     /// The network takes the oldest `count` items: own messages go back, the others and what is bound come out.
-    pub fn send(
-        &mut self,
-        id: NodeId,
-        count: usize,
-    ) -> (Vec<spaxos::consensus::message::Message>, Vec<Binding>) {
+    pub fn send(&mut self, id: NodeId, count: usize) -> (Vec<Message>, Vec<Binding>) {
         let (mut sent, mut bound) = (Vec::new(), Vec::new());
         for item in self.outgoing.drain(..count.min(self.outgoing.len())) {
             match item {
