@@ -11,7 +11,7 @@
 //! | 4 an inner count of 2^32-1 | `impossible_messages_are_closed` | `wire::message` |
 //! | 5 a wrong checksum | `impossible_messages_are_closed` | `wire::frame` |
 //! | 6 another cluster | `strangers_are_refused_with_both_values` | `wire::hello` |
-//! | 7 one's own node id | `strangers_are_refused_with_both_values` | `node::peers::trust` |
+//! | 7 one's own node id | `strangers_are_refused_with_both_values` | `pipeline::trust` |
 //! | 8 the id of a connected member | `an_impostor_does_not_disturb_the_member` | |
 //! | 9 a ballot of the highest number | passes: `what_only_the_core_can_judge_passes` | the core refuses it |
 //! | 10 an index of the highest number | `impossible_messages_are_closed` | `wire::message` |

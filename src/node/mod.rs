@@ -34,8 +34,7 @@ use parking_lot::Mutex;
 
 use crate::client::Service;
 use crate::config::Config;
-use crate::consensus::paxos::{self, Paxos};
-use crate::consensus::protocol::Protocol;
+use crate::consensus::paxos;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
 use crate::pipeline::applier::Applier;
@@ -44,6 +43,7 @@ use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::{self, Requests};
 use crate::pipeline::state_machine::{StateMachine, Work};
+use crate::pipeline::storage::{Storage, restored};
 use crate::store::{Binding, Founding, Recovered, Store, StoreOptions};
 
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
@@ -180,8 +180,9 @@ impl Node {
 
         let seed = recovered.directory as u64 ^ recovered.start;
         let core_config = core_config(config, seed);
-        let core = Paxos::new(core_config.clone(), storage::restored(&recovered));
-        let status = Arc::new(Mutex::new(core.status()));
+        let restored = restored(&recovered);
+        let state_machine = StateMachine::new(core_config, restored, recent.clone());
+        let status = Arc::new(Mutex::new(state_machine.status()));
         let reader = store.reader();
         let applied = Arc::new(AtomicU64::new(reader.compacted()));
         let applier_bell = Bell::new();
@@ -215,21 +216,17 @@ impl Node {
             ender: ender.clone(),
         };
         let storage_thread = StorageThread {
-            node: config.node,
-            store,
+            storage: Storage::new(config.node, store, recent),
             works: works.clone(),
             outgoing: outgoing.clone(),
             inbox: inbox.clone(),
-            recent: recent.clone(),
             health,
             clock,
             ender: ender.clone(),
-            generation: 0,
             slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
         };
         let state_machine_thread = StateMachineThread {
-            state_machine: StateMachine::new(Box::new(core), recent),
-            config: core_config,
+            state_machine,
             clock,
             tick_ms: (config.timing.heartbeat_ms / 5).clamp(1, 10),
             inbox: inbox.clone(),

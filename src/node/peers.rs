@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! dialler                              listener
-//!   │ ── Hello ───────────────────────► │ checks all of it (`trust`); a stranger's node id is bound first
+//!   │ ── Hello ───────────────────────► │ checks all of it (`pipeline::trust`); a stranger's node id is bound first
 //!   │ ◄────────────── Hello or Refusal ─│
 //!   │ checks, too                       │
 //!   │ ── messages ────────────────────► │ ── inbox.peers ──► state machine
@@ -26,7 +26,6 @@ mod inbound;
 mod outbound;
 mod socket;
 mod table;
-mod trust;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -39,6 +38,7 @@ use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
+use crate::pipeline::trust::{Trust, Verdict};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
 
 use super::log::RateLimited;
@@ -46,7 +46,6 @@ use inbound::Inbounds;
 use outbound::Outbound;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
-use trust::{Trust, Verdict};
 
 /// A warning that a peer can provoke comes at most so often.
 const TROUBLE_EVERY: Duration = Duration::from_secs(5);

@@ -7,18 +7,14 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
-use crate::consensus::paxos::{self, Paxos, Restored};
 use crate::consensus::protocol::Status;
 use crate::consensus::types::HardState;
-use crate::pipeline::inbox::{Control, Inbox, Outgoing};
+use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 
 use super::clock::Clock;
 use super::log::RateLimited;
-
-/// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
-const TURN_ITEMS: usize = 4096;
 
 /// An event that may repeat without end is told at most so often.
 const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
@@ -26,8 +22,6 @@ const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
 /// What the thread works with.
 pub(super) struct StateMachineThread {
     pub(super) state_machine: StateMachine,
-    /// For the cores of later incarnations.
-    pub(super) config: paxos::Config,
     pub(super) clock: Clock,
     pub(super) tick_ms: u64,
     pub(super) inbox: Arc<Inbox>,
@@ -61,21 +55,13 @@ impl StateMachineThread {
     }
 
     fn take(&mut self, inputs: &mut Inputs) -> bool {
-        let mut control = Vec::new();
-        self.inbox.control.drain(&mut control);
-        for control in control {
-            match control {
-                Control::Suspend => self.state_machine.suspend(),
-                Control::Rebuild(restored) => self.rebuild(restored),
-            }
+        let before = self.state_machine.generation();
+        let any = self.state_machine.take(&self.inbox, inputs);
+        if self.state_machine.generation() != before {
+            *self.status.lock() = self.state_machine.status();
+            info!("rebuilt from what is durable, as generation {}", self.state_machine.generation());
         }
-        let mut any = self.inbox.own.drain(&mut inputs.own);
-        any |= self.inbox.peers.drain_some(TURN_ITEMS, &mut inputs.peers);
-        any |= self.inbox.bindings.drain(&mut inputs.bindings);
-        let room = self.state_machine.room().min(TURN_ITEMS);
-        let more = room.saturating_sub(inputs.proposals.len());
-        any |= more > 0 && self.inbox.proposals.drain_some(more, &mut inputs.proposals);
-        any || (room > 0 && !inputs.proposals.is_empty())
+        any
     }
 
     fn turn(&mut self, inputs: &mut Inputs) -> bool {
@@ -101,14 +87,6 @@ impl StateMachineThread {
             self.applier.ring();
         }
         sent
-    }
-
-    fn rebuild(&mut self, mut restored: Restored) {
-        restored.highest_round = restored.highest_round.max(self.state_machine.status().highest_round);
-        let core = Paxos::new(self.config.clone(), restored);
-        self.state_machine.rebuild(Box::new(core));
-        *self.status.lock() = self.state_machine.status();
-        info!("rebuilt from what is durable, as generation {}", self.state_machine.generation());
     }
 
     /// An orderly end: the watermark is written, so that a restart knows it.

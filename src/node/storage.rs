@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::consensus::types::NodeId;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing};
 use crate::pipeline::queue::Queue;
-use crate::pipeline::recent::Recent;
 use crate::pipeline::state_machine::Work;
-use crate::pipeline::storage::{self, Durable, TurnError};
-use crate::store::{Recovered, Store, WriteError};
+use crate::pipeline::storage::{Durable, Storage, TurnError};
+use crate::store::WriteError;
 
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
@@ -33,17 +31,13 @@ const SLOW_WRITE_MS: u64 = 250;
 pub(super) const SLOW_WRITE_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct StorageThread {
-    pub(super) node: NodeId,
-    pub(super) store: Store,
+    pub(super) storage: Storage,
     pub(super) works: Arc<Queue<Work>>,
     pub(super) outgoing: Arc<Queue<Outgoing>>,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) recent: Arc<Recent>,
     pub(super) health: Arc<Health>,
     pub(super) clock: Clock,
     pub(super) ender: Ender,
-    /// Works of older generations are dropped.
-    pub(super) generation: u64,
     pub(super) slow: RateLimited,
 }
 
@@ -52,7 +46,7 @@ impl StorageThread {
     /// more, whatever ended it: neither the state machine for room nor the network for messages.
     pub(super) fn run(mut self) {
         let in_order = self.write_until_closed();
-        if in_order && let Err(error) = self.store.close() {
+        if in_order && let Err(error) = self.storage.close() {
             self.ender.fail(ExitCode::Disk, format!("the store did not close in order: {error}"));
         }
         self.works.close();
@@ -71,8 +65,6 @@ impl StorageThread {
                 }
                 self.works.bell().wait(IDLE);
             }
-            let generation = self.generation;
-            works.retain(|work: &Work| work.generation == generation);
             if !works.is_empty() && !self.turn(std::mem::take(&mut works)) {
                 return false;
             }
@@ -85,7 +77,7 @@ impl StorageThread {
     /// Whether the thread goes on.
     fn turn(&mut self, works: Vec<Work>) -> bool {
         let began_ms = self.clock.now_ms();
-        match storage::turn(self.node, works, &mut self.store, &self.recent) {
+        match self.storage.turn(works) {
             Ok(durable) => {
                 self.warn_if_slow(began_ms, durable.entries);
                 self.forward(durable);
@@ -101,13 +93,9 @@ impl StorageThread {
     }
 
     fn forward(&mut self, durable: Durable) {
-        let Durable { messages, bindings, entries } = durable;
-        self.health.wrote(entries);
-        for binding in bindings {
-            let _ = self.outgoing.push(Outgoing::Bound(binding));
-        }
-        if !messages.is_empty() {
-            let _ = self.outgoing.push(Outgoing::Messages { generation: self.generation, messages });
+        self.health.wrote(durable.entries);
+        for item in self.storage.outgoing(durable) {
+            let _ = self.outgoing.push(item);
         }
     }
 
@@ -115,7 +103,6 @@ impl StorageThread {
     /// is to end meanwhile.
     fn wait_and_rebuild(&mut self) -> bool {
         self.health.set_disk_full(true);
-        self.generation += 1;
         self.tell(Control::Suspend);
         loop {
             // First of all, so that a disk with room for the probe and little else costs two rebuilds a second.
@@ -125,30 +112,16 @@ impl StorageThread {
                 // The store is not closed in order: it takes no more writes.
                 return false;
             }
-            match self.try_rebuild() {
-                Ok(Some(recovered)) => {
+            match self.storage.retry() {
+                Ok(Some(restored)) => {
                     info!("the disk takes writes again");
-                    self.tell(Control::Rebuild(restored(&recovered)));
+                    self.tell(Control::Rebuild(restored));
                     self.health.set_disk_full(false);
                     return true;
                 }
                 Ok(None) => {}
-                Err(text) => return self.ender.fail(ExitCode::Disk, text),
+                Err(error) => return self.ender.fail(ExitCode::Disk, error.to_string()),
             }
-        }
-    }
-
-    /// What is durable, if the disk takes a write again.
-    fn try_rebuild(&mut self) -> Result<Option<Recovered>, String> {
-        let recovered = match self.store.rebuild() {
-            Ok(recovered) => recovered,
-            Err(error) if error.may_pass() => return Ok(None),
-            Err(error) => return Err(format!("cannot read back what is durable: {error}")),
-        };
-        match self.store.probe() {
-            Ok(()) => Ok(Some(recovered)),
-            Err(WriteError::Passing(_)) => Ok(None),
-            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -160,9 +133,9 @@ impl StorageThread {
     /// Whether the thread goes on.
     fn housekeep(&mut self) -> bool {
         if self.health.due(self.clock.now_ms()) {
-            self.health.set_low_on_space(self.store.low_on_space());
+            self.health.set_low_on_space(self.storage.store().low_on_space());
         }
-        match self.store.housekeep(self.clock.now_ms()) {
+        match self.storage.store().housekeep(self.clock.now_ms()) {
             Ok(()) => true,
             Err(error) => self.ender.fail(ExitCode::Disk, error.to_string()),
         }
@@ -178,16 +151,6 @@ impl StorageThread {
     }
 }
 
-/// What a core needs of what the store recovered.
-pub(super) fn restored(recovered: &Recovered) -> crate::consensus::paxos::Restored {
-    crate::consensus::paxos::Restored {
-        hard_state: recovered.hard_state,
-        highest_round: recovered.max_round,
-        compacted: recovered.compacted,
-        entries: recovered.entries.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -198,9 +161,10 @@ mod tests {
     use crate::consensus::types::{Ballot, HardState};
     use crate::node::ending::End;
     use crate::pipeline::queue::Bell;
-    use crate::store::Founding;
+    use crate::pipeline::recent::Recent;
     use crate::store::engine::EngineError;
     use crate::store::memory::MemoryEngine;
+    use crate::store::{Founding, Store};
 
     fn work(number: u64) -> Work {
         let promised = Ballot { round: number, node: 1 };
@@ -220,16 +184,17 @@ mod tests {
         };
         let (end, ended) = mpsc::channel();
         let thread = StorageThread {
-            node: 1,
-            store: Store::open_on(engine.clone(), &founding, 7).unwrap().0,
+            storage: Storage::new(
+                1,
+                Store::open_on(engine.clone(), &founding, 7).unwrap().0,
+                Arc::new(Recent::new(1, 0)),
+            ),
             works: Arc::new(Queue::new(10, |_| 1, Bell::new())),
             outgoing: Arc::new(Queue::new(10, |_| 1, Bell::new())),
             inbox: Arc::new(Inbox::new()),
-            recent: Arc::new(Recent::new(1, 0)),
             health: Arc::default(),
             clock: Clock::start(),
             ender: Ender::new(end),
-            generation: 0,
             slow: RateLimited::new(SLOW_WRITE_EVERY),
         };
         (thread, ended)

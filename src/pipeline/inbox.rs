@@ -65,17 +65,18 @@ impl Inbox {
 
     /// Empty queues.
     pub fn new() -> Inbox {
+        Inbox::with_room_for(Inbox::PEERS_CAPACITY_BYTES, Inbox::PROPOSALS_CAPACITY_BYTES)
+    }
+
+    /// Empty queues with less room for what may be refused, so that a simulation sees it refused.
+    pub fn with_room_for(peers_bytes: usize, proposals_bytes: usize) -> Inbox {
         let bell = Bell::new();
         Inbox {
             control: Queue::new(4, |_| 1, bell.clone()),
             own: Queue::new(Inbox::OWN_CAPACITY, |_| 1, bell.clone()),
-            peers: Queue::new(Inbox::PEERS_CAPACITY_BYTES, message_cost_bytes, bell.clone()),
+            peers: Queue::new(peers_bytes, message_cost_bytes, bell.clone()),
             bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),
-            proposals: Queue::new(
-                Inbox::PROPOSALS_CAPACITY_BYTES,
-                |proposal| proposal.command.cost_bytes(),
-                bell.clone(),
-            ),
+            proposals: Queue::new(proposals_bytes, |proposal| proposal.command.cost_bytes(), bell.clone()),
             bell,
         }
     }

@@ -13,3 +13,4 @@ pub mod recent;
 pub mod requests;
 pub mod state_machine;
 pub mod storage;
+pub mod trust;

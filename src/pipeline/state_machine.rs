@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::message::Message;
+use crate::consensus::paxos::{Config, Paxos, Restored};
 use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
 use crate::consensus::types::{Entry, HardState, Index};
 use crate::store::Binding;
 
-use super::inbox::OwnMessages;
+use super::inbox::{Control, Inbox, OwnMessages};
 use super::recent::Recent;
+
+/// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
+const TURN_ITEMS: usize = 4096;
 
 /// All that waits for a turn.
 #[derive(Default)]
@@ -84,6 +88,8 @@ pub struct Turn {
 /// A core and what surrounds it through all its incarnations.
 pub struct StateMachine {
     core: Box<dyn Protocol>,
+    /// For the cores of later incarnations.
+    config: Config,
     /// Raised with every rebuild of the core.
     generation: u64,
     last_work: u64,
@@ -94,8 +100,9 @@ pub struct StateMachine {
 
 impl StateMachine {
     /// The first incarnation of a run.
-    pub fn new(core: Box<dyn Protocol>, recent: Arc<Recent>) -> StateMachine {
-        StateMachine { core, generation: 0, last_work: 0, suspended: false, recent }
+    pub fn new(config: Config, restored: Restored, recent: Arc<Recent>) -> StateMachine {
+        let core = Box::new(Paxos::new(config.clone(), restored));
+        StateMachine { core, config, generation: 0, last_work: 0, suspended: false, recent }
     }
 
     /// How the core stands.
@@ -108,9 +115,23 @@ impl StateMachine {
         self.generation
     }
 
-    /// How many proposals it takes in a turn.
-    pub fn room(&self) -> usize {
-        self.core.room()
+    /// Does what storage asks, and takes what waits for a turn. Whether there is anything for one.
+    pub fn take(&mut self, inbox: &Inbox, inputs: &mut Inputs) -> bool {
+        let mut control = Vec::new();
+        inbox.control.drain(&mut control);
+        for control in control {
+            match control {
+                Control::Suspend => self.suspend(),
+                Control::Rebuild(restored) => self.rebuild(restored),
+            }
+        }
+        let mut any = inbox.own.drain(&mut inputs.own);
+        any |= inbox.peers.drain_some(TURN_ITEMS, &mut inputs.peers);
+        any |= inbox.bindings.drain(&mut inputs.bindings);
+        let room = self.core.room().min(TURN_ITEMS);
+        let more = room.saturating_sub(inputs.proposals.len());
+        any |= more > 0 && inbox.proposals.drain_some(more, &mut inputs.proposals);
+        any || (room > 0 && !inputs.proposals.is_empty())
     }
 
     /// Takes all inputs. Order among them does not matter to the core; the tick comes first, so that what
@@ -140,20 +161,22 @@ impl StateMachine {
 
     /// A write failed: what the core holds in memory is no longer what is durable, so it does nothing until
     /// it is rebuilt.
-    pub fn suspend(&mut self) {
+    fn suspend(&mut self) {
         self.suspended = true;
     }
 
-    /// The core is replaced by one that was built from what is durable: a restart in every respect.
-    pub fn rebuild(&mut self, core: Box<dyn Protocol>) {
-        let (old, new) = (self.core.status(), core.status());
+    /// The core is replaced by one that is built from what is durable: a restart in every respect, above every
+    /// round that the old one used.
+    fn rebuild(&mut self, mut restored: Restored) {
+        let used = self.core.status().highest_round;
+        restored.highest_round = restored.highest_round.max(used);
+        self.core = Box::new(Paxos::new(self.config.clone(), restored));
+        let new = self.core.status();
         assert!(
-            new.highest_round >= old.highest_round,
-            "a rebuilt core starts above all rounds used: {} after {}",
-            new.highest_round,
-            old.highest_round
+            new.highest_round >= used,
+            "a rebuilt core starts above all rounds used: {} after {used}",
+            new.highest_round
         );
-        self.core = core;
         self.generation += 1;
         self.suspended = false;
         self.recent.restart(new.chosen);
@@ -185,7 +208,6 @@ impl StateMachine {
 mod tests {
     use super::*;
     use crate::consensus::message::Body;
-    use crate::consensus::paxos::{Config, Paxos, Restored};
     use crate::consensus::proposals::Proposals;
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
@@ -203,8 +225,8 @@ mod tests {
             window_bytes: 1 << 20,
             seed: 1,
         };
-        let core = Paxos::new(config, Restored::default());
-        let mut machine = StateMachine::new(Box::new(core), Arc::new(Recent::new(1 << 20, 0)));
+        let recent = Arc::new(Recent::new(1 << 20, 0));
+        let mut machine = StateMachine::new(config, Restored::default(), recent);
         let granted = Body::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
         let promise =
@@ -235,7 +257,7 @@ mod tests {
         let nearly = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64 - 1;
         let first = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 1), ..Inputs::default() });
         assert_eq!(first.left.len(), 0);
-        assert!(machine.room() > 0);
+        assert!(machine.core.room() > 0);
         let body = Body::Forward { commands: vec![large(1000, 2)] };
         let peers = vec![Message { from: 2, to: 1, body }];
         let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });

@@ -2,15 +2,107 @@
 //!
 //! *A message that promises something leaves only after the state behind it is durable*: [`turn`] is where
 //! that is kept. It either makes everything durable and gives back the messages, or fails and gives back
-//! none. Left out: the thread and what a failure leads to (`node`), and the records (`store`).
+//! none. [`Storage`] adds what a failure leads to: a write that may pass suspends the state machine until there
+//! is room again, and has it rebuilt from what is durable.
+//!
+//! Left out: the thread, its waits and its end (`node`), and the records (`store`).
+
+use std::sync::Arc;
 
 use crate::consensus::batch::Page;
 use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use crate::consensus::paxos::Restored;
 use crate::consensus::types::{Entry, NodeId};
-use crate::store::{Binding, Change, LogReader, ReadError, Store, Write, WriteError};
+use crate::store::{Binding, Change, LogReader, OpenError, ReadError, Recovered, Store, Write, WriteError};
 
+use super::inbox::Outgoing;
 use super::recent::Recent;
 use super::state_machine::Work;
+
+/// A store, and which generation of the core it writes for.
+///
+/// Invariant: nothing is written or forwarded of a generation older than the last rebuild's.
+pub struct Storage {
+    node: NodeId,
+    store: Store,
+    recent: Arc<Recent>,
+    generation: u64,
+}
+
+impl Storage {
+    /// For the first generation of a run.
+    pub fn new(node: NodeId, store: Store, recent: Arc<Recent>) -> Storage {
+        Storage { node, store, recent, generation: 0 }
+    }
+
+    /// Makes what waits durable in one write, and says what may leave. After [`WriteError::Passing`] what is still
+    /// to come of this generation is dropped: the state machine is to be suspended, and [`Storage::retry`] called
+    /// until it succeeds.
+    pub fn turn(&mut self, mut works: Vec<Work>) -> Result<Durable, TurnError> {
+        let generation = self.generation;
+        works.retain(|work| work.generation == generation);
+        let result = turn(self.node, works, &mut self.store, &self.recent);
+        if let Err(TurnError::Write(WriteError::Passing(_))) = &result {
+            self.generation += 1;
+        }
+        result
+    }
+
+    /// Looks whether the disk takes a write again: then, what the core is to be rebuilt from; `None` if it does
+    /// not. Any error is the end of the node.
+    pub fn retry(&mut self) -> Result<Option<Restored>, RetryError> {
+        let recovered = match self.store.rebuild() {
+            Ok(recovered) => recovered,
+            Err(error) if error.may_pass() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match self.store.probe() {
+            Ok(()) => Ok(Some(restored(&recovered))),
+            Err(WriteError::Passing(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a write made possible, as the network takes it: bindings first, so that whose messages they let pass
+    /// may answer.
+    pub fn outgoing(&self, durable: Durable) -> impl Iterator<Item = Outgoing> + use<> {
+        let Durable { messages, bindings, .. } = durable;
+        let generation = self.generation;
+        let messages = (!messages.is_empty()).then_some(Outgoing::Messages { generation, messages });
+        bindings.into_iter().map(Outgoing::Bound).chain(messages)
+    }
+
+    /// The store, for what has to be done to it beside writing the log.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Ends in order; see [`Store::close`].
+    pub fn close(self) -> Result<(), WriteError> {
+        self.store.close()
+    }
+}
+
+/// What a core needs of what a store recovered.
+pub fn restored(recovered: &Recovered) -> Restored {
+    Restored {
+        hard_state: recovered.hard_state,
+        highest_round: recovered.max_round,
+        compacted: recovered.compacted,
+        entries: recovered.entries.clone(),
+    }
+}
+
+/// Why a node cannot go on after a failed write.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// What is durable cannot be read back.
+    #[error("cannot read back what is durable: {0}")]
+    Read(#[from] OpenError),
+    /// The disk failed for good.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
 
 /// What may leave now.
 #[derive(Debug, Default)]
@@ -36,12 +128,7 @@ pub enum TurnError {
 
 /// Makes all works durable in one write. They are of one generation and in the order of their numbers; the
 /// later of two hard states, or of two entries at an index, stands.
-pub fn turn(
-    node: NodeId,
-    works: Vec<Work>,
-    store: &mut Store,
-    recent: &Recent,
-) -> Result<Durable, TurnError> {
+fn turn(node: NodeId, works: Vec<Work>, store: &mut Store, recent: &Recent) -> Result<Durable, TurnError> {
     let Some(last) = works.last().map(|work| work.number) else { return Ok(Durable::default()) };
     assert!(
         works

@@ -16,9 +16,9 @@ use crate::wire::hello::{Greeting, Hello};
 use crate::wire::message::{Decoded, decode_message};
 
 use super::socket::{Ended, ReadEnd, Socket};
-use super::trust::Verdict;
 use super::{PeerNetwork, TROUBLE_EVERY};
 use crate::node::log::RateLimited;
+use crate::pipeline::trust::Verdict;
 
 /// Connections accepted in one turn at most.
 const ACCEPTS_A_TURN: usize = 64;

@@ -1,13 +1,17 @@
 //! Who may talk to this node: the judgement over a hello, as a function of what is known of the members.
+//!
+//! *A node id is bound durably to a data directory before the node's first message counts, and another directory
+//! is refused from then on*: a node that lost its disk may have forgotten what it promised. Left out:
+//! connections (`node::peers`).
 
 use std::collections::BTreeMap;
 
 use crate::consensus::types::NodeId;
-use crate::pipeline::inbox::{Binding, DirectoryId};
+use crate::store::{Binding, DirectoryId};
 use crate::wire::hello::{Hello, Refusal, RefusalCode};
 
 /// What is known of the other members.
-pub(super) struct Trust {
+pub struct Trust {
     own: Hello,
     members: BTreeMap<NodeId, Member>,
 }
@@ -23,24 +27,28 @@ struct Member {
 
 /// What becomes of a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// Its messages count.
     Accept,
     /// Its node id is to be bound to its directory first.
     Bind(Binding),
+    /// It is told why.
     Refuse(Refusal),
 }
 
 impl Trust {
-    pub(super) fn new(own: Hello, members: impl Iterator<Item = NodeId>) -> Trust {
+    /// Nobody is known yet of `members`.
+    pub fn new(own: Hello, members: impl Iterator<Item = NodeId>) -> Trust {
         Trust { own, members: members.map(|node| (node, Member::default())).collect() }
     }
 
-    pub(super) fn own(&self) -> &Hello {
+    /// What this node says of itself.
+    pub fn own(&self) -> &Hello {
         &self.own
     }
 
     /// Takes note of a durable binding; those of nodes that are no members (any more) do not matter.
-    pub(super) fn bind(&mut self, binding: Binding) {
+    pub fn bind(&mut self, binding: Binding) {
         let Some(member) = self.members.get_mut(&binding.node) else { return };
         let directory = *member.directory.get_or_insert(binding.directory);
         assert_eq!(
@@ -51,7 +59,7 @@ impl Trust {
     }
 
     /// Judges a hello, and remembers the start of one that is accepted.
-    pub(super) fn judge(&mut self, theirs: &Hello) -> Verdict {
+    pub fn judge(&mut self, theirs: &Hello) -> Verdict {
         if let Err(refusal) = self.own.check(theirs) {
             return Verdict::Refuse(refusal);
         }
