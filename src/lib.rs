@@ -34,6 +34,7 @@
 //! | --- | --- |
 //! | [`cli`] | the commands of `spaxos` and `simplesvr` |
 //! | [`node`] | threads, sockets, the clock: the only place that has them |
+//! | [`sim`] | the trace of a run: events as plain data |
 //! | [`client`] | the client port as functions of bytes: RESP2 and telnet lines |
 //! | [`pipeline`] | the turns of state machine, storage and applier: functions of plain data |
 //! | [`store`] | records over an engine: sled, memory |
@@ -50,5 +51,6 @@ pub mod config;
 pub mod consensus;
 pub mod node;
 pub mod pipeline;
+pub mod sim;
 pub mod store;
 pub mod wire;

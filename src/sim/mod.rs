@@ -1,0 +1,4 @@
+//! The simulator: what a run leaves behind.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+pub mod trace;
