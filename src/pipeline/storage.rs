@@ -72,6 +72,11 @@ impl Storage {
         bindings.into_iter().map(Outgoing::Bound).chain(messages)
     }
 
+    /// The generation that it writes for; works of older ones are dropped.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The store, for what has to be done to it beside writing the log.
     pub fn store(&mut self) -> &mut Store {
         &mut self.store

@@ -1,4 +1,34 @@
-//! The simulator: what a run leaves behind.
+//! The simulator: the production code of a whole cluster under every fault, from a seed, in one thread.
+//!
+//! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues, the
+//! records of the store, the wire form of messages, the judgement over hellos. Simulated are sockets
+//! ([`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on command), clocks, and
+//! the clients. The same [`Plan`] gives the same run, event for event, on every machine ([`run`] returns its hash).
+//!
+//! After every step the rules of [`Invariant`] are checked, at a cost in proportion to what changed; the
+//! production code's own assertions are on, too. Some rules are checked by counting independently of the cores
+//! ([`checker`]).
+//!
+//! Left out: sockets, the client port's bytes, files (their tests are their own), more than one thread.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod chaos;
+pub mod checker;
+mod clients;
+mod cluster;
+mod counts;
+mod faults;
+mod invariant;
+mod network;
+mod node;
+mod plan;
+mod run;
 pub mod trace;
+mod watch;
+
+pub use cluster::Cluster;
+pub use counts::{Count, Counts};
+pub use faults::Faults;
+pub use invariant::{Invariant, Violation};
+pub use plan::{Class, FaultId, Plan};
+pub use run::{Outcome, run, shrink};

@@ -1,4 +1,8 @@
-//! An engine without a disk, which loses on command what was not synced: for tests.
+//! An engine without a disk, which fails and loses on command: for tests, and for the simulator.
+//!
+//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was put and not synced
+//! is there after a crash or not, whichever it is told, for each write by itself. Told to tear a write it breaks
+//! the contract as a bad disk does: then the records above have to notice.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,22 +18,41 @@ pub struct MemoryEngine {
     state: Mutex<State>,
 }
 
+/// What a crash leaves of a write that was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole,
+    /// Nothing.
+    Lost,
+    /// Of its operation number `i` whatever bit `i % 64` says, and of the last one that is kept and puts
+    /// something the first half: no disk that keeps the contract does this.
+    Torn(u64),
+}
+
 type Map = BTreeMap<(Space, Vec<u8>), Bytes>;
-type Puts = Vec<((Space, Vec<u8>), Option<Bytes>)>;
+
+/// A key with what it had before a write and what the write gave it; `None`: nothing.
+type Change = ((Space, Vec<u8>), Option<Bytes>, Option<Bytes>);
 
 #[derive(Debug, Default)]
 struct State {
     /// What was put.
     current: Map,
-    /// What was synced.
-    durable: Map,
-    /// What was put since the last sync.
-    unsynced: Vec<Puts>,
+    /// What was put since the last sync, a list a write.
+    unsynced: Vec<Vec<Change>>,
+    /// What becomes of these at the next reopen.
+    kept_at_reopen: Option<Kept>,
+    /// All puts fail for want of room.
+    full: bool,
     /// The next put fails with it, and all after it until a reopen.
     put_fails: Option<EngineError>,
     /// The next sync fails with it, and all after it until a reopen.
     sync_fails: Option<EngineError>,
+    /// The next reopen fails with it, and there is nothing to read until one succeeds.
+    reopen_fails: Option<EngineError>,
     failed: bool,
+    closed: bool,
 }
 
 impl MemoryEngine {
@@ -48,14 +71,33 @@ impl MemoryEngine {
         self.state.lock().sync_fails = Some(error);
     }
 
-    /// A power cut that leaves the first `kept` of the unsynced atomic writes on the disk.
-    pub fn crash(&self, kept: usize) {
+    /// Lets the next reopen fail.
+    pub fn fail_reopen(&self, error: EngineError) {
+        self.state.lock().reopen_fails = Some(error);
+    }
+
+    /// From now on there is no room for any write, or there is again.
+    pub fn set_full(&self, full: bool) {
+        self.state.lock().full = full;
+    }
+
+    /// What the next reopen finds of writes that were not synced; otherwise nothing.
+    pub fn keep_at_reopen(&self, kept: Kept) {
+        self.state.lock().kept_at_reopen = Some(kept);
+    }
+
+    /// The process or the machine goes down: each write that was not synced is left as `keep` says, and errors
+    /// end.
+    pub fn crash(&self, mut keep: impl FnMut() -> Kept) {
         let mut state = self.state.lock();
-        let unsynced = std::mem::take(&mut state.unsynced);
-        for puts in unsynced.into_iter().take(kept) {
-            apply(&mut state.durable, puts);
-        }
-        state.current = state.durable.clone();
+        state.forget_unsynced(&mut keep);
+        let current = std::mem::take(&mut state.current);
+        *state = State { current, full: state.full, ..State::default() };
+    }
+
+    /// How many keys a space has.
+    pub fn len(&self, space: Space) -> usize {
+        self.state.lock().current.keys().filter(|(of, _)| *of == space).count()
     }
 
     /// Changes a value behind the store's back, as a bad disk does; whether the key is there.
@@ -65,8 +107,7 @@ impl MemoryEngine {
         let Some(value) = state.current.get(&key) else { return false };
         let mut value = value.to_vec();
         change(&mut value);
-        state.current.insert(key.clone(), value.clone().into());
-        state.durable.insert(key, value.into());
+        state.current.insert(key, value.into());
         true
     }
 
@@ -74,7 +115,6 @@ impl MemoryEngine {
     pub fn lose(&self, space: Space, key: &[u8]) -> bool {
         let mut state = self.state.lock();
         let key = (space, key.to_vec());
-        state.durable.remove(&key);
         state.current.remove(&key).is_some()
     }
 }
@@ -82,6 +122,7 @@ impl MemoryEngine {
 impl Engine for MemoryEngine {
     fn scan(&self, space: Space, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
         let state = self.state.lock();
+        state.check_open()?;
         let from = Bound::Included((space, from.to_vec()));
         for ((of, key), value) in state.current.range((from, Bound::Unbounded)) {
             if *of != space || visit(key, value).is_break() {
@@ -92,32 +133,41 @@ impl Engine for MemoryEngine {
     }
 
     fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.state.lock().current.get(&(space, key.to_vec())).cloned())
+        let state = self.state.lock();
+        state.check_open()?;
+        Ok(state.current.get(&(space, key.to_vec())).cloned())
     }
 
     fn put_atomic(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
         let mut state = self.state.lock();
-        let failing = state.put_fails.take();
+        state.check_open()?;
+        let full = state.full.then(|| EngineError::NoRoom("a full disk".into()));
+        let failing = state.put_fails.take().or(full);
         state.check(failing)?;
-        let puts: Puts = ops.iter().map(to_put).collect();
-        apply(&mut state.current, puts.clone());
-        state.unsynced.push(puts);
+        let changes = ops.iter().map(|op| state.change(op)).collect();
+        state.unsynced.push(changes);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), EngineError> {
         let mut state = self.state.lock();
+        state.check_open()?;
         let failing = state.sync_fails.take();
         state.check(failing)?;
-        for puts in std::mem::take(&mut state.unsynced) {
-            apply(&mut state.durable, puts);
-        }
+        state.unsynced.clear();
         Ok(())
     }
 
     fn reopen(&self) -> Result<(), EngineError> {
-        self.crash(0);
-        self.state.lock().failed = false;
+        let mut state = self.state.lock();
+        let failing = state.reopen_fails.take();
+        state.closed = failing.is_some();
+        if let Some(error) = failing {
+            return Err(error);
+        }
+        let kept = state.kept_at_reopen.take().unwrap_or(Kept::Lost);
+        state.forget_unsynced(&mut || kept);
+        state.failed = false;
         Ok(())
     }
 
@@ -127,6 +177,10 @@ impl Engine for MemoryEngine {
 }
 
 impl State {
+    fn check_open(&self) -> Result<(), EngineError> {
+        if self.closed { Err(EngineError::Closed) } else { Ok(()) }
+    }
+
     fn check(&mut self, failing: Option<EngineError>) -> Result<(), EngineError> {
         if let Some(error) = failing {
             self.failed = true;
@@ -137,6 +191,47 @@ impl State {
             false => Ok(()),
         }
     }
+
+    fn change(&mut self, op: &Op<'_>) -> Change {
+        let (key, new) = to_put(op);
+        let old = self.set(key.clone(), new.clone());
+        (key, old, new)
+    }
+
+    fn set(&mut self, key: (Space, Vec<u8>), value: Option<Bytes>) -> Option<Bytes> {
+        match value {
+            Some(value) => self.current.insert(key, value),
+            None => self.current.remove(&key),
+        }
+    }
+
+    /// Takes back all that was not synced, and does again what is kept of it.
+    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        for (key, old, _) in unsynced.iter().rev().flat_map(|changes| changes.iter().rev()) {
+            self.set(key.clone(), old.clone());
+        }
+        for changes in unsynced {
+            match keep() {
+                Kept::Lost => {}
+                Kept::Whole => changes.into_iter().for_each(|(key, _, new)| drop(self.set(key, new))),
+                Kept::Torn(bits) => self.tear(changes, bits),
+            }
+        }
+    }
+
+    fn tear(&mut self, changes: Vec<Change>, bits: u64) {
+        let mut kept = changes;
+        let mut place = 0;
+        kept.retain(|_| {
+            place += 1;
+            bits >> ((place - 1) % 64) & 1 == 1
+        });
+        if let Some((_, _, Some(value))) = kept.iter_mut().rfind(|(_, _, new)| new.is_some()) {
+            *value = value.slice(..value.len() / 2);
+        }
+        kept.into_iter().for_each(|(key, _, new)| drop(self.set(key, new)));
+    }
 }
 
 fn to_put(op: &Op<'_>) -> ((Space, Vec<u8>), Option<Bytes>) {
@@ -146,14 +241,5 @@ fn to_put(op: &Op<'_>) -> ((Space, Vec<u8>), Option<Bytes>) {
             ((space, key.to_vec()), Some(Bytes::copy_from_slice(value)))
         }
         Op::Delete { space, key } => ((space, key.to_vec()), None),
-    }
-}
-
-fn apply(map: &mut Map, puts: Puts) {
-    for (key, value) in puts {
-        match value {
-            Some(value) => map.insert(key, value),
-            None => map.remove(&key),
-        };
     }
 }

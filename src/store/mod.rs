@@ -312,6 +312,11 @@ impl Store {
         self.hard_state
     }
 
+    /// The peers that are bound durably.
+    pub fn bindings(&self) -> &BTreeMap<NodeId, DirectoryId> {
+        &self.bindings
+    }
+
     /// Whose store it is.
     pub fn identity(&self) -> &Identity {
         &self.identity

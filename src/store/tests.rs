@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::engine::{Engine, EngineError, Space};
-use super::memory::MemoryEngine;
+use super::memory::{Kept, MemoryEngine};
 use super::*;
 use crate::consensus::types::{Ballot, Command};
 
@@ -237,7 +237,7 @@ proptest! {
 /// A power cut after any number of unsynced atomic writes leaves the store at the one before, or after it.
 #[test]
 fn a_write_is_there_whole_or_not_at_all() {
-    for kept in 0..=1 {
+    for kept in [Kept::Lost, Kept::Whole] {
         let engine = Arc::new(MemoryEngine::new());
         let (mut store, _) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
         let before = [entry(1, 1, 100), entry(2, 1, 30_000)];
@@ -245,15 +245,40 @@ fn a_write_is_there_whole_or_not_at_all() {
         engine.fail_sync(EngineError::Failed("power cut".into()));
         let after = [entry(2, 2, 50_000), entry(3, 2, 10)];
         assert!(matches!(write(&mut store, &after, Some(state(2, 1))), Err(WriteError::Fatal(_))));
-        engine.crash(kept);
+        engine.crash(|| kept);
         engine.reopen().unwrap();
         let (_, recovered) = Store::open_on(engine, &founding(), 7).unwrap();
         let (expected, hard_state) = match kept {
-            0 => (before.to_vec(), state(1, 0)),
+            Kept::Lost => (before.to_vec(), state(1, 0)),
             _ => (after.to_vec(), state(2, 1)),
         };
         assert_eq!((recovered.entries, recovered.hard_state), (expected, hard_state));
     }
+}
+
+/// A write of which a disk that breaks its word keeps a part is refused when the store is opened, or it is as if
+/// there had been none or all of it: whichever part it is.
+#[test]
+fn a_torn_write_is_never_taken_for_a_whole_one() {
+    let mut refused = 0;
+    for bits in 0..256 {
+        let engine = Arc::new(MemoryEngine::new());
+        let (mut store, _) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        let before = [entry(1, 1, 100)];
+        write(&mut store, &before, Some(state(1, 0))).unwrap();
+        engine.fail_sync(EngineError::Failed("power cut".into()));
+        let after = [entry(2, 2, 100), entry(3, 2, 20_000), entry(4, 2, 100)];
+        write(&mut store, &after, Some(state(2, 1))).unwrap_err();
+        engine.crash(|| Kept::Torn(bits));
+        match Store::open_on(engine, &founding(), 7) {
+            Ok((_, recovered)) => assert_eq!((recovered.last, recovered.hard_state), (1, state(1, 0))),
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 200, "{refused} of 256 torn writes were refused");
 }
 
 /// A write for which there is no room is given up, and after a rebuild all before it is there; meanwhile

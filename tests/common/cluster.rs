@@ -17,7 +17,7 @@ use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Command, Entry, HardState, Index, NodeId, Round};
 use spaxos::pipeline::requests::Requests;
 
-use super::checker::Checker;
+use spaxos::sim::checker::Checker;
 
 /// What all nodes of a cluster have in common.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,19 @@
 //! The rules that hold after every step, whatever happens: an observer that sees every message leave, every
-//! write become durable and every watermark rise, and knows nothing of how the cores decide.
+//! write become durable, every watermark rise and every delivery, and knows nothing of how the cores decide.
 //!
 //! It counts for itself: a command is chosen when a majority of nodes durably holds it under one ballot
-//! ("Paxos Made Simple", section 2.2). A core that believes anything else fails here.
+//! ("Paxos Made Simple", section 2.2). A core that believes anything else fails here. Each call costs in
+//! proportion to what it is told of.
+//!
+//! Also used without the simulator, by golden scripts and random schedules over bare cores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
+use crate::consensus::message::{Body, Message};
+use crate::consensus::quorum::Set;
+use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
+
+use super::invariant::hold;
 
 /// All that was ever observed, over all incarnations of all nodes.
 pub struct Checker {
@@ -17,10 +23,10 @@ pub struct Checker {
     /// What a ballot proposed at an index, as Accept messages said.
     accepts: BTreeMap<(Ballot, Index), Command>,
     /// What is durable under a ballot at an index, and on which nodes it ever was.
-    votes: BTreeMap<(Index, Ballot), (Command, BTreeSet<NodeId>)>,
+    votes: BTreeMap<(Index, Ballot), (Command, Set)>,
     chosen: BTreeMap<Index, Command>,
-    /// What was delivered at an index: the request, or nothing (a no-op, a repeat).
-    delivered: BTreeMap<Index, Option<RequestId>>,
+    /// What was delivered from index 1 on; `None`: a no-op, or a request that was delivered before.
+    delivered: Vec<Option<Command>>,
     first_delivery: BTreeMap<RequestId, Index>,
     /// Who prepared a ballot, in which incarnation.
     prepared: BTreeMap<Ballot, u64>,
@@ -29,6 +35,7 @@ pub struct Checker {
 }
 
 impl Checker {
+    /// For a cluster of nodes 1 to `nodes`.
     pub fn new(nodes: usize) -> Checker {
         Checker {
             quorum: nodes / 2 + 1,
@@ -36,7 +43,7 @@ impl Checker {
             accepts: BTreeMap::new(),
             votes: BTreeMap::new(),
             chosen: BTreeMap::new(),
-            delivered: BTreeMap::new(),
+            delivered: Vec::new(),
             first_delivery: BTreeMap::new(),
             prepared: BTreeMap::new(),
             repeats: 0,
@@ -48,16 +55,30 @@ impl Checker {
         &self.chosen
     }
 
+    /// What was delivered by anyone, from index 1 on; `None`: a no-op, or a request that was delivered before.
+    pub fn log(&self) -> &[Option<Command>] {
+        &self.delivered
+    }
+
+    /// Where a request was delivered first.
+    pub fn delivery(&self, request: RequestId) -> Option<Index> {
+        self.first_delivery.get(&request).copied()
+    }
+
+    /// A client asks for this.
     pub fn propose(&mut self, command: &Command) {
-        self.proposed.entry(command.request).or_default().push(command.clone());
+        let asked = self.proposed.entry(command.request).or_default();
+        if !asked.contains(command) {
+            asked.push(command.clone());
+        }
     }
 
     /// Early messages promise nothing and never go to the node itself.
     pub fn early(&mut self, message: &Message) {
         let Message { from, to, body } = message;
-        assert_ne!(from, to, "a message to oneself left before the write: {message}");
+        hold!(WriteFirst, from != to, "a message to oneself left before the write: {message}");
         let promises = matches!(body, Body::Prepare { .. } | Body::Promise { .. } | Body::Accepted { .. });
-        assert!(!promises, "a message that promises left before the write: {message}");
+        hold!(WriteFirst, !promises, "a message that promises left before the write: {message}");
     }
 
     /// One ballot proposes one command at an index, and is prepared by one incarnation (known bug 4).
@@ -67,21 +88,31 @@ impl Checker {
                 for entry in entries {
                     let key = (*ballot, entry.index);
                     let first = self.accepts.entry(key).or_insert_with(|| entry.command.clone());
-                    assert_eq!(*first, entry.command, "ballot {ballot} proposed two at {}", entry.index);
+                    hold!(
+                        Ballot,
+                        *first == entry.command,
+                        "ballot {ballot} proposed {first} at {}, and then {}",
+                        entry.index,
+                        entry.command
+                    );
                 }
             }
             Body::Prepare { ballot, .. } => {
                 let first = *self.prepared.entry(*ballot).or_insert(incarnation);
-                assert_eq!(first, incarnation, "ballot {ballot} was used by two incarnations");
+                hold!(
+                    Ballot,
+                    first == incarnation,
+                    "ballot {ballot} was used by the incarnations {first} and {incarnation}"
+                );
             }
             _ => {}
         }
     }
 
-    /// The hard state on a disk never regresses (known bugs 1 and 3), and no entry below it is chosen yet
-    /// missing.
+    /// The hard state on a disk never regresses (known bugs 1 and 3).
     pub fn durable(&self, node: NodeId, before: HardState, after: HardState) {
-        assert!(
+        hold!(
+            Promise,
             before.promised <= after.promised && before.chosen <= after.chosen,
             "node {node}: durable state went from {before} to {after}"
         );
@@ -90,22 +121,30 @@ impl Checker {
     /// An entry became durable: a vote.
     pub fn voted(&mut self, node: NodeId, entry: &Entry) {
         let Entry { index, ballot, command } = entry;
-        let none = || (command.clone(), BTreeSet::new());
+        let none = || (command.clone(), Set::default());
         let (voted, nodes) = self.votes.entry((*index, *ballot)).or_insert_with(none);
-        assert_eq!(voted, command, "two commands durable under ballot {ballot} at {index}");
-        nodes.insert(node);
+        hold!(
+            Ballot,
+            voted == command,
+            "under ballot {ballot} there are durable at {index}: {voted}, and on node {node} {command}"
+        );
+        nodes.insert(node as usize - 1);
         if nodes.len() >= self.quorum {
             let chosen = self.chosen.entry(*index).or_insert_with(|| command.clone());
-            assert_eq!(chosen, command, "two commands chosen at {index}, the second under {ballot}");
+            hold!(
+                Chosen,
+                chosen == command,
+                "at {index} {chosen} was chosen, and then {command} under {ballot}"
+            );
         }
     }
 
     /// A node believes an entry to be chosen: then it is, and somebody proposed it.
     pub fn believed(&self, node: NodeId, entry: &Entry) {
         let chosen = self.chosen.get(&entry.index);
-        assert_eq!(
-            chosen,
-            Some(&entry.command),
+        hold!(
+            Chosen,
+            chosen == Some(&entry.command),
             "node {node} takes {entry} for chosen; by count of what is durable it is {chosen:?}"
         );
         let asked = self.proposed.get(&entry.command.request);
@@ -113,20 +152,35 @@ impl Checker {
             Kind::Noop => entry.command.request == RequestId::NONE && entry.command.payload.is_empty(),
             _ => asked.is_some_and(|asked| asked.contains(&entry.command)),
         };
-        assert!(valid, "nobody proposed {entry}");
+        hold!(Validity, valid, "nobody proposed {entry}; under its id were proposed {asked:?}");
     }
 
     /// All nodes deliver the same at an index, and a request once (known bug 16).
     pub fn delivered(&mut self, node: NodeId, entry: &Entry, counts: bool) {
-        let what = counts.then_some(entry.command.request);
-        if !counts && entry.command.kind != Kind::Noop && !self.delivered.contains_key(&entry.index) {
-            self.repeats += 1;
+        let what = counts.then_some(&entry.command);
+        let place = entry.index as usize - 1;
+        match self.delivered.get(place) {
+            Some(first) => hold!(
+                Agreement,
+                first.as_ref() == what,
+                "node {node} delivers {entry} (counts: {counts}), another node delivered {first:?} there"
+            ),
+            None => {
+                let last = self.delivered.len();
+                hold!(Order, place == last, "node {node} delivers {entry}, and nobody has {}", last + 1);
+                self.repeats += u64::from(!counts && entry.command.kind != Kind::Noop);
+                self.delivered.push(what.cloned());
+            }
         }
-        let first = *self.delivered.entry(entry.index).or_insert(what);
-        assert_eq!(first, what, "node {node} delivers {entry} otherwise than the first who delivered it");
-        if let Some(request) = what {
+        if let Some(command) = what {
+            let request = command.request;
             let first = *self.first_delivery.entry(request).or_insert(entry.index);
-            assert_eq!(first, entry.index, "node {node}: request {request} is delivered twice");
+            hold!(
+                OnceOnly,
+                first == entry.index,
+                "node {node} delivers request {request} at {first} and at {}",
+                entry.index
+            );
         }
     }
 }

@@ -1,0 +1,322 @@
+//! The simulated clients: each proposes through one node after the other, sends the same reqid again when it hears
+//! nothing, and holds what it is told against all that anyone was told before.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::consensus::protocol::Proposal;
+use crate::consensus::random::Random;
+use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::pipeline::requests::{Answer, Digest, Ticket};
+
+use super::cluster::{Cluster, Step};
+use super::counts::Count;
+use super::invariant::hold;
+use super::node::Thread;
+use super::trace::What;
+
+static BYTES: [u8; 60_000] = [b'x'; 60_000];
+
+/// A client gives a request up after so many nodes.
+const ATTEMPTS: u64 = 6;
+
+/// Reqids from here on are the probes of the liveness phase.
+const PROBES: u64 = 1 << 40;
+
+pub(super) struct Clients {
+    random: Random,
+    all: Vec<Client>,
+    /// Who waits where.
+    waiting: BTreeMap<Ticket, Waiter>,
+    tickets: u64,
+    last_reqid: u64,
+    /// When a request was first sent, everything up to this index had been told to somebody.
+    floors: BTreeMap<RequestId, Index>,
+    highest_told: Index,
+    is_stopped: bool,
+    /// The longest pause between two requests of a client.
+    pause_us: u64,
+    /// In a hundred requests: how many use a reqid of before, and how many carry a large value.
+    again_percent: u64,
+    large_percent: u64,
+}
+
+#[derive(Default)]
+struct Client {
+    /// Counts its operations, so that a time-out of an earlier one does nothing.
+    operation: u64,
+    request: Option<Request>,
+}
+
+#[derive(Clone)]
+struct Request {
+    reqid: u64,
+    /// `None`: it only waits for what others propose.
+    payload: Option<Bytes>,
+    attempts: u64,
+    ticket: Ticket,
+}
+
+struct Waiter {
+    node: NodeId,
+    process: u64,
+    client: Option<usize>,
+    request: RequestId,
+    payload: Option<Bytes>,
+}
+
+impl Clients {
+    pub fn new(seed: u64) -> Clients {
+        let mut random = Random::new(seed ^ 0xC11E);
+        let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
+        let count = pick(&[2, 6, 20]) as usize;
+        Clients {
+            pause_us: pick(&[500, 5_000, 50_000]),
+            again_percent: pick(&[0, 10, 50]),
+            large_percent: pick(&[0, 0, 0, 3]),
+            all: (0..count).map(|_| Client::default()).collect(),
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            last_reqid: 0,
+            floors: BTreeMap::new(),
+            highest_told: 0,
+            is_stopped: false,
+            random,
+        }
+    }
+
+    /// What was told to somebody before a request was first sent.
+    pub fn floor(&self, request: RequestId) -> Index {
+        self.floors.get(&request).copied().unwrap_or(0)
+    }
+}
+
+impl Cluster {
+    pub(super) fn begin_clients(&mut self) {
+        for client in 0..self.clients.all.len() {
+            let delay_us = self.clients.random.between(0, 10_000);
+            self.schedule(delay_us, Step::Client(client, 0));
+        }
+    }
+
+    pub(super) fn stop_clients(&mut self) {
+        self.clients.is_stopped = true;
+    }
+
+    /// A client begins its next request, or finds the last one out of time.
+    pub(super) fn client_acts(&mut self, client: usize, operation: u64) {
+        if self.clients.is_stopped || self.clients.all[client].operation != operation {
+            return;
+        }
+        match self.clients.all[client].request.take() {
+            Some(request) => {
+                self.counts.add(Count::TimedOut);
+                self.forget(request.ticket);
+                match request.attempts < ATTEMPTS {
+                    true => self.send_request(client, request),
+                    false => self.pause(client),
+                }
+            }
+            None => self.begin_request(client),
+        }
+    }
+
+    fn pause(&mut self, client: usize) {
+        let clients = &mut self.clients;
+        clients.all[client].operation += 1;
+        let operation = clients.all[client].operation;
+        let delay_us = clients.random.between(1, clients.pause_us + 1);
+        self.schedule(delay_us, Step::Client(client, operation));
+    }
+
+    fn begin_request(&mut self, client: usize) {
+        let clients = &mut self.clients;
+        let dice = clients.random.between(0, 100);
+        let (again, large) = (dice < clients.again_percent, clients.random.between(0, 100));
+        let reqid = match again && clients.last_reqid > 0 {
+            true => {
+                clients.random.between(clients.last_reqid.saturating_sub(50).max(1), clients.last_reqid + 1)
+            }
+            false => {
+                clients.last_reqid += 1;
+                clients.last_reqid
+            }
+        };
+        let payload = match dice {
+            0 | 1 if again => None,
+            2 | 3 if again => Some(Bytes::from_static(b"other")),
+            _ if large < clients.large_percent => Some(Bytes::from_static(&BYTES)),
+            _ => Some(Bytes::from_static(&BYTES[..5 + (reqid % 3) as usize])),
+        };
+        let ticket = Ticket { connection: 0, sequence: 0 };
+        self.send_request(client, Request { reqid, payload, attempts: 0, ticket });
+    }
+
+    fn send_request(&mut self, client: usize, mut request: Request) {
+        let id = self.clients.random.between(1, self.nodes.len() as u64 + 1);
+        let ttl_ms = self.clients.random.between(self.election_ms(), 5 * self.election_ms());
+        request.attempts += 1;
+        let state = &mut self.clients.all[client];
+        state.operation += 1;
+        let operation = state.operation;
+        self.clients.tickets += 1;
+        request.ticket = Ticket { connection: client as u64 + 1, sequence: self.clients.tickets };
+        self.clients.all[client].request = Some(request.clone());
+        let Request { reqid, payload, ticket, .. } = request;
+        self.schedule(ttl_ms * 1000, Step::Client(client, operation));
+        self.propose(id, reqid, payload, ttl_ms, ticket, Some(client));
+    }
+
+    /// A request at a node, as `node::service` takes it. What is refused is answered at once, by nothing.
+    fn propose(
+        &mut self,
+        id: NodeId,
+        reqid: u64,
+        payload: Option<Bytes>,
+        ttl_ms: u64,
+        ticket: Ticket,
+        client: Option<usize>,
+    ) {
+        let request = RequestId::user(reqid);
+        if payload.is_some() {
+            let told = self.clients.highest_told;
+            self.clients.floors.entry(request).or_insert(told);
+        }
+        let now_us = self.now_us;
+        let node = self.node_mut(id);
+        let (process, now_ms) = (node.process, node.clock.local_ms(now_us));
+        let Some(running) = node.running.as_mut().filter(|running| !running.paused) else { return };
+        let command = payload.clone().map(|payload| Command::value(reqid, id, payload));
+        let digest = command.as_ref().map(Digest::of);
+        let answer = running.requests.lock().register(request, digest, ticket);
+        let waiter = Waiter { node: id, process, client, request, payload };
+        self.clients.waiting.insert(ticket, waiter);
+        self.counts.add(Count::Proposals);
+        let text = self.recorder.text(|| command.as_ref().map_or("only waits".into(), Command::to_string));
+        self.record(id, What::Proposed { client: ticket.connection, request, text });
+        match (answer, command) {
+            (Some(answer), _) => self.answer(ticket, answer),
+            (None, None) => {}
+            (None, Some(command)) => {
+                self.checker.propose(&command);
+                let queued = self.running(id).propose(Proposal { command, deadline_ms: now_ms + ttl_ms });
+                match queued {
+                    true => self.wake(id, Thread::Machine),
+                    false => {
+                        self.counts.add(Count::Busy);
+                        self.forget(ticket);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client hears: the truth, once, and nothing that contradicts what others were told before.
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        let Some(waiter) = self.clients.waiting.remove(&ticket) else {
+            super::invariant::broken(
+                super::invariant::Invariant::OnceOnly,
+                format_args!("{ticket:?} does not wait, and hears {answer:?}"),
+            )
+        };
+        let Waiter { node, client, request, payload, .. } = waiter;
+        let index = answer.index();
+        let delivered = self.checker.log().get(index as usize - 1).cloned().flatten();
+        hold!(
+            Durability,
+            delivered.as_ref().is_some_and(|command| command.request == request),
+            "node {node} says that request {request} was delivered: {answer:?}; at {index} was delivered {delivered:?}"
+        );
+        let same = payload.is_none_or(|payload| delivered.is_some_and(|command| command.payload == payload));
+        hold!(
+            OnceOnly,
+            same == matches!(answer, Answer::Delivered(_)),
+            "request {request} is answered {answer:?}, and the value is {}",
+            if same { "the same" } else { "another" }
+        );
+        let floor = self.clients.floor(request);
+        hold!(
+            Linearizable,
+            index > floor,
+            "request {request} stands at {index}, and was first sent when {floor} had been told"
+        );
+        self.clients.highest_told = self.clients.highest_told.max(index);
+        self.counts.add(Count::Answers);
+        self.counts.add_many(Count::OtherValues, u64::from(!same));
+        let text = self.recorder.text(|| format!("{answer:?}"));
+        self.record(node, What::Answered { client: ticket.connection, request, index: Some(index), text });
+        if let Some(client) = client
+            && self.clients.all[client].request.as_ref().is_some_and(|request| request.ticket == ticket)
+        {
+            self.clients.all[client].request = None;
+            self.pause(client);
+        }
+    }
+
+    /// A client waits no longer there.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        let Some(Waiter { node, process, request, .. }) = self.clients.waiting.remove(&ticket) else {
+            return;
+        };
+        let node = self.node_mut(node);
+        if node.process == process
+            && let Some(running) = &node.running
+        {
+            let was = running.requests.lock().forget(request, ticket);
+            hold!(OnceOnly, was, "{ticket:?} was not answered, and is not found waiting for {request}");
+        }
+    }
+
+    /// A process ended: who waited there hears nothing any more.
+    pub(super) fn clients_lose(&mut self, id: NodeId) {
+        self.clients.waiting.retain(|_, waiter| waiter.node != id);
+    }
+
+    // ---- the liveness phase ----
+
+    /// A new request at each node that is left.
+    pub(super) fn propose_everywhere(&mut self) -> Vec<u64> {
+        let left: Vec<NodeId> = self.ids().filter(|id| self.node(*id).lost.is_none()).collect();
+        left.into_iter().map(|id| PROBES + id).collect()
+    }
+
+    /// Whether not all of them are delivered at their node; those that found no room, or whose node just starts, are
+    /// sent again.
+    pub(super) fn waiting(&mut self, probes: &[u64]) -> bool {
+        let mut any = false;
+        for probe in probes {
+            let id = probe - PROBES;
+            let request = RequestId::user(*probe);
+            if self.node(id).lost.is_some() {
+                continue;
+            }
+            let told = self.node(id).running.as_ref().and_then(|it| it.requests.lock().lookup(request));
+            if told.is_some() {
+                continue;
+            }
+            any = true;
+            if !self.clients.waiting.values().any(|waiter| waiter.request == request) {
+                self.probe(id, *probe);
+            }
+        }
+        any
+    }
+
+    /// Sent again after 2 T: a node that was rebuilt has forgotten what it had been asked, as one that was restarted.
+    fn probe(&mut self, id: NodeId, reqid: u64) {
+        self.clients.tickets += 1;
+        let ticket = Ticket { connection: reqid, sequence: self.clients.tickets };
+        let ttl_ms = 2 * self.election_ms();
+        self.propose(id, reqid, Some(Bytes::from_static(b"probe")), ttl_ms, ticket, None);
+        if self.clients.waiting.contains_key(&ticket) {
+            self.schedule(ttl_ms * 1000, Step::Forget(ticket));
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting_of(&self, probes: &[u64]) -> usize {
+        let waits = |probe: &&u64| self.checker.delivery(RequestId::user(**probe)).is_none();
+        probes.iter().filter(waits).count()
+    }
+}

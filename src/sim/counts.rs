@@ -1,0 +1,124 @@
+//! How often what happened in runs: what a table at the end shows, and what tells that runs reach anything.
+
+use std::fmt;
+
+macro_rules! counts {
+    ($($name:ident: $prose:literal,)*) => {
+        /// Something that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Count {
+            $(#[doc = $prose] $name,)*
+        }
+
+        impl Count {
+            /// All of them, in the order of a table.
+            pub const ALL: [Count; [$(Count::$name),*].len()] = [$(Count::$name),*];
+
+            /// In a few words.
+            pub fn prose(self) -> &'static str {
+                match self {
+                    $(Count::$name => $prose,)*
+                }
+            }
+        }
+    };
+}
+
+counts! {
+    Chosen: "indexes chosen",
+    Proposals: "proposals by clients",
+    Answers: "answers to clients",
+    OtherValues: "reqids used again with another value",
+    Repeats: "requests chosen twice, delivered once",
+    Busy: "proposals refused as BUSY",
+    TimedOut: "requests out of time, sent again",
+    Reads: "entries read by clients",
+    Overtaken: "reads that a rebuild overtook",
+    Elections: "elections",
+    Adoptions: "entries adopted by a new leader",
+    Holes: "holes filled with no-ops",
+    StepDowns: "leaders that stepped down",
+    Pages: "pages of entries for nodes that lagged",
+    Messages: "messages between nodes",
+    Lost: "messages lost",
+    Duplicated: "messages duplicated",
+    Late: "messages far out of order",
+    CutOff: "messages lost in a split network",
+    NoRoom: "messages dropped by a full queue",
+    Hellos: "connections opened",
+    Halves: "splits in halves",
+    OneWays: "one-way links",
+    Bridges: "bridges",
+    Chains: "chains",
+    Isolated: "isolated leaders",
+    Crashes: "crashes",
+    PowerCuts: "power cuts",
+    AllCrashed: "crashes of all nodes at once",
+    KeptUnsynced: "unsynced writes found after a crash",
+    LostUnsynced: "unsynced writes lost in a crash",
+    Pauses: "pauses of a process",
+    Drifts: "changes of a clock's rate",
+    SlowDisks: "slow disks",
+    HungDisks: "hung disks",
+    WriteFailures: "writes that failed",
+    FlushFailures: "flushes that failed",
+    DiskFull: "full disks",
+    Rebuilds: "rebuilds from what is durable",
+    Stuck: "threads that waited for room",
+    TornRecords: "torn writes on a disk",
+    BitFlips: "flipped bits",
+    Wipes: "wiped disks",
+    Refused: "nodes that refused their disk, or were refused",
+}
+
+/// A number for each [`Count`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Count::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts([0; Count::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// One more.
+    pub fn add(&mut self, count: Count) {
+        self.add_many(count, 1);
+    }
+
+    /// So many more.
+    pub fn add_many(&mut self, count: Count, times: u64) {
+        self.0[count as usize] += times;
+    }
+
+    /// How many.
+    pub fn of(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Counts) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+
+    /// Each with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (Count, u64)> + '_ {
+        Count::ALL.into_iter().map(|count| (count, self.of(count)))
+    }
+
+    /// What never happened.
+    pub fn missing(&self) -> Vec<Count> {
+        self.iter().filter(|(_, times)| *times == 0).map(|(count, _)| count).collect()
+    }
+}
+
+impl fmt::Display for Counts {
+    /// Two columns, a line a count.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (count, times) in self.iter() {
+            writeln!(f, "{times:>12}  {}", count.prose())?;
+        }
+        Ok(())
+    }
+}

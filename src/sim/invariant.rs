@@ -1,0 +1,184 @@
+//! What must hold after every step, by name, in prose.
+//!
+//! A rule that is broken ends the run by a panic whose text begins with the rule's name ([`broken`]), like the
+//! assertions of the production code that the simulator runs: whoever runs many seeds catches both
+//! ([`Violation::of_panic`]).
+
+use std::any::Any;
+use std::fmt;
+
+/// A rule that holds after every step of every run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// See [`Invariant::prose`]; so for all of them.
+    Agreement,
+    /// See there.
+    Chosen,
+    /// See there.
+    Order,
+    /// See there.
+    Validity,
+    /// See there.
+    Durability,
+    /// See there.
+    Promise,
+    /// See there.
+    Ballot,
+    /// See there.
+    WriteFirst,
+    /// See there.
+    OnceOnly,
+    /// See there.
+    Watermarks,
+    /// See there.
+    Bounds,
+    /// See there.
+    Linearizable,
+    /// See there.
+    Refusal,
+    /// See there.
+    Honesty,
+    /// See there.
+    Liveness,
+    /// See there.
+    EqualLogs,
+    /// See there.
+    Assertion,
+}
+
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Invariant; 17] = [
+        Invariant::Agreement,
+        Invariant::Chosen,
+        Invariant::Order,
+        Invariant::Validity,
+        Invariant::Durability,
+        Invariant::Promise,
+        Invariant::Ballot,
+        Invariant::WriteFirst,
+        Invariant::OnceOnly,
+        Invariant::Watermarks,
+        Invariant::Bounds,
+        Invariant::Linearizable,
+        Invariant::Refusal,
+        Invariant::Honesty,
+        Invariant::Liveness,
+        Invariant::EqualLogs,
+        Invariant::Assertion,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Invariant::Agreement => "agreement",
+            Invariant::Chosen => "chosen is immutable",
+            Invariant::Order => "delivery in order",
+            Invariant::Validity => "validity",
+            Invariant::Durability => "durability",
+            Invariant::Promise => "a promise never regresses",
+            Invariant::Ballot => "one ballot, one proposal",
+            Invariant::WriteFirst => "the write comes first",
+            Invariant::OnceOnly => "delivered at most once",
+            Invariant::Watermarks => "watermark chain",
+            Invariant::Bounds => "bounded",
+            Invariant::Linearizable => "linearizable",
+            Invariant::Refusal => "a bad disk is refused",
+            Invariant::Honesty => "no nonsense between honest nodes",
+            Invariant::Liveness => "serves again",
+            Invariant::EqualLogs => "equal logs",
+            Invariant::Assertion => "assertion",
+        }
+    }
+
+    /// What it says.
+    pub fn prose(self) -> &'static str {
+        match self {
+            Invariant::Agreement => "all nodes deliver the same command at an index, over all incarnations",
+            Invariant::Chosen => {
+                "what a majority durably holds under one ballot stays the only command at its index, and a node \
+                 takes nothing else for chosen"
+            }
+            Invariant::Order => "a process delivers 1, 2, 3, … without gaps or repeats",
+            Invariant::Validity => "what is chosen was proposed, or is a no-op",
+            Invariant::Durability => {
+                "what was durable is found at the next start, and what a client was told stands for ever"
+            }
+            Invariant::Promise => "the promise on a disk never goes back, nor does the watermark there",
+            Invariant::Ballot => {
+                "a ballot proposes one command at an index, and is prepared by one incarnation of one node"
+            }
+            Invariant::WriteFirst => {
+                "a message that promises leaves only after the state behind it is durable, also to oneself"
+            }
+            Invariant::OnceOnly => "a request counts at one index only, and its clients are told that index",
+            Invariant::Watermarks => "compacted <= applied <= chosen <= last on every node",
+            Invariant::Bounds => "no queue and no buffer holds more than its limit",
+            Invariant::Linearizable => {
+                "a request that was first sent after another was answered stands after it in the log, and a reader \
+                 is shown a prefix of the log"
+            }
+            Invariant::Refusal => "a node does not start on a disk that lost or changed what was durable",
+            Invariant::Honesty => {
+                "no honest node's message is refused by the decoder or taken for nonsense by a core"
+            }
+            Invariant::Liveness => "once faults end, every node that is left serves again within 10 T",
+            Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
+            Invariant::Assertion => "an assertion of the production code",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+const PREFIX: &str = "broken invariant: ";
+
+/// Ends the run: `text` gives both sides.
+#[track_caller]
+pub fn broken(invariant: Invariant, text: impl fmt::Display) -> ! {
+    panic!("{PREFIX}{invariant}: {text}")
+}
+
+/// Ends the run unless the condition holds; the rest is as in `format!`.
+macro_rules! hold {
+    ($invariant:ident, $condition:expr, $($text:tt)+) => {
+        if !$condition {
+            $crate::sim::invariant::broken($crate::sim::invariant::Invariant::$invariant, format_args!($($text)+))
+        }
+    };
+}
+pub(super) use hold;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// Both sides of it.
+    pub text: String,
+}
+
+impl Violation {
+    /// What a panic of a run means, by its payload.
+    pub fn of_panic(payload: &(dyn Any + Send)) -> Violation {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.unwrap_or_else(|| "a panic without words".to_owned());
+        let named = text.strip_prefix(PREFIX).and_then(|rest| {
+            let invariant = Invariant::ALL.into_iter().find(|it| rest.starts_with(it.name()))?;
+            Some((invariant, rest.strip_prefix(invariant.name())?.trim_start_matches(": ").to_owned()))
+        });
+        let (invariant, text) = named.unwrap_or((Invariant::Assertion, text));
+        Violation { invariant, text }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.text)
+    }
+}

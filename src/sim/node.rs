@@ -1,0 +1,375 @@
+//! A simulated node: the production objects of the pipeline over a simulated disk, with the production queues
+//! between them, and each thread of `node/` as a few steps that the cluster calls when it is time.
+//!
+//! A thread that would wait for room in a queue is *stuck* here: it holds what did not fit, and does nothing until
+//! the queue was drained. Left out: what happens when (`cluster.rs`), sockets, the client port, the log file.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::consensus::message::Message;
+use crate::consensus::paxos::Config;
+use crate::consensus::protocol::{Proposal, Role, Status};
+use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
+use crate::pipeline::applier::Applier;
+use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
+use crate::pipeline::queue::{Bell, Queue};
+use crate::pipeline::recent::Recent;
+use crate::pipeline::requests::Requests;
+use crate::pipeline::state_machine::{Inputs, StateMachine, Turn, Work};
+use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
+use crate::pipeline::trust::Trust;
+use crate::store::engine::EngineError;
+use crate::store::memory::{Kept, MemoryEngine};
+use crate::store::{Binding, Founding, LogReader, OpenError, Recovered, Store};
+use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+
+use super::network::Flight;
+
+/// The sizes of a node's queues and limits, drawn from the seed: small ones, so that they fill.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub works_bytes: usize,
+    pub outgoing_bytes: usize,
+    pub peers_bytes: usize,
+    pub proposals_bytes: usize,
+    pub recent_bytes: usize,
+    /// Distinct requests that are remembered.
+    pub window: usize,
+}
+
+/// What is of a node always: its disk and its clock, and what of it the simulator knows to be durable.
+pub(super) struct Node {
+    pub id: NodeId,
+    pub config: Config,
+    pub sizes: Sizes,
+    pub disk: Arc<MemoryEngine>,
+    /// The id that a new disk would get; another one after it was wiped.
+    pub directory: u128,
+    pub clock: LocalClock,
+    pub running: Option<Running>,
+    /// Counts processes, so that what was meant for an earlier one is not taken by a later one.
+    pub process: u64,
+    /// It will never run again, and why.
+    pub lost: Option<&'static str>,
+    /// Its disk was harmed: it may refuse it.
+    pub is_harmed: bool,
+    pub hard_state: HardState,
+    /// The latest version of each entry that is durable.
+    pub entries: BTreeMap<Index, (Ballot, Command)>,
+    /// Entries of writes that were not synced when the process ended or the write failed: on the disk or not.
+    pub uncertain: Vec<Entry>,
+    /// Bindings that are durable.
+    pub bound: BTreeMap<NodeId, u128>,
+}
+
+/// A monotonic clock that goes at its own rate, from 0 at each start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LocalClock {
+    /// The true time at which it showed `at_local_us`.
+    at_true_us: u64,
+    at_local_us: u64,
+    /// Local time per true time, in thousandths.
+    rate_permille: u64,
+}
+
+impl LocalClock {
+    pub fn start(now_us: u64, rate_permille: u64) -> LocalClock {
+        LocalClock { at_true_us: now_us, at_local_us: 0, rate_permille }
+    }
+
+    pub fn local_us(&self, now_us: u64) -> u64 {
+        self.at_local_us + (now_us - self.at_true_us) * self.rate_permille / 1000
+    }
+
+    pub fn local_ms(&self, now_us: u64) -> u64 {
+        self.local_us(now_us) / 1000
+    }
+
+    /// From now on it goes at another rate.
+    pub fn set_rate(&mut self, now_us: u64, rate_permille: u64) {
+        let at_local_us = self.local_us(now_us);
+        *self = LocalClock { at_true_us: now_us, at_local_us, rate_permille };
+    }
+
+    /// How much true time passes while it shows `local_us` more.
+    pub fn true_us(&self, local_us: u64) -> u64 {
+        (local_us * 1000).div_ceil(self.rate_permille).max(1)
+    }
+}
+
+/// What the threads of a process share, and what waits between them.
+pub(super) struct Running {
+    pub machine: StateMachine,
+    pub storage: Storage,
+    pub applier: Applier,
+    pub reader: LogReader,
+    pub recent: Arc<Recent>,
+    pub requests: Arc<Mutex<Requests>>,
+    pub trust: Trust,
+    pub inbox: Inbox,
+    pub works: Queue<Work>,
+    pub outgoing: Queue<Outgoing>,
+    /// Which start of the store it is.
+    pub start: u64,
+    /// Its role and ballot as last told.
+    pub told: (Role, Ballot),
+    /// The state machine thread took these, for its next turn.
+    pub inputs: Inputs,
+    pub taken: bool,
+    /// A tick came while it was at a turn.
+    pub tick_is_due: bool,
+    /// What the state machine thread waits to hand on.
+    machine_stuck: VecDeque<Effect>,
+    /// Works that are being written; what storage waits to hand on.
+    pub writing: Option<Vec<Work>>,
+    storage_stuck: VecDeque<Outgoing>,
+    /// The disk is full: storage waits for room, and proposals are refused.
+    pub is_suspended: bool,
+    pub paused: bool,
+    /// What arrived while it was paused.
+    pub socket: Vec<Flight>,
+    pub disk_busy_until_us: u64,
+    pub disk_factor: u64,
+    /// Bitset of [`Thread`]s that have a step scheduled.
+    pub scheduled: u8,
+}
+
+enum Effect {
+    Early(Outgoing),
+    Work(Work),
+}
+
+/// Who has steps of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thread {
+    Machine = 1,
+    Storage = 2,
+    Network = 4,
+    Applier = 8,
+}
+
+impl Node {
+    pub fn new(config: Config, sizes: Sizes, directory: u128) -> Node {
+        Node {
+            id: config.node,
+            config,
+            sizes,
+            disk: Arc::default(),
+            directory,
+            clock: LocalClock::default(),
+            running: None,
+            process: 0,
+            lost: None,
+            is_harmed: false,
+            hard_state: HardState::default(),
+            entries: BTreeMap::new(),
+            uncertain: Vec::new(),
+            bound: BTreeMap::new(),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The process ends, and every write that was not synced is left on the disk as `keep` says. A write under way
+    /// has reached the disk's memory.
+    pub fn crash(&mut self, keep: impl FnMut() -> Kept) {
+        if let Some(mut running) = self.running.take()
+            && let Some(works) = running.writing.take()
+        {
+            self.uncertain.extend(works.iter().flat_map(|work| work.entries.iter().cloned()));
+            self.disk.fail_sync(EngineError::Failed("the process ended".into()));
+            let _ = running.storage.turn(works);
+        }
+        self.disk.crash(keep);
+    }
+
+    /// Starts from the disk, as `node::Node::start` does.
+    pub fn start(&mut self, now_us: u64, rate_permille: u64) -> Result<Recovered, OpenError> {
+        let founding = Founding {
+            cluster: "simulation".into(),
+            node: self.id,
+            protocol: "paxos".into(),
+            members: self.config.voters.ids().iter().map(|id| (*id, format!("node{id}"))).collect(),
+            delivery_window: self.sizes.window as u64,
+        };
+        let (store, recovered) = Store::open_on(self.disk.clone(), &founding, self.directory)?;
+        let sizes = self.sizes;
+        let recent = Arc::new(Recent::new(sizes.recent_bytes, recovered.hard_state.chosen));
+        let requests = Arc::new(Mutex::new(Requests::new(sizes.window)));
+        let config = Config { seed: self.config.seed ^ recovered.start, ..self.config.clone() };
+        let machine = StateMachine::new(config, restored(&recovered), recent.clone());
+        let reader = store.reader();
+        let mut trust = Trust::new(self.hello(&recovered), self.config.voters.others(self.id));
+        recovered.bindings.iter().for_each(|(node, directory)| {
+            trust.bind(Binding { node: *node, directory: *directory });
+        });
+        self.clock = LocalClock::start(now_us, rate_permille);
+        self.process += 1;
+        self.running = Some(Running {
+            told: (Role::Follower, machine.status().promised),
+            machine,
+            storage: Storage::new(self.id, store, recent.clone()),
+            applier: Applier::new(recent.clone(), reader.clone(), requests.clone()),
+            reader,
+            recent,
+            requests,
+            trust,
+            inbox: Inbox::with_room_for(sizes.peers_bytes, sizes.proposals_bytes),
+            works: Queue::new(sizes.works_bytes, Work::cost_bytes, Bell::new()),
+            outgoing: Queue::new(sizes.outgoing_bytes, Outgoing::cost_bytes, Bell::new()),
+            start: recovered.start,
+            inputs: Inputs::default(),
+            taken: false,
+            tick_is_due: false,
+            machine_stuck: VecDeque::new(),
+            writing: None,
+            storage_stuck: VecDeque::new(),
+            is_suspended: false,
+            paused: false,
+            socket: Vec::new(),
+            disk_busy_until_us: 0,
+            disk_factor: 1,
+            scheduled: 0,
+        });
+        Ok(recovered)
+    }
+
+    fn hello(&self, recovered: &Recovered) -> Hello {
+        Hello {
+            version: WIRE_VERSION,
+            lowest_version: LOWEST_WIRE_VERSION,
+            cluster: "simulation".into(),
+            node: self.id,
+            directory: recovered.directory,
+            start: recovered.start,
+            protocol: "paxos".into(),
+            founding: 0,
+            client_address: String::new(),
+        }
+    }
+}
+
+impl Running {
+    /// Names the incarnation of the core: no other one of this node has the same.
+    pub fn incarnation(&self) -> u64 {
+        self.start * 1_000_000 + self.machine.generation()
+    }
+
+    pub fn status(&self) -> Status {
+        self.machine.status()
+    }
+
+    // ---- the state machine thread ----
+
+    /// Whether it can go on: it hands on what it could not before.
+    pub fn machine_is_free(&mut self) -> bool {
+        while let Some(effect) = self.machine_stuck.pop_front() {
+            let refused = match effect {
+                Effect::Early(item) => self.outgoing.try_push(item).err().map(Effect::Early),
+                Effect::Work(work) => self.works.try_push(work).err().map(Effect::Work),
+            };
+            if let Some(effect) = refused {
+                self.machine_stuck.push_front(effect);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A turn with what was taken; `now_ms` on the node's clock if a tick is due. What it made is on its way, or stuck.
+    pub fn turn(&mut self, now_ms: Option<u64>) -> Turn {
+        self.inputs.tick_ms = now_ms;
+        self.taken = false;
+        let mut turn = self.machine.turn(&mut self.inputs);
+        self.inputs.proposals = std::mem::take(&mut turn.left);
+        let generation = self.machine.generation();
+        if !turn.early.is_empty() {
+            let messages = turn.early.clone();
+            self.machine_stuck.push_back(Effect::Early(Outgoing::Messages { generation, messages }));
+        }
+        self.machine_stuck.extend(turn.work.take().map(Effect::Work));
+        self.machine_is_free();
+        turn
+    }
+
+    // ---- the storage thread ----
+
+    /// Whether it can go on: it hands on what it could not before.
+    pub fn storage_is_free(&mut self) -> bool {
+        while let Some(item) = self.storage_stuck.pop_front() {
+            if let Err(item) = self.outgoing.try_push(item) {
+                self.storage_stuck.push_front(item);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Begins to write all that waits; whether there is anything.
+    pub fn begin_write(&mut self) -> bool {
+        let mut works = Vec::new();
+        let any = self.works.drain(&mut works);
+        if any {
+            works.retain(|work| work.generation == self.storage.generation());
+            self.writing = Some(works);
+        }
+        any
+    }
+
+    /// The write ends, well or not.
+    pub fn end_write(&mut self) -> Result<Durable, TurnError> {
+        let works = self.writing.take().unwrap_or_default();
+        self.storage.turn(works)
+    }
+
+    /// What a write made possible goes to the network, or is stuck.
+    pub fn forward(&mut self, durable: Durable) {
+        self.storage_stuck.extend(self.storage.outgoing(durable));
+        self.storage_is_free();
+    }
+
+    /// Storage tells the state machine.
+    pub fn tell(&mut self, control: Control) {
+        let told = self.inbox.control.try_push(control);
+        assert!(told.is_ok(), "the control queue has room for every control that can be under way: {told:?}");
+    }
+
+    // ---- the network thread ----
+
+    /// Takes all that waits: own messages go back, what is bound is trusted, and the others' messages come out.
+    pub fn send(&mut self, id: NodeId) -> (Vec<Message>, Vec<Binding>) {
+        let mut items = Vec::new();
+        self.outgoing.drain(&mut items);
+        let (mut sent, mut bound) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                Outgoing::Bound(binding) => {
+                    self.trust.bind(binding);
+                    bound.push(binding);
+                }
+                Outgoing::Messages { generation, messages } => {
+                    let (own, others): (Vec<_>, Vec<_>) =
+                        messages.into_iter().partition(|message| message.to == id);
+                    sent.extend(others);
+                    if !own.is_empty() {
+                        let pushed = self.inbox.own.try_push(OwnMessages { generation, messages: own });
+                        assert!(pushed.is_ok(), "room for own messages is reserved: {pushed:?}");
+                    }
+                }
+            }
+        }
+        (sent, bound)
+    }
+
+    // ---- the client port ----
+
+    /// Into the proposing queue, if there is room.
+    pub fn propose(&mut self, proposal: Proposal) -> bool {
+        !self.is_suspended && self.inbox.proposals.try_push(proposal).is_ok()
+    }
+}

@@ -1,0 +1,350 @@
+//! What is checked after each step, from outside: the simulator's own account of what is durable on which disk,
+//! against what leaves, what is found again, and what is delivered and read.
+
+use std::collections::BTreeMap;
+
+use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use crate::consensus::proposals::Proposals;
+use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
+use crate::pipeline::state_machine::Turn;
+use crate::pipeline::storage::{Durable, read_chosen};
+use crate::store::ReadError;
+use crate::store::engine::EngineError;
+
+use super::cluster::Cluster;
+use super::counts::Count;
+use super::invariant::hold;
+use super::trace::What;
+
+impl Cluster {
+    /// After a turn: what leaves early promises nothing, the watermarks are in order, and what they say is chosen is.
+    pub(super) fn watch_turn(&mut self, id: NodeId, turn: &Turn) {
+        turn.early.iter().for_each(|message| self.checker.early(message));
+        self.watch_sent(id, &turn.early);
+        let running = self.running(id);
+        let (status, chosen) = (running.status(), running.recent.chosen());
+        let applied = running.applier.applied();
+        let waiting = running.requests.lock().waiting();
+        let is_rebuilt = running.machine.generation() > 0;
+        hold!(
+            Watermarks,
+            status.compacted <= applied && status.chosen <= status.last && status.chosen == chosen,
+            "node {id}: compacted {} <= applied {applied}, chosen {} (told to readers: {chosen}) <= last {}",
+            status.compacted,
+            status.chosen,
+            status.last
+        );
+        hold!(Watermarks, applied <= chosen || is_rebuilt, "node {id}: applied {applied} <= chosen {chosen}");
+        hold!(
+            Bounds,
+            status.pending as usize <= Proposals::CAPACITY
+                && status.last - status.chosen <= MAX_WINDOW_ENTRIES,
+            "node {id}: {} pending requests, {} open indexes",
+            status.pending,
+            status.last - status.chosen
+        );
+        hold!(Bounds, waiting <= 64, "node {id}: {waiting} clients wait, and there are fewer than 64");
+        hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
+        if self.running(id).told != (status.role, status.promised) {
+            self.running(id).told = (status.role, status.promised);
+            let role = match status.role {
+                crate::consensus::protocol::Role::Follower => "follower",
+                crate::consensus::protocol::Role::Candidate => "candidate",
+                crate::consensus::protocol::Role::Leader => "leader",
+            };
+            self.record(id, What::Role { role: role.into(), ballot: status.promised });
+        }
+        if let Some(raised) = turn.chosen {
+            hold!(
+                Watermarks,
+                raised == chosen,
+                "node {id}: the watermark was raised to {raised}, and is {chosen}"
+            );
+            self.record(id, What::Chosen { index: chosen });
+            self.watch_chosen(id, chosen);
+        }
+    }
+
+    /// The last of what a node takes for chosen, which its applier will find one by one: is it?
+    fn watch_chosen(&mut self, id: NodeId, chosen: Index) {
+        let running = self.running(id);
+        let first = chosen.saturating_sub(3).max(1);
+        let read = read_chosen(first, chosen, MAX_PAGE_BYTES, &running.recent, &running.reader);
+        self.check_read(id, read);
+    }
+
+    fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, ReadError>) -> Vec<Entry> {
+        match read {
+            Ok(entries) => {
+                entries.iter().for_each(|entry| self.checker.believed(id, entry));
+                entries
+            }
+            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
+            Err(error) => {
+                let is_harmed = self.node(id).is_harmed;
+                hold!(Durability, is_harmed, "node {id}, whose disk nobody harmed, cannot read: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    fn watch_sent(&mut self, id: NodeId, messages: &[Message]) {
+        let incarnation = self.running(id).incarnation();
+        for message in messages {
+            hold!(Honesty, message.from == id, "node {id} sends in the name of another: {message}");
+            self.checker.sent(message, incarnation);
+            if let Body::Learn { entries, .. } = &message.body {
+                entries.iter().for_each(|entry| self.checker.believed(id, entry));
+                self.counts.add(Count::Pages);
+            }
+        }
+    }
+
+    /// A write is durable, with what may leave behind it.
+    pub(super) fn watch_durable(
+        &mut self,
+        id: NodeId,
+        entries: &[Entry],
+        durable: &Durable,
+        write: Option<u64>,
+    ) {
+        let running = self.running(id);
+        let hard_state = running.storage.store().hard_state();
+        let (status, is_suspended) = (running.status(), running.is_suspended);
+        let is_behind = hard_state.promised <= status.promised && hard_state.chosen <= status.chosen;
+        hold!(
+            WriteFirst,
+            is_behind
+                || is_suspended
+                || !running.inbox.control.is_empty()
+                || running.machine.generation() > 0,
+            "node {id}: durable is {hard_state}, ahead of its core: {status:?}"
+        );
+        self.become_durable(id, entries);
+        durable.messages.iter().for_each(|message| self.check_promise(id, message));
+        self.watch_sent(id, &durable.messages);
+        if let Some(write) = write {
+            let text = self.recorder.text(|| hard_state.to_string());
+            let (promised, chosen, entries) = (hard_state.promised, hard_state.chosen, entries.len() as u64);
+            self.record(id, What::Durable { write, promised, chosen, entries, text });
+        }
+    }
+
+    fn become_durable(&mut self, id: NodeId, entries: &[Entry]) {
+        let hard_state = self.running(id).storage.store().hard_state();
+        self.checker.durable(id, self.node(id).hard_state, hard_state);
+        self.node_mut(id).hard_state = hard_state;
+        for entry in entries {
+            self.checker.voted(id, entry);
+            self.node_mut(id).entries.insert(entry.index, (entry.ballot, entry.command.clone()));
+        }
+    }
+
+    /// What a message promises is durable when it leaves storage: the ballot, what was accepted under it, and what a
+    /// candidate is told of earlier ballots.
+    fn check_promise(&self, id: NodeId, message: &Message) {
+        let node = self.node(id);
+        let promised = node.hard_state.promised;
+        let known = node.running.as_ref().map_or(0, |running| running.recent.chosen());
+        let holds = |index: Index, ballot| {
+            let held = node.entries.get(&index).map(|(held, _)| *held);
+            hold!(
+                WriteFirst,
+                held >= Some(ballot) || (held.is_some() && index <= known),
+                "node {id} holds {index} durably by {held:?}, and sends {message}"
+            );
+        };
+        let ballot = match &message.body {
+            Body::Prepare { ballot, .. } => *ballot,
+            Body::Promise { ballot, entries, .. } => {
+                entries.iter().for_each(|entry| holds(entry.index, entry.ballot));
+                *ballot
+            }
+            Body::Accepted { ballot, ranges, .. } => {
+                ranges
+                    .iter()
+                    .flat_map(|range| range.first..=range.last)
+                    .for_each(|index| holds(index, *ballot));
+                *ballot
+            }
+            _ => return,
+        };
+        hold!(
+            WriteFirst,
+            promised >= ballot,
+            "node {id} has promised {promised} durably, and sends {message}"
+        );
+    }
+
+    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written.
+    pub(super) fn reconcile(&mut self, id: NodeId) {
+        let running = self.running(id);
+        let reader = running.reader.clone();
+        let hard_state = running.storage.store().hard_state();
+        self.checker.durable(id, self.node(id).hard_state, hard_state);
+        let mut found: BTreeMap<Index, Entry> = BTreeMap::new();
+        let mut next = reader.compacted() + 1;
+        while let Some(first) = reader.next_entry(next) {
+            let entries = reader.read(first, Index::MAX, usize::MAX);
+            let entries = entries.unwrap_or_else(|error| {
+                hold!(Refusal, false, "node {id} started, and cannot read its log: {error}");
+                Vec::new()
+            });
+            next = first + entries.len() as u64;
+            found.extend(entries.into_iter().map(|entry| (entry.index, entry)));
+        }
+        let node = self.node_mut(id);
+        let uncertain = std::mem::take(&mut node.uncertain);
+        for (index, (ballot, command)) in &node.entries {
+            let same = found.get(index).is_some_and(|entry| {
+                (entry.ballot == *ballot && entry.command == *command) || uncertain.contains(entry)
+            });
+            hold!(
+                Durability,
+                same,
+                "node {id} held {index}@{ballot}:{command} durably, and finds {:?}",
+                found.get(index)
+            );
+        }
+        let mut new = Vec::new();
+        for (index, entry) in found {
+            let known = node
+                .entries
+                .get(&index)
+                .is_some_and(|(ballot, command)| entry.ballot == *ballot && entry.command == *command);
+            if !known {
+                let was_written = uncertain.contains(&entry);
+                hold!(Durability, was_written, "node {id} finds {entry}, which it never wrote");
+                new.push(entry);
+            }
+        }
+        self.become_durable(id, &new);
+        let bound = &self.node(id).bound;
+        let trusted = bound.clone();
+        let running = self.running(id);
+        for (peer, directory) in trusted {
+            let store = running.storage.store();
+            let held = store.bindings().get(&peer).copied();
+            hold!(
+                Durability,
+                held == Some(directory),
+                "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
+            );
+        }
+    }
+
+    /// The applier delivered some of what is chosen.
+    pub(super) fn watch_delivered(
+        &mut self,
+        id: NodeId,
+        before: Index,
+        applied: Index,
+        delivered: &[(Entry, bool)],
+    ) {
+        let mut last = before;
+        for (entry, counts) in delivered {
+            hold!(Order, entry.index == last + 1, "node {id} delivers {entry} after {last}");
+            last = entry.index;
+            self.checker.believed(id, entry);
+            let is_first = self.checker.log().len() < entry.index as usize;
+            self.checker.delivered(id, entry, *counts);
+            let request = entry.command.request;
+            if is_first && *counts {
+                let floor = self.clients.floor(request);
+                hold!(
+                    Linearizable,
+                    entry.index > floor,
+                    "request {request} stands at {}, and was first sent when {floor} had been told",
+                    entry.index
+                );
+            }
+            let text = self.recorder.text(|| match counts {
+                true => entry.command.to_string(),
+                false => "nothing".into(),
+            });
+            let request = if *counts { request } else { crate::consensus::types::RequestId::NONE };
+            self.record(id, What::Delivered { index: entry.index, request, text });
+        }
+        hold!(Order, applied == last, "node {id} delivered up to {last}, and says {applied}");
+    }
+
+    /// A reader of a node's log, while `nested` steps of anyone happen within the read: it sees a prefix of the log.
+    pub(super) fn read_log(&mut self, id: NodeId, nested: u64, back: u64, of_client: bool) {
+        let running = self.running(id);
+        let (recent, reader) = (running.recent.clone(), running.reader.clone());
+        let (requests, applied) = (running.requests.clone(), running.applier.applied());
+        let read = recent.read_chosen(|chosen| {
+            (0..nested).for_each(|_| self.step());
+            let last = if of_client { applied.min(chosen) } else { chosen };
+            let first = last.saturating_sub(back).max(1);
+            read_chosen(first, last, 2000, &recent, &reader)
+        });
+        let Some(read) = read else { return self.counts.add(Count::Overtaken) };
+        let entries = self.check_read(id, read);
+        if !of_client {
+            return;
+        }
+        for entry in entries {
+            let shown = (!requests.lock().is_noop(&entry)).then_some(&entry.command);
+            let delivered = self.checker.log().get(entry.index as usize - 1);
+            hold!(
+                Linearizable,
+                delivered.map(Option::as_ref) == Some(shown),
+                "node {id} shows {entry} as {shown:?}, and delivered was {delivered:?}"
+            );
+            self.counts.add(Count::Reads);
+        }
+    }
+
+    /// The whole log of a node, as far as it delivered it, and all it tells of requests, against what was delivered.
+    pub(super) fn compare(&mut self, id: NodeId) {
+        if self.node(id).is_harmed || !self.node(id).is_up() {
+            return;
+        }
+        let running = self.running(id);
+        let (recent, reader) = (running.recent.clone(), running.reader.clone());
+        let (requests, applied) = (running.requests.clone(), running.applier.applied());
+        let last = applied.min(recent.chosen());
+        let mut next = reader.compacted() + 1;
+        while next <= last {
+            let read = read_chosen(next, last, MAX_PAGE_BYTES, &recent, &reader);
+            let entries = self.check_read(id, read);
+            if entries.is_empty() {
+                break;
+            }
+            next += entries.len() as u64;
+        }
+        let requests = requests.lock();
+        for (place, command) in self.checker.log().iter().take(applied as usize).enumerate() {
+            let Some(command) = command else { continue };
+            let (index, told) = (place as u64 + 1, requests.lookup(command.request));
+            hold!(
+                OnceOnly,
+                told == Some(index),
+                "request {} was delivered at {index}, and node {id} says {told:?}",
+                command.request
+            );
+        }
+    }
+
+    /// The highest index that anyone delivered, or that is chosen.
+    pub(super) fn last(&self) -> Index {
+        let counted = self.checker.chosen().keys().next_back().copied().unwrap_or(0);
+        let known = self.nodes.iter().filter_map(|node| node.running.as_ref());
+        known.map(|running| running.recent.chosen()).max().unwrap_or(0).max(counted)
+    }
+
+    /// At the end: who is left has delivered all, and so the same (each delivery was compared).
+    pub(super) fn compare_ends(&self, last: Index) {
+        for node in self.nodes.iter().filter(|node| node.lost.is_none()) {
+            let applied = node.running.as_ref().map_or(0, |running| running.applier.applied());
+            let (log, chosen) = (self.checker.log().len(), self.checker.chosen().len());
+            hold!(
+                EqualLogs,
+                applied >= last && log as u64 >= last && chosen as u64 >= last,
+                "node {} delivered {applied} of {last}; {log} were delivered, {chosen} chosen",
+                node.id
+            );
+        }
+    }
+}
