@@ -1,6 +1,6 @@
 //! Random schedules over Paxos cores: loss, duplication, reordering, crashes that lose what was not flushed,
 //! restarts, rebuilds, cut links, clocks that run apart and stand still, proposals repeated through several
-//! nodes. [`common::checker`] watches every step; when the faults end, the cluster must find together.
+//! nodes. `sim::checker` watches every step; when the faults end, the cluster must find together.
 //!
 //! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
 //! `SEED=n` runs one seed and prints all it did.

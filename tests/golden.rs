@@ -1,6 +1,6 @@
 //! Golden scripts: text drives three to five Paxos cores, and the output shows every message, batch and
 //! flush. Each script in `golden/paxos/` says on top what it shows and which rule that is; read them as the
-//! worked examples of the protocol. The checker of `common` watches here, too.
+//! worked examples of the protocol. `sim::checker` watches here, too.
 //!
 //! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs anew; whoever does so reads them.
 

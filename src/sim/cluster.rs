@@ -96,6 +96,17 @@ pub(super) enum Step {
     Start(NodeId),
 }
 
+impl Step {
+    /// Whose threads it may run.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Step::Tick(id, _) | Step::Thread(id, _, _) | Step::Turn(id, _) => Some(*id),
+            Step::WriteEnds(id, _) | Step::Retry(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
 impl PartialEq for Scheduled {
     fn eq(&self, other: &Scheduled) -> bool {
         self.cmp(other).is_eq()
@@ -189,6 +200,7 @@ impl Cluster {
         assert!(at_us >= self.now_us, "time goes on: {at_us} after {}", self.now_us);
         self.now_us = at_us;
         self.steps += 1;
+        let node = step.node();
         match step {
             Step::Tick(id, process) if self.is_current(id, process) => self.tick(id),
             Step::Thread(id, process, thread) if self.is_current(id, process) => self.run_thread(id, thread),
@@ -203,6 +215,9 @@ impl Cluster {
             Step::Read => self.read(),
             Step::Chaos(act) => self.act(act),
             Step::Start(id) => self.start(id),
+        }
+        if let Some(id) = node {
+            self.ring(id);
         }
         if self.steps.is_multiple_of(COMPARE_EVERY) {
             let place = (self.steps / COMPARE_EVERY) % self.nodes.len() as u64;
@@ -295,6 +310,15 @@ impl Cluster {
         }
     }
 
+    /// Wakes those into whose queues a node's thread has put something.
+    fn ring(&mut self, id: NodeId) {
+        let running = self.node_mut(id).running.as_mut();
+        if running.is_some_and(|running| std::mem::take(&mut running.has_handed_on)) {
+            self.wake(id, Thread::Network);
+            self.wake(id, Thread::Storage);
+        }
+    }
+
     fn wake_all(&mut self, id: NodeId) {
         for thread in [Thread::Machine, Thread::Storage, Thread::Network, Thread::Applier] {
             self.wake(id, thread);
@@ -384,8 +408,6 @@ impl Cluster {
         if !is_free {
             self.counts.add(Count::Stuck);
         }
-        self.wake(id, Thread::Network);
-        self.wake(id, Thread::Storage);
         if turn.chosen.is_some() {
             self.wake(id, Thread::Applier);
         }
@@ -453,7 +475,6 @@ impl Cluster {
                 let write = self.steps;
                 self.watch_durable(id, &entries, &durable, must_write.then_some(write));
                 self.running(id).forward(durable);
-                self.wake(id, Thread::Network);
                 self.wake(id, Thread::Storage);
             }
             Err(TurnError::Write(WriteError::Passing(why))) => {
@@ -485,7 +506,7 @@ impl Cluster {
         let node = self.node_mut(id);
         let process = node.process;
         let running = node.running.as_mut().expect("a node that runs");
-        if running.paused {
+        if running.paused || !running.is_suspended {
             return;
         }
         running.works.drain(&mut Vec::new());
@@ -647,7 +668,7 @@ impl Cluster {
         self.stop_chaos();
         self.faults = quiet;
         for id in self.ids() {
-            self.node_mut(id).disk.set_full(false);
+            self.node(id).disk.heal();
             let now_us = self.now_us;
             let node = self.node_mut(id);
             node.clock.set_rate(now_us, 1000);

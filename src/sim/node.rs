@@ -133,6 +133,8 @@ pub(super) struct Running {
     pub socket: Vec<Flight>,
     pub disk_busy_until_us: u64,
     pub disk_factor: u64,
+    /// Something was put into the queues of storage or network: they are to be woken.
+    pub has_handed_on: bool,
     /// Bitset of [`Thread`]s that have a step scheduled.
     pub scheduled: u8,
 }
@@ -234,6 +236,7 @@ impl Node {
             socket: Vec::new(),
             disk_busy_until_us: 0,
             disk_factor: 1,
+            has_handed_on: false,
             scheduled: 0,
         });
         Ok(recovered)
@@ -268,6 +271,7 @@ impl Running {
 
     /// Whether it can go on: it hands on what it could not before.
     pub fn machine_is_free(&mut self) -> bool {
+        self.has_handed_on |= !self.machine_stuck.is_empty();
         while let Some(effect) = self.machine_stuck.pop_front() {
             let refused = match effect {
                 Effect::Early(item) => self.outgoing.try_push(item).err().map(Effect::Early),
@@ -301,6 +305,7 @@ impl Running {
 
     /// Whether it can go on: it hands on what it could not before.
     pub fn storage_is_free(&mut self) -> bool {
+        self.has_handed_on |= !self.storage_stuck.is_empty();
         while let Some(item) = self.storage_stuck.pop_front() {
             if let Err(item) = self.outgoing.try_push(item) {
                 self.storage_stuck.push_front(item);

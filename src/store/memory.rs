@@ -81,6 +81,12 @@ impl MemoryEngine {
         self.state.lock().full = full;
     }
 
+    /// No failure is to come any more; those that were reported stand.
+    pub fn heal(&self) {
+        let mut state = self.state.lock();
+        (state.put_fails, state.sync_fails, state.reopen_fails, state.full) = (None, None, None, false);
+    }
+
     /// What the next reopen finds of writes that were not synced; otherwise nothing.
     pub fn keep_at_reopen(&self, kept: Kept) {
         self.state.lock().kept_at_reopen = Some(kept);

@@ -2,6 +2,3 @@
 #![allow(dead_code)]
 
 pub mod cluster;
-pub mod disk;
-pub mod pipeline;
-pub mod pipeline_node;
