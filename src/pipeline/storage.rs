@@ -1,6 +1,6 @@
 //! The turn of storage: one atomic durable write for all that waits, then whatever waited behind it.
 //!
-//! *A message that promises something leaves only after the state behind it is durable*: [`turn`] is where
+//! *A message that promises something leaves only after the state behind it is durable*: here is where
 //! that is kept. It either makes everything durable and gives back the messages, or fails and gives back
 //! none. [`Storage`] adds what a failure leads to: a write that may pass suspends the state machine until there
 //! is room again, and has it rebuilt from what is durable.

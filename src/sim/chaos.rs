@@ -306,7 +306,7 @@ impl Cluster {
     }
 
     /// Who leads, if anyone thinks so.
-    pub(super) fn leader(&self) -> Option<NodeId> {
+    pub fn leader(&self) -> Option<NodeId> {
         let leads = |node: &&super::node::Node| {
             node.running.as_ref().is_some_and(|running| running.told.0 == Role::Leader)
         };

@@ -31,6 +31,7 @@ pub(super) struct Clients {
     waiting: BTreeMap<Ticket, Waiter>,
     tickets: u64,
     last_reqid: u64,
+    probes: u64,
     /// When a request was first sent, everything up to this index had been told to somebody.
     floors: BTreeMap<RequestId, Index>,
     highest_told: Index,
@@ -79,6 +80,7 @@ impl Clients {
             waiting: BTreeMap::new(),
             tickets: 0,
             last_reqid: 0,
+            probes: 0,
             floors: BTreeMap::new(),
             highest_told: 0,
             is_stopped: false,
@@ -312,6 +314,20 @@ impl Cluster {
         if self.clients.waiting.contains_key(&ticket) {
             self.schedule(ttl_ms * 1000, Step::Forget(ticket));
         }
+    }
+
+    /// Somebody proposes something new at a node; its reqid.
+    pub fn probe_at(&mut self, id: NodeId) -> u64 {
+        self.clients.probes += 1;
+        let reqid = PROBES + self.clients.probes;
+        self.probe(id, reqid);
+        reqid
+    }
+
+    /// Whether a node has delivered a request.
+    pub fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
+        let running = self.node(id).running.as_ref();
+        running.is_some_and(|running| running.requests.lock().lookup(RequestId::user(reqid)).is_some())
     }
 
     /// How many wait.

@@ -225,6 +225,15 @@ impl Cluster {
         }
     }
 
+    /// All that happens in this time.
+    pub fn run_for(&mut self, us: u64) {
+        let until_us = self.now_us + us;
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at_us <= until_us) {
+            self.step();
+        }
+        self.now_us = until_us;
+    }
+
     // ---- what there is to see ----
 
     /// How many steps were done.

@@ -3,7 +3,7 @@
 //! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues, the
 //! records of the store, the wire form of messages, the judgement over hellos. Simulated are sockets
 //! ([`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on command), clocks, and
-//! the clients. The same [`Plan`] gives the same run, event for event, on every machine ([`run`] returns its hash).
+//! the clients. The same [`Plan`] gives the same run, event for event, on every machine ([`run()`] returns its hash).
 //!
 //! After every step the rules of [`Invariant`] are checked, at a cost in proportion to what changed; the
 //! production code's own assertions are on, too. Some rules are checked by counting independently of the cores
@@ -23,6 +23,7 @@ mod network;
 mod node;
 mod plan;
 mod run;
+mod scenario;
 pub mod trace;
 mod watch;
 
@@ -32,3 +33,4 @@ pub use faults::Faults;
 pub use invariant::{Invariant, Violation};
 pub use plan::{Class, FaultId, Plan};
 pub use run::{Outcome, run, shrink};
+pub use scenario::{Served, Split, split};

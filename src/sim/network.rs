@@ -65,6 +65,11 @@ impl Network {
 }
 
 impl Cluster {
+    /// From now on these links lose everything, and no others do.
+    pub fn cut(&mut self, links: BTreeSet<(NodeId, NodeId)>) {
+        self.network.cut = links;
+    }
+
     /// A node sends a message to another.
     pub(super) fn transmit(&mut self, message: Message) {
         let (from, to) = (message.from, message.to);

@@ -43,7 +43,7 @@ impl Cluster {
             status.pending,
             status.last - status.chosen
         );
-        hold!(Bounds, waiting <= 64, "node {id}: {waiting} clients wait, and there are fewer than 64");
+        hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, and there are fewer than 256");
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
         if self.running(id).told != (status.role, status.promised) {
             self.running(id).told = (status.role, status.promised);
