@@ -117,11 +117,19 @@ pub enum What {
         /// Of [`What::Sent`].
         id: u64,
     },
+    /// The state machine hands a work to storage: what came of this step is durable only with it. The works of a
+    /// node are written in this order; those not yet durable are lost when it crashes or is rebuilt.
+    Queued {
+        /// How many entries are to be written.
+        entries: u64,
+        /// How many messages wait for the write.
+        messages: u64,
+    },
     /// A write begins.
     Writing {
         /// Names the write in this run, from 1.
         write: u64,
-        /// How many works it makes durable at once.
+        /// How many works it makes durable at once: the oldest that are queued on this node.
         works: u64,
         /// How many entries are in it.
         entries: u64,
@@ -271,6 +279,9 @@ impl fmt::Display for What {
             What::Received { id, from, name } => write!(f, "receives #{id} from node {from}: {name}"),
             What::Dropped { id, why } => write!(f, "#{id} is lost: {why}"),
             What::Duplicated { id } => write!(f, "#{id} is duplicated on the way"),
+            What::Queued { entries, messages } => {
+                write!(f, "queues {entries} entries to be written, and {messages} messages behind them")
+            }
             What::Writing { works, entries, text, .. } => {
                 write!(f, "begins to write {works} works with {entries} entries{}", Colon(text))
             }

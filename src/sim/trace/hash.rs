@@ -76,6 +76,7 @@ impl TraceHash {
                 out.number(22);
                 out.word(invariant);
             }
+            What::Queued { entries, messages } => out.numbers(&[23, *entries, *messages]),
         }
     }
 
