@@ -10,6 +10,7 @@ pub mod demo;
 pub mod dump;
 pub mod resp;
 pub mod serve;
+pub mod trace;
 mod version;
 
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ enum Tool {
         /// The node's data directory
         dir: PathBuf,
     },
+    /// Show a simulated run that was recorded: as a picture, a sequence diagram, or in words
+    Trace(trace::Arguments),
 }
 
 #[derive(Args, Debug)]
@@ -108,6 +111,7 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let dumped = dump::run(&dir, &mut std::io::stdout().lock());
             end("dump", dumped.map_err(|error| Error::Message(error.to_string())))
         }
+        Ok(Spaxos { command: Tool::Trace(arguments) }) => end("trace", trace::run(&arguments)),
         Err(error) => refuse(&error),
     }
 }

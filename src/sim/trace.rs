@@ -280,13 +280,17 @@ impl fmt::Display for What {
             What::Dropped { id, why } => write!(f, "#{id} is lost: {why}"),
             What::Duplicated { id } => write!(f, "#{id} is duplicated on the way"),
             What::Queued { entries, messages } => {
-                write!(f, "queues {entries} entries to be written, and {messages} messages behind them")
+                let (entries, messages) =
+                    (Count(*entries, "entry", "entries"), Count(*messages, "message", "messages"));
+                write!(f, "queues {entries} to be written, and {messages} behind it")
             }
             What::Writing { works, entries, text, .. } => {
-                write!(f, "begins to write {works} works with {entries} entries{}", Colon(text))
+                let (works, entries) = (Count(*works, "work", "works"), Count(*entries, "entry", "entries"));
+                write!(f, "begins to write {works} with {entries}{}", Colon(text))
             }
             What::Durable { promised, chosen, entries, text, .. } => {
-                write!(f, "{entries} entries are durable, promised={promised} chosen={chosen}{}", Colon(text))
+                let entries = Count(*entries, "entry", "entries");
+                write!(f, "has written {entries}: promised={promised} chosen={chosen}{}", Colon(text))
             }
             What::WriteFailed { flush: true, text, .. } => write!(f, "a flush failed{}", Colon(text)),
             What::WriteFailed { flush: false, text, .. } => write!(f, "a write failed{}", Colon(text)),
@@ -315,6 +319,15 @@ impl fmt::Display for What {
             What::Healed { fault, text } => write!(f, "fault {fault} ends{}", Colon(text)),
             What::Violation { invariant, text } => write!(f, "{invariant} DOES NOT HOLD{}", Colon(text)),
         }
+    }
+}
+
+/// `1 entry`, `2 entries`.
+struct Count(u64, &'static str, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
     }
 }
 

@@ -1,0 +1,233 @@
+// The trace as things to draw: arrows, writes, bands and marks, each with the numbers of its events.
+// An event's number is its place in `events`; nothing here knows of pixels.
+
+const trace = JSON.parse(document.getElementById("trace").textContent);
+const events = trace.events;
+
+const FAMILY = {
+  PreVote: "election", PreVoteReply: "election", Prepare: "election", Promise: "election",
+  Vote: "election", VoteReply: "election", RequestVote: "election",
+  Accept: "replicate", Accepted: "replicate", Append: "replicate", AppendReply: "replicate",
+  Heartbeat: "beat", HeartbeatReply: "beat", CatchUp: "learn", Learn: "learn", Forward: "forward", Refuse: "refuse",
+};
+const family = (name) => (Object.hasOwn(FAMILY, name) ? FAMILY[name] : "other");
+
+// Which event begins a band of what kind, and which ends it.
+const BEGINS = { started: "up", paused: "paused", suspended: "suspended", role: "role", fault: "fault" };
+const ENDS = { crashed: ["up", "paused", "suspended", "role"], resumed: ["paused"], rebuilt: ["suspended"], role: ["role"], healed: ["fault"], started: ["down"] };
+
+const model = buildModel();
+
+function buildModel() {
+  const model = {
+    messages: new Map(), arrows: [], arrowOf: new Map(), writes: [], writeOf: new Map(), inputsOf: new Map(),
+    writeOfTurn: new Map(), bands: [], faults: [], violations: [], names: new Map(), kinds: new Map(),
+    trueY: new Float64Array(events.length), evenY: new Float64Array(events.length),
+  };
+  addMessages(model);
+  addWrites(model);
+  addBands(model);
+  addScales(model);
+  return model;
+}
+
+// ---- messages ----
+
+function addMessages(model) {
+  events.forEach((event, at) => {
+    model.kinds.set(event.event, (model.kinds.get(event.event) ?? 0) + 1);
+    if (event.event === "sent") {
+      model.messages.set(event.id, { sent: at, from: event.node, to: event.to, name: event.name, text: event.text || event.name, early: event.early, ends: 0 });
+      model.names.set(event.name, (model.names.get(event.name) ?? 0) + 1);
+    } else if (event.event === "received" || event.event === "dropped") {
+      addArrow(model, event, at);
+    }
+  });
+  for (const message of model.messages.values()) {
+    if (message.ends === 0) pushArrow(model, { message, start: message.sent, end: -1, fate: "open" });
+  }
+  model.arrows.sort((a, b) => a.start - b.start);
+}
+
+function addArrow(model, event, at) {
+  let message = model.messages.get(event.id);
+  if (!message) {
+    // Sent before the part of the run that was kept.
+    const received = event.event === "received";
+    if (!received) return;
+    message = { sent: -1, from: event.from, to: event.node, name: event.name, text: event.name, early: false, ends: 0 };
+    model.messages.set(event.id, message);
+  }
+  message.ends += 1;
+  const fate = event.event === "dropped" ? "lost" : message.ends > 1 ? "again" : "received";
+  pushArrow(model, { message, start: message.sent < 0 ? at : message.sent, end: at, fate });
+}
+
+function pushArrow(model, arrow) {
+  model.arrows.push(arrow);
+  for (const at of new Set([arrow.start, arrow.end])) {
+    if (at < 0) continue;
+    if (!model.arrowOf.has(at)) model.arrowOf.set(at, []);
+    model.arrowOf.get(at).push(arrow);
+  }
+}
+
+// ---- writes ----
+
+// A write takes the oldest queued works of its node, so what a turn wants durable is found by counting.
+function addWrites(model) {
+  const queued = new Map(), open = new Map();
+  events.forEach((event, at) => {
+    const { node } = event;
+    if (event.event === "queued") {
+      if (!queued.has(node)) queued.set(node, []);
+      queued.get(node).push(at);
+    } else if (event.event === "writing") {
+      const write = { node, start: at, end: -1, fate: "open", entries: event.entries };
+      write.inputs = (queued.get(node) ?? []).splice(0, event.works);
+      write.inputs.forEach((input) => model.writeOfTurn.set(input, write));
+      model.writes.push(write);
+      model.writeOf.set(at, write);
+      open.set(event.write, write);
+    } else if (event.event === "durable" || event.event === "write_failed") {
+      const write = open.get(event.write);
+      open.delete(event.write);
+      if (!write) return;
+      write.end = at;
+      write.fate = event.event === "durable" ? "durable" : "failed";
+      model.writeOf.set(at, write);
+    } else if (event.event === "crashed" || event.event === "rebuilt") {
+      queued.set(node, []);
+      for (const [key, write] of open) {
+        if (write.node !== node) continue;
+        Object.assign(write, { end: at, fate: "cut" });
+        open.delete(key);
+      }
+    }
+  });
+}
+
+// ---- what holds for a while: up, paused, suspended, roles, faults ----
+
+function addBands(model) {
+  const open = new Map();
+  const key = (kind, event) => (kind === "fault" ? `fault ${event.fault}` : `${kind} ${event.node}`);
+  const close = (name, at) => {
+    const band = open.get(name);
+    if (band) band.end = at;
+    open.delete(name);
+  };
+  const begin = (kind, event, at, more) => {
+    const band = { kind, node: event.node, start: at, end: -1, ...more };
+    open.set(key(kind, event), band);
+    (kind === "fault" ? model.faults : model.bands).push(band);
+  };
+  // Of a run whose beginning was not kept nodes are taken to be up.
+  const first = new Map();
+  events.forEach((event, at) => { if (event.node > 0 && !first.has(event.node)) first.set(event.node, at); });
+  for (let node = 1; node <= trace.nodes; node++) {
+    const at = first.get(node);
+    if (at === undefined || events[at].event !== "started") begin("up", { node }, 0, {});
+  }
+  events.forEach((event, at) => {
+    for (const kind of ENDS[event.event] ?? []) close(key(kind, event), at);
+    const kind = BEGINS[event.event];
+    if (kind && !(kind === "up" && open.has(key("up", event)))) begin(kind, event, at, { role: event.role, ballot: event.ballot, text: event.text });
+    if (event.event === "crashed") begin("down", event, at, { text: event.why });
+    if (event.event === "violation") model.violations.push(at);
+  });
+}
+
+// ---- where an event stands on the time axis ----
+
+// `trueY` in microseconds. `evenY` in rows: idle time is pressed together, and what a node says at one time
+// is spread so that it can be read.
+function addScales(model) {
+  const READ = new Set(["noted", "role", "delivered", "proposed", "answered", "chosen", "fault", "healed", "violation"]);
+  const used = new Map();
+  let row = 0;
+  events.forEach((event, at) => {
+    const gap = at === 0 ? 0 : event.at_us - events[at - 1].at_us;
+    if (gap > 0) {
+      row += 0.3 + 0.4 * Math.log2(1 + gap / 40);
+      used.clear();
+    }
+    if (READ.has(event.event)) {
+      const next = (used.get(event.node) ?? -1) < row ? row : row + 0.62;
+      row = next;
+      used.set(event.node, row);
+    }
+    model.trueY[at] = event.at_us;
+    model.evenY[at] = row;
+  });
+}
+
+// ---- cause and effect ----
+
+// The events of one step at one node: what came in first, then what came of it.
+function turnOf(at) {
+  const { step, node } = events[at];
+  let first = at, last = at;
+  while (first > 0 && events[first - 1].step === step) first--;
+  while (last + 1 < events.length && events[last + 1].step === step) last++;
+  const turn = [];
+  for (let i = first; i <= last; i++) if (events[i].node === node) turn.push(i);
+  return turn;
+}
+
+// What one event, or the message of one arrow, came of, and what came of it: the nearest on both sides.
+function related(at) {
+  const causes = new Set(), effects = new Set();
+  const event = events[at];
+  const arrow = model.arrowOf.get(at)?.[0];
+  const startsTurn = (i) => ["received", "proposed", "started", "durable"].includes(events[i].event);
+  const addCauses = (i) => {
+    for (const j of turnOf(i)) {
+      if (j >= i || !startsTurn(j)) continue;
+      causes.add(j);
+      if (events[j].event === "durable") behindWrite(model.writeOf.get(j)).forEach((k) => causes.add(k));
+    }
+  };
+  const addEffects = (i) => {
+    for (const j of turnOf(i)) {
+      if (j <= i) continue;
+      effects.add(j);
+      const write = model.writeOfTurn.get(j);
+      if (!write) continue;
+      effects.add(write.start);
+      if (write.end >= 0) turnOf(write.end).forEach((k) => effects.add(k));
+    }
+  };
+  if (arrow) {
+    if (arrow.message.sent >= 0) addCauses(arrow.message.sent);
+    for (const other of model.arrowOf.get(arrow.start)) {
+      if (other.end >= 0 && other.fate !== "lost") addEffects(other.end);
+    }
+  } else if (model.writeOf.has(at)) {
+    const write = model.writeOf.get(at);
+    behindWrite(write).forEach((i) => causes.add(i));
+    if (write.end >= 0) addEffects(write.end);
+  } else {
+    addCauses(at);
+    if (startsTurn(at)) addEffects(at);
+  }
+  return { causes: [...causes].sort((a, b) => a - b), effects: [...effects].sort((a, b) => a - b) };
+
+  function behindWrite(write) {
+    if (!write) return [];
+    const found = [write.start];
+    for (const input of write.inputs) found.push(...turnOf(input).filter((i) => i < input && startsTurn(i)));
+    return found;
+  }
+}
+
+function timeText(us) {
+  if (us >= 10_000_000) return `${(us / 1e6).toFixed(3)} s`;
+  return `${(us / 1000).toFixed(3)} ms`;
+}
+
+function gapText(us) {
+  if (us < 1000) return `${us} µs`;
+  if (us < 1e6) return `${+(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms`;
+  return `${+(us / 1e6).toFixed(2)} s`;
+}
