@@ -3,6 +3,7 @@
 //! worked examples of the protocol. `sim::checker` watches here, too.
 //!
 //! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs anew; whoever does so reads them.
+//! `MERMAID=DIR cargo test --test golden` draws each script as a sequence diagram.
 
 mod common;
 
@@ -11,12 +12,14 @@ use std::fs;
 use std::path::Path;
 
 use goldenscript::{Context, Runner};
+use spaxos::cli::trace::mermaid;
 use spaxos::consensus::batch::Event;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Status;
 use spaxos::consensus::types::{Command as Request, Entry, NodeId};
 
 use common::cluster::{Cluster, Detail, Shape};
+use common::tracer::Tracer;
 
 /// Every script still prints what it printed.
 #[test]
@@ -25,10 +28,33 @@ fn paxos_scripts() {
     let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts");
-    let run = |script: &Path| goldenscript::run(&mut Script::default(), script);
+    let run = |path: &Path| {
+        let mut script = Script::default();
+        let result = goldenscript::run(&mut script, path);
+        if let Some(folder) = std::env::var_os("MERMAID") {
+            draw(script, path, Path::new(&folder));
+        }
+        result
+    };
     let errors = scripts.iter().filter_map(|script| Some((script.display(), run(script).err()?)));
     let errors: Vec<String> = errors.map(|(script, error)| format!("{script}: {error}\n")).collect();
     assert!(errors.is_empty(), "{}", errors.concat());
+}
+
+/// Writes the sequence diagram of a script that ran, with the script's own words on top.
+fn draw(script: Script, path: &Path, folder: &Path) {
+    let Some(mut cluster) = script.cluster else { return };
+    let tracer = cluster.tracer.take().expect("MERMAID is set");
+    let shape = cluster.shape();
+    let trace = tracer.into_trace(shape.nodes, shape.election_ms);
+    let text = fs::read_to_string(path).unwrap();
+    let words = text.lines().map_while(|line| line.strip_prefix('#'));
+    let words: String = words.map(|line| format!("%%{line}\n")).collect();
+    let diagram = mermaid::diagram(&trace, &(0..=u64::MAX));
+    let diagram = diagram.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    fs::create_dir_all(folder).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    fs::write(folder.join(format!("{name}.mmd")), words + &diagram).unwrap();
 }
 
 /// What a script can say. The tag `[brief]` shows only events and deliveries; a command in parentheses shows
@@ -97,7 +123,7 @@ impl Runner for Script {
 
     fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
         if let Command::Cluster { nodes, window_entries, window_bytes } = command {
-            self.cluster = Some(Cluster::new(Shape {
+            let cluster = self.cluster.insert(Cluster::new(Shape {
                 nodes: *nodes,
                 election_ms: 100,
                 heartbeat_ms: 20,
@@ -105,6 +131,7 @@ impl Runner for Script {
                 window_bytes: window_bytes.unwrap_or(16 << 20),
                 seed: 1,
             }));
+            cluster.tracer = std::env::var_os("MERMAID").map(|_| Tracer::new());
             return Ok(String::new());
         }
         let cluster = self.cluster.as_mut().ok_or("a script begins with `cluster`")?;
@@ -141,7 +168,10 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
         Command::Flush(ids) => ids.iter().for_each(|id| cluster.flush(*id, usize::MAX)),
         Command::Settle => cluster.settle(),
         Command::Cut(ids) => cut(cluster, ids),
-        Command::Heal => cluster.cut.clear(),
+        Command::Heal => {
+            cluster.cut.clear();
+            cluster.tracer.iter_mut().for_each(Tracer::healed);
+        }
         Command::Crash(id) => cluster.crash(*id),
         Command::Restart(id, compacted) => {
             if let Some(compacted) = compacted {
@@ -215,6 +245,11 @@ fn cut(cluster: &mut Cluster, ids: &[NodeId]) {
     for (a, b) in ids.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b) {
         cluster.cut.extend([(a, b), (b, a)]);
     }
+    if let Some(tracer) = &mut cluster.tracer {
+        let names: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+        let far = if ids.len() == 1 { "from all others" } else { "from each other" };
+        tracer.fault(format!("cut off {far}: {}", names.join(", ")));
+    }
 }
 
 fn show_status(cluster: &mut Cluster, id: NodeId) {
@@ -240,8 +275,17 @@ fn messages(
     match command.name.as_str() {
         "deliver" => taken.into_iter().for_each(|message| drop(cluster.arrive(vec![message]))),
         "together" => drop(cluster.arrive(taken)),
-        "drop" => {}
-        "duplicate" => cluster.flight.extend(taken.iter().chain(&taken).cloned()),
+        "drop" => {
+            if let Some(tracer) = &mut cluster.tracer {
+                taken.iter().for_each(|message| tracer.lost(message, "lost"));
+            }
+        }
+        "duplicate" => {
+            if let Some(tracer) = &mut cluster.tracer {
+                taken.iter().for_each(|message| tracer.duplicated(message));
+            }
+            cluster.flight.extend(taken.iter().chain(&taken).cloned());
+        }
         "hold" => held.extend(taken),
         name => return Err(format!("no command {name}").into()),
     }

@@ -16,8 +16,10 @@ use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Command, Entry, HardState, Index, NodeId, Round};
 use spaxos::pipeline::requests::Requests;
-
 use spaxos::sim::checker::Checker;
+use spaxos::sim::trace::What;
+
+use super::tracer::Tracer;
 
 /// What all nodes of a cluster have in common.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,8 @@ pub struct Cluster {
     /// Links that lose every message, from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub checker: Checker,
+    /// If someone wants a picture.
+    pub tracer: Option<Tracer>,
     reached: Reached,
     pub detail: Detail,
     /// What happened, for a reader; taken by whoever prints it.
@@ -106,6 +110,7 @@ impl Cluster {
             flight: Vec::new(),
             cut: BTreeSet::new(),
             checker: Checker::new(shape.nodes as usize),
+            tracer: None,
             reached: Reached::default(),
             detail: Detail::Nothing,
             out: String::new(),
@@ -146,21 +151,36 @@ impl Cluster {
 
     /// Messages for one node arrive in one turn.
     pub fn arrive(&mut self, mut messages: Vec<Message>) -> Option<Batch> {
-        messages.retain(|message| !self.cut.contains(&(message.from, message.to)));
+        self.lose(&mut messages, "the link is cut", |cluster, message| {
+            cluster.cut.contains(&(message.from, message.to))
+        });
+        self.lose(&mut messages, "the node is down", |cluster, message| !cluster.is_up(message.to));
         let to = messages.first()?.to;
         assert!(messages.iter().all(|message| message.to == to), "one turn is one node's");
-        if !self.is_up(to) {
-            return None;
-        }
         let words = messages.iter().map(Message::to_string).collect::<Vec<_>>().join(" + ");
         Some(self.turn(to, &words, messages.into_iter().map(Input::Message).collect()))
+    }
+
+    /// Takes out messages that do not arrive.
+    fn lose(
+        &mut self,
+        messages: &mut Vec<Message>,
+        why: &'static str,
+        is_lost: impl Fn(&Cluster, &Message) -> bool,
+    ) {
+        let (lost, rest): (Vec<_>, _) =
+            mem::take(messages).into_iter().partition(|message| is_lost(self, message));
+        *messages = rest;
+        if let Some(tracer) = &mut self.tracer {
+            lost.iter().for_each(|message| tracer.lost(message, why));
+        }
     }
 
     /// The first `count` writes of a node become durable in one go, and the messages behind them leave.
     pub fn flush(&mut self, id: NodeId, count: usize) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         let count = count.min(node.unflushed.len());
-        let mut sent = Vec::new();
+        let (mut sent, mut written) = (Vec::new(), Vec::new());
         for write in node.unflushed.drain(..count) {
             if let Some(hard_state) = write.hard_state {
                 self.checker.durable(id, node.disk.hard_state, hard_state);
@@ -169,6 +189,9 @@ impl Cluster {
             for entry in write.entries {
                 self.checker.voted(id, &entry);
                 node.disk.highest_round = node.disk.highest_round.max(entry.ballot.round);
+                if self.tracer.is_some() {
+                    written.push(entry.clone());
+                }
                 node.disk.entries.insert(entry.index, entry);
             }
             sent.extend(write.messages);
@@ -178,6 +201,10 @@ impl Cluster {
         let chosen = node.disk.hard_state.chosen;
         let held = node.disk.entries.range(..=chosen).count() as u64;
         assert_eq!(held, chosen, "node {id}: chosen up to {chosen} on a disk with {held} of these entries");
+        if let Some(tracer) = self.tracer.as_mut().filter(|_| count > 0) {
+            tracer.begin(node.now_ms);
+            tracer.wrote(id, count as u64, &written, node.disk.hard_state);
+        }
         if count > 0 && self.detail == Detail::Full {
             let hard_state = node.disk.hard_state;
             let _ = writeln!(self.out, "{id} flushed: {hard_state}");
@@ -185,29 +212,45 @@ impl Cluster {
                 let _ = writeln!(self.out, "  sent {message}");
             }
         }
-        self.post(id, sent);
+        self.post(id, sent, false);
     }
 
     /// A node ends; what was not flushed is lost, and with it what it told itself.
     pub fn crash(&mut self, id: NodeId) {
+        self.trace(id, || What::Crashed { why: "killed".into() });
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: NodeId) {
         self.reached.crashes += 1;
         self.reached.ignored += self.node(id).core.as_ref().map_or(0, |core| core.status().ignored);
         let node = self.node_mut(id);
         node.core = None;
         node.unflushed.clear();
-        self.flight.retain(|message| (message.from, message.to) != (id, id));
+        let mut flight = mem::take(&mut self.flight);
+        self.lose(&mut flight, "gone with what was not durable", |_, message| {
+            (message.from, message.to) == (id, id)
+        });
+        self.flight = flight;
+        if let Some(tracer) = &mut self.tracer {
+            tracer.ended(id);
+        }
     }
 
     /// A node starts from its disk.
     pub fn restart(&mut self, id: NodeId) {
         self.start(id, 0);
+        let start = self.node(id).incarnation;
+        self.trace(id, || What::Started { start });
     }
 
     /// A failed write: the node goes on from its disk, with a ballot above all it used in this run.
     pub fn rebuild(&mut self, id: NodeId) {
         let highest_round = self.status(id).highest_round;
-        self.crash(id);
+        self.forget(id);
         self.start(id, highest_round);
+        let generation = self.node(id).incarnation;
+        self.trace(id, || What::Rebuilt { generation });
     }
 
     /// A stopped node forgets entries up to `compacted`, as far as it and another durably know them to be
@@ -309,15 +352,32 @@ impl Cluster {
         }
     }
 
+    fn trace(&mut self, id: NodeId, what: impl FnOnce() -> What) {
+        let now_ms = self.node(id).now_ms;
+        if let Some(tracer) = &mut self.tracer {
+            tracer.begin(now_ms);
+            tracer.record(id, what());
+        }
+    }
+
     // ---- how a batch is carried out ----
 
     fn turn(&mut self, id: NodeId, words: &str, inputs: Vec<Input>) -> Batch {
         let mut batch = Batch::default();
-        let core = self.node_mut(id).core.as_mut().expect("a node that is up");
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        if let Some(tracer) = &mut self.tracer {
+            tracer.begin(node.now_ms);
+            tracer.inputs(id, &inputs);
+        }
+        let core = node.core.as_mut().expect("a node that is up");
         for input in inputs {
             core.step(input, &mut batch);
         }
-        let Status { compacted, chosen, last, .. } = core.status();
+        let status = core.status();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.turned(id, &batch, &status);
+        }
+        let Status { compacted, chosen, last, .. } = status;
         assert!(compacted <= chosen && chosen <= last, "{compacted} <= {chosen} <= {last}");
         self.count(&batch.events);
         self.describe(id, words, &batch);
@@ -363,7 +423,7 @@ impl Cluster {
         for message in &early {
             self.checker.early(message);
         }
-        self.post(id, early);
+        self.post(id, early, true);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         for entry in &entries {
             node.seen.insert(entry.index, entry.clone());
@@ -372,17 +432,20 @@ impl Cluster {
             node.unflushed.push_back(Unflushed { hard_state, entries, messages });
         }
         let learns = pages.into_iter().map(|page| self.read_page(id, page)).collect();
-        self.post(id, learns);
+        self.post(id, learns, true);
         if let Some(chosen) = chosen {
             self.deliver_entries(id, chosen);
         }
     }
 
-    fn post(&mut self, id: NodeId, messages: Vec<Message>) {
+    fn post(&mut self, id: NodeId, messages: Vec<Message>, early: bool) {
         let incarnation = self.node(id).incarnation;
         for message in messages {
             assert_eq!(message.from, id, "a message of another: {message}");
             self.checker.sent(&message, incarnation);
+            if let Some(tracer) = &mut self.tracer {
+                tracer.sent(&message, early);
+            }
             self.flight.push(message);
         }
     }
@@ -409,13 +472,18 @@ impl Cluster {
             let counts = node.requests.deliver(entry, &mut vec![]);
             self.checker.delivered(id, entry, counts);
             let Entry { command, .. } = entry;
-            if self.detail > Detail::Nothing {
+            if self.detail > Detail::Nothing || self.tracer.is_some() {
                 let repeat = node.requests.lookup(command.request).filter(|first| *first < index);
                 let word = match repeat {
                     Some(first) => format!("a no-op, {command} was delivered at {first}"),
                     None => command.to_string(),
                 };
-                let _ = writeln!(self.out, "{id} delivers {index}: {word}");
+                if self.detail > Detail::Nothing {
+                    let _ = writeln!(self.out, "{id} delivers {index}: {word}");
+                }
+                if let Some(tracer) = &mut self.tracer {
+                    tracer.delivered(id, entry, word);
+                }
             }
         }
     }
@@ -446,9 +514,9 @@ impl Cluster {
         node.seen = disk.entries.clone();
         node.requests = Requests::default();
         let chosen = disk.hard_state.chosen;
-        let detail = mem::replace(&mut self.detail, Detail::Nothing);
+        let (detail, tracer) = (mem::replace(&mut self.detail, Detail::Nothing), self.tracer.take());
         self.deliver_entries(id, chosen);
-        self.detail = detail;
+        (self.detail, self.tracer) = (detail, tracer);
     }
 
     fn node(&self, id: NodeId) -> &Node {

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-use crate::consensus::types::{Ballot, NodeId, RequestId};
+use crate::consensus::types::{NodeId, RequestId};
 use crate::sim::trace::{Trace, TraceEvent, What};
 
 /// Nobody reads more, and viewers refuse long texts.
@@ -62,11 +62,8 @@ pub fn diagram(trace: &Trace, steps: &RangeInclusive<u64>) -> Result<String, Mer
     }
     let mut diagram = Diagram::new(trace, &chosen);
     diagram.head();
-    for (place, event) in chosen.iter().enumerate() {
-        let turn = chosen[place..].iter().take_while(|other| other.step == event.step);
-        let more: Vec<&What> =
-            turn.skip(1).filter(|other| other.node == event.node).map(|e| &e.what).collect();
-        diagram.event(event, &more);
+    for event in &chosen {
+        diagram.event(event);
     }
     diagram.under_way();
     Ok(diagram.out)
@@ -91,6 +88,9 @@ struct Diagram<'a> {
     writing: BTreeMap<u64, &'a str>,
     /// Proposals whose answer from the same node is among the chosen events: the node is shown active for so long.
     active: BTreeSet<(u64, NodeId, RequestId)>,
+    /// Steps and nodes where the core said something, where something was delivered.
+    noted: BTreeSet<(u64, NodeId)>,
+    delivered: BTreeSet<(u64, NodeId)>,
     at_us: Option<u64>,
 }
 
@@ -104,12 +104,24 @@ impl<'a> Diagram<'a> {
             arrived: BTreeSet::new(),
             writing: BTreeMap::new(),
             active: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            delivered: BTreeSet::new(),
             at_us: None,
         };
         for event in &trace.events {
             match &event.what {
-                What::Sent { id, .. } => drop(diagram.sent.insert(*id, (event.node, &event.what))),
-                What::Writing { write, text, .. } => drop(diagram.writing.insert(*write, text)),
+                What::Sent { id, .. } => {
+                    diagram.sent.insert(*id, (event.node, &event.what));
+                }
+                What::Writing { write, text, .. } => {
+                    diagram.writing.insert(*write, text);
+                }
+                What::Noted { .. } => {
+                    diagram.noted.insert((event.step, event.node));
+                }
+                What::Delivered { .. } => {
+                    diagram.delivered.insert((event.step, event.node));
+                }
                 _ => {}
             }
         }
@@ -147,8 +159,7 @@ impl<'a> Diagram<'a> {
         }
     }
 
-    /// One event; `more` is what else happened at this node in this step, after it.
-    fn event(&mut self, event: &TraceEvent, more: &[&What]) {
+    fn event(&mut self, event: &TraceEvent) {
         let node = event.node;
         match &event.what {
             What::Sent { id, .. } => {
@@ -184,7 +195,7 @@ impl<'a> Diagram<'a> {
                 );
             }
             what => {
-                if let Some(note) = self.note(what, more) {
+                if let Some(note) = self.note(what, (event.step, node)) {
                     self.time(event.at_us);
                     let place = match node {
                         0 if self.trace.nodes == 1 => "over N1".to_string(),
@@ -198,8 +209,7 @@ impl<'a> Diagram<'a> {
     }
 
     /// What a person wants to know beside the arrows.
-    fn note(&self, what: &What, more: &[&What]) -> Option<String> {
-        let follows = |test: fn(&What) -> bool| more.iter().any(|what| test(what));
+    fn note(&self, what: &What, turn: (u64, NodeId)) -> Option<String> {
         Some(match what {
             What::Durable { write, promised, chosen, .. } => {
                 match self.writing.get(write).filter(|text| !text.is_empty()) {
@@ -207,14 +217,10 @@ impl<'a> Diagram<'a> {
                     None => format!("durable: promised={promised} chosen={chosen}"),
                 }
             }
-            // A core says more of it in the same step.
-            What::Role { role, ballot } if *ballot > Ballot::ZERO => {
-                if role == "follower" || follows(|what| matches!(what, What::Noted { .. })) {
-                    return None;
-                }
-                format!("{role}, ballot {ballot}")
-            }
-            What::Chosen { .. } if follows(|what| matches!(what, What::Delivered { .. })) => return None,
+            // Said better by others in the same turn.
+            What::Role { .. } if self.noted.contains(&turn) => return None,
+            What::Chosen { .. } if self.delivered.contains(&turn) => return None,
+            What::Role { role, ballot } if role != "follower" => format!("{role}, ballot {ballot}"),
             What::Chosen { index } => format!("chosen up to {index}"),
             What::Started { start: 1 } => return None,
             What::Sent { .. } | What::Queued { .. } | What::Writing { .. } | What::Role { .. } => {
@@ -258,9 +264,9 @@ impl<'a> Diagram<'a> {
 }
 
 /// Text that Mermaid shows as it is: what means something to it (or to HTML) as `#number;`, and not too long. A colon
-/// is rewritten only beside the two words that make Mermaid look for styles.
+/// is rewritten only beside the words that make it mean something.
 fn escape(text: &str) -> String {
-    let styled = text.contains("style") || text.contains("classDef");
+    let colon_matters = ["style", "classDef", "wrap"].iter().any(|word| text.contains(word));
     let mut escaped = String::new();
     for (place, character) in text.chars().enumerate() {
         if place == MAX_CHARS {
@@ -271,7 +277,7 @@ fn escape(text: &str) -> String {
             '#' | ';' | '<' | '>' | '&' | '%' | '$' | '\\' | '`' => {
                 let _ = write!(escaped, "#{};", u32::from(character));
             }
-            ':' if styled => escaped.push_str("#58;"),
+            ':' if colon_matters => escaped.push_str("#58;"),
             character if character.is_control() => escaped.push(' '),
             character => escaped.push(character),
         }
