@@ -1,4 +1,7 @@
-//! Traces of runs: their JSON, their hash, what is refused.
+//! Traces of runs: their JSON, their hash, what is refused, and what `spaxos trace` makes of them.
+
+#[path = "trace/views.rs"]
+mod views;
 
 use bytes::Bytes;
 use spaxos::consensus::message::{Body, Message, Range};

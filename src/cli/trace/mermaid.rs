@@ -191,7 +191,7 @@ impl<'a> Diagram<'a> {
                 self.arrow(
                     event.at_us,
                     &format!("N{node}-->>{mark}C"),
-                    &format!("client {client}, {request}: {answer}"),
+                    &format!("client {client}: request {request}, {answer}"),
                 );
             }
             what => {
