@@ -258,8 +258,9 @@ function drawArrows(arrows, bold) {
   const drawn = new Set();
   const strengths = new Map(arrows.map((arrow) => [arrow, weight([arrow.start, arrow.end])]));
   const faint = bold ? 1 : 0.13 + 0.45 / (1 + view.density);
+  const meant = Boolean(view.found) || view.selected?.all.size > 1;
   // What is meant lies on top.
-  const order = view.selected || view.found ? arrows.toSorted((a, b) => strengths.get(a) - strengths.get(b)) : arrows;
+  const order = meant ? arrows.toSorted((a, b) => strengths.get(a) - strengths.get(b)) : arrows;
   for (const arrow of order) {
     const { message, fate } = arrow;
     const [x0, y0, x1, y1] = ends(arrow);
@@ -271,9 +272,9 @@ function drawArrows(arrows, bold) {
     }
     const strength = strengths.get(arrow);
     const colour = fate === "lost" ? colours.bad : colours[family(message.name)];
-    pen.globalAlpha = strength === 1 && view.selected?.all.size > 1 ? 1 : strength * faint * (family(message.name) === "beat" ? 0.75 : 1);
+    pen.globalAlpha = strength === 1 && meant ? 1 : strength * faint * (family(message.name) === "beat" ? 0.75 : 1);
     pen.setLineDash(fate === "lost" || fate === "open" ? [5, 4] : fate === "again" ? [2, 3] : []);
-    const thick = strength === 1 && view.selected?.all.size > 1 ? 2.4 : bold ? 1.3 : 0.8;
+    const thick = strength === 1 && meant ? 2.4 : bold ? 1.3 : 0.8;
     if (message.from === message.to) drawOwn(arrow, colour, thick, bold);
     else {
       line(x0, y0, x1, y1, colour, thick);

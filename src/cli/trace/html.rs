@@ -2,7 +2,7 @@
 //! and opened without a network. Its content policy lets it load nothing from anywhere.
 //!
 //! `model.js` makes arrows, writes and bands of the events, `draw.js` draws what is visible of them with the strokes of
-//! `pen.js`, `ui.js` is all around the picture.
+//! `pen.js`, `panel.js` is what stands beside the picture, `ui.js` mouse and keys.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::sim::trace::{Trace, What};
 
 const PAGE: &str = include_str!("viewer.html");
 const STYLE: &str = include_str!("viewer.css");
-const SCRIPT: [&str; 4] =
+const SCRIPT: [&str; 5] =
     [include_str!("model.js"), include_str!("pen.js"), include_str!("draw.js"), include_str!("ui.js")];
 
 /// Writes the page of a trace.

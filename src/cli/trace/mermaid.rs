@@ -61,7 +61,7 @@ pub fn diagram(trace: &Trace, steps: &RangeInclusive<u64>) -> Result<String, Mer
         return Err(MermaidError::TooMany { arrows, first, last });
     }
     let mut diagram = Diagram::new(trace, &chosen);
-    diagram.head();
+    diagram.head(&chosen);
     for event in &chosen {
         diagram.event(event);
     }
@@ -103,7 +103,7 @@ impl<'a> Diagram<'a> {
             open: BTreeSet::new(),
             arrived: BTreeSet::new(),
             writing: BTreeMap::new(),
-            active: BTreeSet::new(),
+            active: answered_proposals(chosen),
             noted: BTreeSet::new(),
             delivered: BTreeSet::new(),
             at_us: None,
@@ -125,35 +125,15 @@ impl<'a> Diagram<'a> {
                 _ => {}
             }
         }
-        let mut proposed = BTreeSet::new();
-        for event in chosen {
-            match event.what {
-                What::Proposed { client, request, .. } => {
-                    proposed.insert((client, event.node, request));
-                }
-                What::Answered { client, request, .. }
-                    if proposed.contains(&(client, event.node, request)) =>
-                {
-                    diagram.active.insert((client, event.node, request));
-                }
-                _ => {}
-            }
-        }
-        diagram.head_clients(chosen);
         diagram
     }
 
-    /// Participants come in the order in which they are named.
-    fn head_clients(&mut self, chosen: &[&TraceEvent]) {
+    /// The participants, in the order in which they stand.
+    fn head(&mut self, chosen: &[&TraceEvent]) {
         self.out.push_str("sequenceDiagram\n");
-        let has_clients =
-            chosen.iter().any(|event| matches!(event.what, What::Proposed { .. } | What::Answered { .. }));
-        if has_clients {
+        if chosen.iter().any(|event| matches!(event.what, What::Proposed { .. } | What::Answered { .. })) {
             self.out.push_str("    participant C as clients\n");
         }
-    }
-
-    fn head(&mut self) {
         for node in 1..=self.trace.nodes {
             let _ = writeln!(self.out, "    participant N{node} as node {node}");
         }
@@ -261,6 +241,23 @@ impl<'a> Diagram<'a> {
             let _ = writeln!(self.out, "    %% still under way: {from} to {to}: {}", escape(text));
         }
     }
+}
+
+/// Client, node and request of proposals whose answer is among these events, too.
+fn answered_proposals(events: &[&TraceEvent]) -> BTreeSet<(u64, NodeId, RequestId)> {
+    let (mut proposed, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    for event in events {
+        match event.what {
+            What::Proposed { client, request, .. } => {
+                proposed.insert((client, event.node, request));
+            }
+            What::Answered { client, request, .. } => {
+                answered.extend(proposed.get(&(client, event.node, request)));
+            }
+            _ => {}
+        }
+    }
+    answered
 }
 
 /// Text that Mermaid shows as it is: what means something to it (or to HTML) as `#number;`, and not too long. A colon
