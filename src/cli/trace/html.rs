@@ -12,8 +12,13 @@ use crate::sim::trace::{Trace, What};
 
 const PAGE: &str = include_str!("viewer.html");
 const STYLE: &str = include_str!("viewer.css");
-const SCRIPT: [&str; 5] =
-    [include_str!("model.js"), include_str!("pen.js"), include_str!("draw.js"), include_str!("ui.js")];
+const SCRIPT: [&str; 5] = [
+    include_str!("model.js"),
+    include_str!("pen.js"),
+    include_str!("draw.js"),
+    include_str!("panel.js"),
+    include_str!("ui.js"),
+];
 
 /// Writes the page of a trace.
 pub fn write(trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
