@@ -239,7 +239,7 @@ pub enum What {
     },
     /// A fault ends.
     Healed {
-        /// Of [`What::Fault`].
+        /// Of [`What::Fault`]; 0 ends all of them.
         fault: u64,
         /// What is right again.
         text: String,

@@ -124,16 +124,21 @@ function weight(ats) {
 
 function drawFaults(first, last) {
   if (isOff("faults")) return;
+  // All shades together are one, however many faults there are at once.
+  const shades = new Path2D();
+  let strip = 0;
   for (const fault of spans.faults.within(first, last)) {
     const top = Math.max(HEAD, yOf(fault.start)), bottom = fault.end < 0 ? view.height : yOf(fault.end);
     const [x, width] = fault.node === 0 ? [AXIS, view.width] : [xOf(fault.node) - 32, 64];
-    pen.globalAlpha = 0.1;
+    shades.rect(x, top, width, bottom - top);
+    const left = fault.node === 0 ? AXIS - 6 + 3 * (strip++ % 5) : x;
     pen.fillStyle = colours.fault;
-    pen.fillRect(x, top, width, bottom - top);
-    pen.globalAlpha = 1;
-    pen.fillRect(x, top, 4, bottom - top);
-    hits.push({ at: fault.start, rect: [x, top, 8, bottom - top] });
+    pen.fillRect(left, top, 2, bottom - top);
+    hits.push({ at: fault.start, rect: [left - 1, top, 4, bottom - top] });
   }
+  pen.globalAlpha = 0.09;
+  pen.fill(shades);
+  pen.globalAlpha = 1;
 }
 
 function drawAxis(first, last) {

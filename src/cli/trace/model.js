@@ -90,8 +90,10 @@ function addWrites(model) {
       model.writeOf.set(at, write);
       open.set(event.write, write);
     } else if (event.event === "durable" || event.event === "write_failed") {
-      const write = open.get(event.write);
-      open.delete(event.write);
+      // By its name, else the one that this node's only storage thread is at.
+      const key = open.has(event.write) ? event.write : [...open].findLast(([, write]) => write.node === node)?.[0];
+      const write = open.get(key);
+      open.delete(key);
       if (!write) return;
       write.end = at;
       write.fate = event.event === "durable" ? "durable" : "failed";
@@ -131,6 +133,8 @@ function addBands(model) {
   }
   events.forEach((event, at) => {
     for (const kind of ENDS[event.event] ?? []) close(key(kind, event), at);
+    // Fault 0 stands for all.
+    if (event.event === "healed" && event.fault === 0) [...open.keys()].filter((name) => name.startsWith("fault ")).forEach((name) => close(name, at));
     const kind = BEGINS[event.event];
     if (kind && !(kind === "up" && open.has(key("up", event)))) begin(kind, event, at, { role: event.role, ballot: event.ballot, text: event.text });
     if (event.event === "crashed") begin("down", event, at, { text: event.why });
@@ -175,8 +179,80 @@ function turnOf(at) {
   return turn;
 }
 
+// Whether the trace says what came of what: it names the works that turns queue. Else the nearest is taken.
+const isExact = model.kinds.has("queued");
+
 // What one event, or the message of one arrow, came of, and what came of it: the nearest on both sides.
 function related(at) {
+  return isExact ? relatedByStep(at) : relatedByTime(at);
+}
+
+function relatedByTime(at) {
+  const arrow = model.arrowOf.get(at)?.[0], write = model.writeOf.get(at);
+  const first = arrow ? arrow.message.sent : write ? write.start : at;
+  const causes = first < 0 ? [] : before(first);
+  const lasts = arrow ? model.arrowOf.get(arrow.start).filter(({ end, fate }) => end >= 0 && fate !== "lost").map(({ end }) => end) : [write?.end >= 0 ? write.end : at];
+  const effects = lasts.flatMap(after);
+  const sorted = (ats) => [...new Set(ats)].filter((other) => other !== at).sort((a, b) => a - b);
+  return { causes: sorted(causes), effects: sorted(effects) };
+}
+
+const NEAR = 400;
+const isInput = ({ event }) => event === "received" || event === "proposed";
+const isOutput = ({ event, early }) => event === "noted" || event === "role" || event === "chosen" || (event === "sent" && early);
+
+// The events of a node before or after one, up to `NEAR` events of the cluster away.
+function* along(at, by) {
+  for (let i = at + by; i >= 0 && i < events.length && Math.abs(i - at) <= NEAR; i += by) {
+    if (events[i].node === events[at].node) yield i;
+  }
+}
+
+// What a node took in just before it did this, or what the write before it wrote.
+function before(at) {
+  const event = events[at];
+  if (event.event === "received") return [];
+  const found = [];
+  if ((event.event === "sent" && !event.early) || event.event === "durable") {
+    const durable = event.event === "durable" ? at : along(at, -1).find((i) => events[i].event === "durable");
+    const write = model.writeOf.get(durable);
+    return write ? [durable, write.start, ...before(write.start)] : [];
+  }
+  for (const i of along(at, -1)) {
+    if (event.event === "delivered" || event.event === "answered") {
+      if (events[i].event === "chosen") return [i];
+    } else if (isInput(events[i])) found.push(i);
+    else if (found.length > 0 && (isOutput(events[i]) || events[i].event === "writing")) break;
+  }
+  return found.slice(0, 8);
+}
+
+// What a node did just after it took this in, and the write that followed.
+function after(at) {
+  const event = events[at], found = [];
+  if (event.event === "durable") {
+    for (const i of along(at, 1)) {
+      if (events[i].event === "durable") break;
+      if (events[i].event === "sent" && !events[i].early) found.push(i);
+    }
+  } else if (isInput(event)) {
+    let write;
+    for (const i of along(at, 1)) {
+      if (isOutput(events[i])) found.push(i);
+      else if (events[i].event === "writing") write ??= model.writeOf.get(i);
+      else if (isInput(events[i]) && (found.length > 0 || write)) break;
+    }
+    if (write) found.push(write.start, ...(write.end < 0 ? [] : [write.end, ...after(write.end)]));
+  } else if (event.event === "chosen") {
+    for (const i of along(at, 1)) {
+      if (events[i].event === "chosen") break;
+      if (events[i].event === "delivered" || events[i].event === "answered") found.push(i);
+    }
+  }
+  return found;
+}
+
+function relatedByStep(at) {
   const causes = new Set(), effects = new Set();
   const event = events[at];
   const arrow = model.arrowOf.get(at)?.[0];

@@ -251,8 +251,8 @@ function pin(at) {
     view.selected = { at, all };
     const [first, ...rest] = describe(at).split("\n");
     box.append(element("h2", first), element("p", rest.join("\n")));
-    addLinks(box, "came of", causes);
-    addLinks(box, "led to", effects);
+    addLinks(box, isExact ? "came of" : "came of, as far as times tell", causes);
+    addLinks(box, isExact ? "led to" : "led to, as far as times tell", effects);
   }
   listRows();
   if (view.selected && !listIsUsed) followList(at, true);
