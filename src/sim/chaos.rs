@@ -182,6 +182,7 @@ impl Cluster {
             }
             Act::Heal(split) => {
                 if self.chaos.split == split {
+                    self.chaos.split = 0;
                     self.network.cut.clear();
                     self.ended(split, || "the network is whole again".into());
                 }
@@ -189,15 +190,15 @@ impl Cluster {
             Act::Resume(id, process, fault) => {
                 if self.node(id).process == process {
                     self.resume(id);
-                    self.ended(fault, || format!("node {id} goes on"));
                 }
+                self.ended(fault, || format!("node {id} goes on"));
             }
             Act::Recover(id, process, fault) => {
                 let node = self.node_mut(id);
                 if let Some(running) = node.running.as_mut().filter(|_| node.process == process) {
                     running.disk_factor = 1;
-                    self.ended(fault, || format!("the disk of node {id} is as it was"));
                 }
+                self.ended(fault, || format!("the disk of node {id} is as it was"));
             }
             Act::Free(id, fault) => {
                 self.node(id).disk.set_full(false);
@@ -219,10 +220,17 @@ impl Cluster {
             cluster.counts.add(count);
             let text = cluster.recorder.text(|| format!("{fault}: {}", text()));
             cluster.record(0, What::Fault { fault: number, text });
+            let lasts = [Class::Partition, Class::Pause, Class::SlowDisk, Class::HungDisk, Class::DiskFull];
+            if !lasts.contains(&fault.class) {
+                cluster.ended(number, String::new);
+            }
         };
         match fault.class {
             Class::Partition => {
                 let (count, text) = self.split(id, dice.variant);
+                if self.chaos.split > 0 {
+                    self.ended(self.chaos.split, || "another split follows".into());
+                }
                 self.chaos.split = number;
                 began(self, count, &|| text.clone());
                 self.schedule(lasts_us(faults.partition_ms), Step::Chaos(Act::Heal(number)));
@@ -254,8 +262,9 @@ impl Cluster {
             }
             Class::HungDisk if is_up => {
                 began(self, Count::HungDisks, &|| format!("the disk of node {id} hangs"));
-                let until_us = self.now_us + lasts_us(faults.slow_disk_ms);
-                self.running(id).disk_busy_until_us = until_us;
+                let us = lasts_us(faults.slow_disk_ms);
+                self.running(id).disk_busy_until_us = self.now_us + us;
+                self.schedule(us, Step::Chaos(Act::Recover(id, process, number)));
             }
             Class::WriteFails if is_up => {
                 began(self, Count::WriteFailures, &|| format!("the next write of node {id} fails"));

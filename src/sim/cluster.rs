@@ -42,6 +42,7 @@ pub struct Cluster {
     pub(super) now_us: u64,
     sequence: u64,
     steps: u64,
+    last_write: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     pub(super) nodes: Vec<Node>,
     pub(super) network: Network,
@@ -172,6 +173,7 @@ impl Cluster {
             now_us: 0,
             sequence: 0,
             steps: 0,
+            last_write: 0,
             queue: BinaryHeap::new(),
             nodes: (1..=plan.nodes).map(node).collect(),
             network: Network::new(plan.seed),
@@ -462,7 +464,9 @@ impl Cluster {
             let entries = works.iter().map(|work| work.entries.len() as u64).sum();
             let text = self.recorder.text(|| writing_text(&works));
             self.running(id).writing = Some(works);
-            let write = self.steps;
+            self.last_write += 1;
+            let write = self.last_write;
+            self.running(id).write = write;
             self.record(id, What::Writing { write, works: count, entries, text });
         }
         // Storage has made room: the state machine may have waited for it.
@@ -481,7 +485,7 @@ impl Cluster {
         running.writing = Some(works);
         match running.end_write() {
             Ok(durable) => {
-                let write = self.steps;
+                let write = self.running(id).write;
                 self.watch_durable(id, &entries, &durable, must_write.then_some(write));
                 self.running(id).forward(durable);
                 self.wake(id, Thread::Storage);
@@ -492,7 +496,8 @@ impl Cluster {
             }
             Err(TurnError::Write(WriteError::Fatal(why))) => {
                 self.node_mut(id).uncertain.extend(entries);
-                self.record(id, What::WriteFailed { write: self.steps, flush: true, text: why });
+                let write = self.running(id).write;
+                self.record(id, What::WriteFailed { write, flush: true, text: why });
                 self.end_and_restart(id, "its disk failed");
             }
             Err(TurnError::Read(error)) => self.lose(id, "it found a damaged record", &error.to_string()),
@@ -504,8 +509,9 @@ impl Cluster {
         let running = self.running(id);
         running.is_suspended = true;
         running.tell(Control::Suspend);
+        let write = running.write;
         let text = self.recorder.text(|| why.to_owned());
-        self.record(id, What::WriteFailed { write: self.steps, flush: false, text });
+        self.record(id, What::WriteFailed { write, flush: false, text });
         self.record(id, What::Suspended);
         self.wake(id, Thread::Machine);
         self.schedule(PROBE_US, Step::Retry(id, process));
@@ -632,10 +638,14 @@ impl Cluster {
         let percent = self.faults.power_cut_percent;
         let node = &mut self.nodes[id as usize - 1];
         let torn = node.running.as_ref().is_some_and(|it| it.writing.is_some()) && chaos.tears(id);
+        let socket = node.running.as_mut().map(|it| std::mem::take(&mut it.socket)).unwrap_or_default();
         let cut = chaos.cuts_power(percent);
         counts.add_many(Count::PowerCuts, u64::from(cut || torn));
         node.crash(|| chaos.kept(cut, torn, counts));
         node.is_harmed |= torn;
+        for flight in socket {
+            self.record(id, What::Dropped { id: flight.id, why: "the node is down".into() });
+        }
         self.record(id, What::Crashed { why: why.into() });
         self.disconnect(id);
         self.clients_lose(id);

@@ -125,6 +125,8 @@ pub(super) struct Running {
     machine_stuck: VecDeque<Effect>,
     /// Works that are being written; what storage waits to hand on.
     pub writing: Option<Vec<Work>>,
+    /// Names the last write in the trace.
+    pub write: u64,
     storage_stuck: VecDeque<Outgoing>,
     /// The disk is full: storage waits for room, and proposals are refused.
     pub is_suspended: bool,
@@ -230,6 +232,7 @@ impl Node {
             tick_is_due: false,
             machine_stuck: VecDeque::new(),
             writing: None,
+            write: 0,
             storage_stuck: VecDeque::new(),
             is_suspended: false,
             paused: false,
