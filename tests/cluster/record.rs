@@ -34,19 +34,9 @@ const RECORDED_BYTES: usize = 64 * 1024;
 #[ignore = "writes seeds for the fuzzers"]
 fn record_seeds() {
     let mut cluster = Cluster::prepare(Options::nodes(3));
-    let peers = Recorded::default();
-    for id in 1..=3 {
-        let config = cluster.node(id).config.clone();
-        let mut text = fs::read_to_string(&config).unwrap();
-        for other in (1..=3).filter(|other| *other != id) {
-            let address = SocketAddr::new(cluster.node(other).client.ip(), 10_000 + other as u16);
-            let proxy = proxy(address, peers.clone());
-            text = text.replace(&format!("{address}"), &format!("{proxy}"));
-        }
-        fs::write(config, text).unwrap();
-    }
+    let (peers, clients) = (Recorded::default(), Recorded::default());
+    divert_peers(&mut cluster, &peers);
     cluster.start_all();
-    let clients = Recorded::default();
     for id in 1..=3 {
         talk(proxy(cluster.node(id).client, clients.clone()));
     }
@@ -58,16 +48,32 @@ fn record_seeds() {
     cluster.settle(7_000_002);
     cluster.nodes.values_mut().for_each(|node| node.stop());
 
-    for stream in peers.lock().unwrap().iter() {
-        save_peer(stream);
-    }
+    peers.lock().unwrap().iter().for_each(|stream| save_peer(stream));
     save("peer_core", &election());
     for stream in clients.lock().unwrap().iter() {
         save("client", &[&[2, 9, 1][..], &stream[..stream.len().min(600)]].concat());
     }
-    // Folders for temporary files have other names each time.
-    let read =
-        |path: &Path| fs::read_to_string(path).unwrap().replace(cluster.dir.path().to_str().unwrap(), "data");
+    save_files(&cluster);
+}
+
+/// Lets each node find the others behind proxies.
+fn divert_peers(cluster: &mut Cluster, recorded: &Recorded) {
+    for id in 1..=3 {
+        let config = cluster.node(id).config.clone();
+        let mut text = fs::read_to_string(&config).unwrap();
+        for other in (1..=3).filter(|other| *other != id) {
+            let address = SocketAddr::new(cluster.node(other).client.ip(), 10_000 + other as u16);
+            let proxy = proxy(address, recorded.clone());
+            text = text.replace(&address.to_string(), &proxy.to_string());
+        }
+        fs::write(config, text).unwrap();
+    }
+}
+
+/// Configurations, chosen lines and records. Folders for temporary files have other names each time.
+fn save_files(cluster: &Cluster) {
+    let folder = cluster.dir.path().to_str().unwrap();
+    let read = |path: &Path| fs::read_to_string(path).unwrap().replace(folder, "data");
     for node in cluster.nodes.values() {
         save_store(&node.data);
         save("config", read(&node.config).as_bytes());
