@@ -49,6 +49,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod consensus;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod node;
 pub mod pipeline;
 pub mod sim;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file may import its own layer and those after it. A name stands for `src/NAME.rs` or `src/NAME/`.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "bin",
     "cli",
     "node",
+    "fuzzing",
     "sim",
     "client",
     "kv",

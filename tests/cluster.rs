@@ -20,6 +20,8 @@ mod log;
 mod majority;
 #[path = "cluster/pause.rs"]
 mod pause;
+#[path = "cluster/record.rs"]
+mod record;
 #[path = "cluster/requests.rs"]
 mod requests;
 #[path = "cluster/restart.rs"]

@@ -155,9 +155,11 @@ pub fn split_prop(line: &[u8], arguments: &mut Vec<Range<usize>>) -> bool {
 
 /// Splits a line as Redis does (`sdssplitargs`): words between white space, or in quotes: `"` with the
 /// escapes `\n \r \t \a \b \xHH \\ \"`, `'` with `\'`. The words go to `words`, their places in it to
-/// `arguments`. `Err` if a quote is not closed, or is followed by something else than white space.
+/// `arguments`. Those above `most` are left out: nobody wants a line of them. `Err` if a quote is not closed, or is
+/// followed by something else than white space.
 pub fn split_words(
     line: &[u8],
+    most: usize,
     words: &mut Vec<u8>,
     arguments: &mut Vec<Range<usize>>,
 ) -> Result<(), UnbalancedQuotes> {
@@ -166,7 +168,7 @@ pub fn split_words(
     let mut rest = line;
     loop {
         rest = rest.trim_ascii_start();
-        if rest.is_empty() {
+        if rest.is_empty() || arguments.len() == most {
             return Ok(());
         }
         let start = words.len();
@@ -253,7 +255,7 @@ mod tests {
 
     fn words(line: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuotes> {
         let (mut words, mut arguments) = (vec![], vec![]);
-        split_words(line, &mut words, &mut arguments)?;
+        split_words(line, usize::MAX, &mut words, &mut arguments)?;
         Ok(arguments.iter().map(|range| words[range.clone()].to_vec()).collect())
     }
 

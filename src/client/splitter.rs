@@ -269,7 +269,7 @@ impl Splitter {
         let text = if has_telnet { &self.line } else { raw };
         let data = match line::split_prop(text, &mut self.arguments) {
             true => text,
-            false => match line::split_words(text, &mut self.words, &mut self.arguments) {
+            false => match line::split_words(text, MAX_ARGUMENTS + 1, &mut self.words, &mut self.arguments) {
                 Ok(()) => &self.words,
                 Err(line::UnbalancedQuotes) => return Step::Unbalanced(len),
             },

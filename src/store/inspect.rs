@@ -46,6 +46,7 @@ impl Inspection {
             SledEngine::open(copy.path(), 64 << 20).map_err(|error| OpenError::engine(path, error))?;
         let meta = recover::meta(&engine, path)?;
         let log = recover::log(&engine, meta.first, path)?;
+        recover::check_bindings(&meta.bindings, &log, path)?;
         let identity = meta.identity.ok_or_else(|| OpenError::damaged(path, "its identity is gone"))?;
         let mark = Tail::peek(path).map_err(|error| super::open::tail_error(path, &error))?;
         let mark = mark.ok_or_else(|| OpenError::damaged(path, "its file `tail` is gone"))?;

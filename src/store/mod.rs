@@ -23,7 +23,7 @@ pub mod inspect;
 pub mod memory;
 mod open;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod recover;
 mod sled;
 mod tail;
@@ -214,6 +214,7 @@ impl Store {
         engine.sync().map_err(or)?;
         let meta = recover::meta(&*engine, &self.path)?;
         let log = recover::log(&*engine, meta.first, &self.path)?;
+        recover::check_bindings(&meta.bindings, &log, &self.path)?;
         if meta.identity.as_ref() != Some(&self.identity) || meta.start != self.start {
             return Err(OpenError::damaged(
                 &self.path,
@@ -283,8 +284,12 @@ impl Store {
         self.builder.begin(self.next);
         let compacted = self.shared.index.read().compacted();
         let checkpoint = (upto > compacted).then(|| {
-            // The newest hard state moves to the end, or its record could never go.
+            // The newest hard state moves to the end, or its record could never go; so does what tells that
+            // peers are bound.
             let state = self.builder.hard_state(&self.hard_state);
+            for node in self.bindings.keys() {
+                self.builder.binding(*node);
+            }
             self.builder.checkpoint(upto, self.max_round);
             state
         });

@@ -68,6 +68,7 @@ impl Store {
         };
         identity.check(&path, founding)?;
         let log = recover::log(&*engine, meta.first, &path)?;
+        recover::check_bindings(&meta.bindings, &log, &path)?;
         if is_new && (log.next > 1 || meta.start > 0) {
             return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
         }

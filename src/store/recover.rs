@@ -1,6 +1,6 @@
 //! Reading a store from its beginning: what open, rebuild and dump have in common. Writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -23,6 +23,9 @@ pub const FIRST: &[u8] = b"first";
 pub const PROBE: &[u8] = b"probe";
 const BINDING: &[u8] = b"binding/";
 
+/// No store writes so many records, so that adding to a number never overflows.
+const MAX_RECORD: u64 = 1 << 62;
+
 /// The small values of a store.
 #[derive(Debug)]
 pub struct Meta {
@@ -42,6 +45,8 @@ pub struct Log {
     /// The record of the newest hard state, 0 if there is none.
     pub hard_state_record: u64,
     pub max_round: Round,
+    /// The peers of which a record says that they were bound. Those before the first record are not known.
+    pub bound: BTreeSet<NodeId>,
 }
 
 /// Reads the meta space.
@@ -61,12 +66,11 @@ pub fn meta(engine: &dyn Engine, path: &Path) -> Result<Meta, OpenError> {
         ),
         None => None,
     };
-    Ok(Meta {
-        identity,
-        start: number(START, 0)?,
-        first: number(FIRST, 1)?,
-        bindings: bindings(engine, path)?,
-    })
+    let first = number(FIRST, 1)?;
+    if !(1..=MAX_RECORD).contains(&first) {
+        return Err(bad(path, &name(FIRST), Damage::Malformed("it names an impossible record")));
+    }
+    Ok(Meta { identity, start: number(START, 0)?, first, bindings: bindings(engine, path)? })
 }
 
 /// The key of a peer's binding.
@@ -125,6 +129,18 @@ pub fn log(engine: &dyn Engine, first: u64, path: &Path) -> Result<Log, OpenErro
     Ok(scan.log)
 }
 
+/// Refuses a store that lost a binding: with it the node would trust whoever comes under that id.
+pub fn check_bindings(
+    bindings: &BTreeMap<NodeId, DirectoryId>,
+    log: &Log,
+    path: &Path,
+) -> Result<(), OpenError> {
+    match log.bound.iter().find(|node| !bindings.contains_key(node)) {
+        Some(node) => Err(OpenError::damaged(path, format!("{} is gone", name(&binding_key(*node))))),
+        None => Ok(()),
+    }
+}
+
 struct Scan {
     log: Log,
     /// Whether the record before said that more of its write follows.
@@ -146,6 +162,7 @@ impl Scan {
             hard_state: HardState::default(),
             hard_state_record: 0,
             max_round: 0,
+            bound: BTreeSet::new(),
         };
         Scan { log, more: false, parts: None }
     }
@@ -153,8 +170,11 @@ impl Scan {
     fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
         let number = key.try_into().map(u64::from_be_bytes);
         let number = number.map_err(|_| Damage::Malformed("its key is no number"))?;
-        if number != self.log.next || number == u64::MAX {
+        if number != self.log.next {
             return Err(Damage::Malformed("the records before it are gone"));
+        }
+        if number > MAX_RECORD {
+            return Err(Damage::Malformed("its number is impossible"));
         }
         let record = Record::open(number, value)?;
         match (record.shape, self.parts.take()) {
@@ -203,7 +223,7 @@ impl Scan {
                     self.log.index.compact(compacted);
                     self.log.max_round = self.log.max_round.max(max_round);
                 }
-                Item::Binding(_) => {}
+                Item::Binding(node) => drop(self.log.bound.insert(node)),
             }
         }
         Ok(())

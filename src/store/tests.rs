@@ -342,6 +342,41 @@ fn a_large_entry_without_its_last_part_is_refused() {
     assert!(error.to_string().contains("record 2"), "{error}");
 }
 
+/// A peer's binding that is gone is missed, also after its record was compacted away: without it the node would
+/// trust whoever comes under that id.
+#[test]
+fn a_lost_binding_is_refused() {
+    for compacts in [false, true] {
+        let engine = Arc::new(MemoryEngine::new());
+        let (mut store, _) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        let bound = Write { bindings: &[Binding { node: 2, directory: 9 }], ..Write::default() };
+        store.write(&bound).unwrap();
+        write(&mut store, &[entry(1, 1, 10)], Some(state(1, 1))).unwrap();
+        if compacts {
+            assert!(!store.compact(1).unwrap());
+            assert!(engine.read(Space::Log, &1u64.to_be_bytes()).unwrap().is_none(), "its record is gone");
+        }
+        drop(Store::open_on(engine.clone(), &founding(), 7).expect("all is there"));
+        assert!(engine.lose(Space::Meta, &recover::binding_key(2)));
+        let error = Store::open_on(engine, &founding(), 7).err().expect("refused");
+        assert!(error.to_string().contains("binding/") && error.exit_code() == 2, "{error}");
+    }
+}
+
+/// A number of the first record that no store has, under a right checksum: refused, and nothing overflows.
+#[test]
+fn an_impossible_first_record_is_refused() {
+    for first in [0, (1 << 62) + 1, u64::MAX] {
+        let engine = Arc::new(MemoryEngine::new());
+        drop(Store::open_on(engine.clone(), &founding(), 7).unwrap());
+        let value = seal_number(recover::FIRST, first);
+        put_and_sync(&*engine, &[Op::Put { space: Space::Meta, key: recover::FIRST, value: &value }])
+            .unwrap();
+        let error = Store::open_on(engine, &founding(), 7).err().expect("refused");
+        assert!(error.to_string().contains("impossible record"), "{error}");
+    }
+}
+
 /// A store that another node, cluster, protocol or set of voters uses is refused with both values; another
 /// address is not.
 #[test]

@@ -21,11 +21,11 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
         match number {
             field::ENTRIES => {
                 let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
-                push(&mut lists.entries, item.into_entry()?, item_count(&frame, rest))?;
+                push(&mut lists.entries, item.into_entry()?, |read| items_left(&frame, rest, read))?;
             }
             field::COMMANDS => {
                 let item = Item::read(take_bytes(wire_type, &mut rest)?, &frame)?;
-                push(&mut lists.commands, item.into_command()?, item_count(&frame, rest))?;
+                push(&mut lists.commands, item.into_command()?, |read| items_left(&frame, rest, read))?;
             }
             field::RANGES => read_ranges(take_bytes(wire_type, &mut rest)?, &mut lists.ranges)?,
             _ => read_value(number, wire_type, &mut rest, &mut values)?,
@@ -123,29 +123,32 @@ fn read_ranges(mut rest: &[u8], ranges: &mut Vec<Range>) -> Result<(), MessageEr
             return Err(MessageError::Nonsense(format!("a range from {first} without an end")));
         }
         let range = Range { first, last: decode_varint(&mut rest)? };
-        let capacity = 1 + rest.len() / 2;
-        push(ranges, range, capacity)?;
+        push(ranges, range, |_| rest.len() / 2)?;
     }
     Ok(())
 }
 
-/// Adds to a list of at most [`MAX_ITEMS`], which at its first item makes room for `expected`.
-fn push<T>(list: &mut Vec<T>, item: T, expected: usize) -> Result<(), MessageError> {
-    if list.len() == MAX_ITEMS {
+/// Adds to a list of at most [`MAX_ITEMS`]. When it is full, `items_left` says how many items are likely to follow,
+/// given how many were read with this one: room is made for those, and for half of the list at least.
+fn push<T>(list: &mut Vec<T>, item: T, items_left: impl FnOnce(usize) -> usize) -> Result<(), MessageError> {
+    let len = list.len();
+    if len == MAX_ITEMS {
         return Err(MessageError::Nonsense(format!("more than {MAX_ITEMS} items in one message")));
     }
-    if list.capacity() == 0 {
-        list.reserve_exact(expected.clamp(1, MAX_ITEMS));
+    if len == list.capacity() {
+        let wanted = items_left(len + 1).max(len / 2).saturating_add(1);
+        list.reserve_exact(wanted.min(MAX_ITEMS - len));
     }
     list.push(item);
     Ok(())
 }
 
-/// How many items a list will have, when the first of `frame` was read and `rest` follows: as many as of
-/// its size fit, and no more than take twice the frame's own memory.
-fn item_count(frame: &Bytes, rest: &[u8]) -> usize {
-    let first = (frame.len() - rest.len()).max(size_of::<Entry>() / 2);
-    1 + rest.len() / first
+/// How many items the list will still get, when the first `count` of `frame` were read and `rest` follows: as many
+/// as of their mean size fit. After the first alone, no more than take twice the frame's own memory.
+fn items_left(frame: &Bytes, rest: &[u8], count: usize) -> usize {
+    let mean = (frame.len() - rest.len()) / count;
+    let least = if count == 1 { size_of::<Entry>() / 2 } else { 1 };
+    rest.len() / mean.max(least)
 }
 
 fn take_kind(wire_type: WireType, rest: &mut &[u8]) -> Result<Kind, MessageError> {

@@ -1,0 +1,252 @@
+//! A store that is written, damaged and opened: it has all that was durable, or it says what is damaged.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::consensus::types::{Ballot, Command, Entry, HardState};
+use crate::store::engine::{Engine, Op, Space};
+use crate::store::memory::MemoryEngine;
+use crate::store::record::seal;
+use crate::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write};
+
+use super::pieces::Script;
+
+/// More only take longer.
+const STEPS: usize = 24;
+
+/// The input is a script: steps of writing, up to one of number 0, then steps of damage.
+pub fn store_recovery(data: &[u8]) {
+    let mut script = Script(data);
+    let engine = Arc::new(MemoryEngine::new());
+    write(&engine, &mut script);
+    let before = Held::of(&engine, open(&engine).expect("nothing is damaged yet"));
+    let forged = damage(&engine, &mut script);
+    match open(&engine) {
+        Err(error) => check_refused(&before, &engine, &error),
+        Ok((store, recovered)) if forged => check_goes_on(&engine, store, recovered),
+        Ok(opened) => check_whole(&before, &Held::of(&engine, opened)),
+    }
+}
+
+/// A store, not this one's node's, whose records have any content under right checksums: each is two bytes of
+/// length (of at most 7 KiB) and so many bytes. To be opened with [`open_engine`].
+pub fn engine_of_records(data: &[u8]) -> Arc<MemoryEngine> {
+    let engine = Arc::new(MemoryEngine::new());
+    drop(open(&engine).expect("an empty engine"));
+    let mut script = Script(data);
+    let mut number = 1;
+    while !script.is_over() {
+        let length = usize::from(script.short()) % 7000;
+        forge(&engine, Space::Log, &u64::to_be_bytes(number), script.take(length));
+        number += 1;
+    }
+    engine
+}
+
+/// Opens a store on an engine.
+pub fn open_engine(engine: &Arc<MemoryEngine>) -> Result<(Store, Recovered), OpenError> {
+    open(engine)
+}
+
+fn open(engine: &Arc<MemoryEngine>) -> Result<(Store, Recovered), OpenError> {
+    engine.reopen().expect("memory can be opened again");
+    let members = (1..=3).map(|node| (node, format!("127.0.0.1:1000{node}"))).collect();
+    let founding = Founding {
+        cluster: "fuzz".into(),
+        node: 1,
+        protocol: "paxos".into(),
+        members,
+        delivery_window: 1 << 20,
+    };
+    Store::open_on(engine.clone(), &founding, 7)
+}
+
+/// What was in an engine, and what a store read from it.
+struct Held {
+    values: Values,
+    recovered: Recovered,
+    /// All that is kept, chosen or not.
+    entries: Vec<Entry>,
+}
+
+type Values = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+
+impl Held {
+    fn of(engine: &MemoryEngine, (store, recovered): (Store, Recovered)) -> Held {
+        let reader = store.reader();
+        let mut entries: Vec<Entry> = vec![];
+        let mut next = recovered.compacted + 1;
+        while let Some(first) = reader.next_entry(next) {
+            entries.extend(reader.read(first, u64::MAX, 1 << 16).expect("what the index names is there"));
+            next = entries.last().map_or(first, |entry| entry.index) + 1;
+        }
+        Held { values: values(engine), recovered, entries }
+    }
+
+    fn last_record(&self) -> Option<&Vec<u8>> {
+        self.values.keys().filter(|(space, _)| *space == Space::Log).map(|(_, key)| key).next_back()
+    }
+}
+
+/// Writes as a node does, as the script says.
+fn write(engine: &Arc<MemoryEngine>, script: &mut Script) {
+    let (mut store, recovered) = open(engine).expect("an empty engine");
+    let (mut round, mut last) = (1, recovered.last);
+    for _ in 0..STEPS {
+        match script.byte() % 8 {
+            0 => break,
+            1 => round += u64::from(script.byte()),
+            2 => {
+                let changes = [Change::TruncateFrom(store.hard_state().chosen + 1)];
+                store.write(&Write { changes: &changes, ..Write::default() }).expect("memory has room");
+            }
+            3 => {
+                let binding = Binding { node: 1 + u64::from(script.byte() % 3), directory: 9 };
+                let bound = Write { bindings: &[binding], ..Write::default() };
+                store.write(&bound).expect("memory has room");
+            }
+            4 => {
+                let upto = store.hard_state().chosen.saturating_sub(u64::from(script.byte() % 4));
+                while store.compact(upto).expect("memory has room") {}
+            }
+            _ => last = write_entries(&mut store, script, round, last),
+        }
+    }
+}
+
+/// Writes some entries and a hard state; the highest index with an entry.
+fn write_entries(store: &mut Store, script: &mut Script, round: u64, last: u64) -> u64 {
+    let chosen = store.hard_state().chosen;
+    let back = u64::from(script.byte() % 4);
+    let first = (last + 1).saturating_sub(back).max(chosen + 1);
+    let ballot = Ballot { round, node: 1 };
+    let count = u64::from(script.byte() % 6);
+    let entry = |index| {
+        let size = match usize::from(script.byte()) {
+            small @ 0..200 => small,
+            large => (large - 199) * 500,
+        };
+        Entry { index, ballot, command: Command::value(index, 1, vec![round as u8; size]) }
+    };
+    let entries: Vec<_> = (first..first + count).map(entry).collect();
+    let last = entries.last().map_or(last, |entry| entry.index.max(last));
+    let promised = ballot.max(store.hard_state().promised);
+    let state = HardState { promised, chosen: chosen.max(last.saturating_sub(u64::from(script.byte() % 8))) };
+    let write = Write { changes: &[Change::Entries(&entries)], hard_state: Some(state), bindings: &[] };
+    store.write(&write).expect("memory has room");
+    last
+}
+
+/// Changes what lies in the engine; whether anything was given a right checksum, so that the store cannot
+/// know.
+fn damage(engine: &MemoryEngine, script: &mut Script) -> bool {
+    let mut forged = false;
+    for _ in 0..STEPS {
+        if script.is_over() {
+            break;
+        }
+        let kind = script.byte() % 7;
+        let keys: Vec<_> = values(engine).into_keys().collect();
+        let (space, key) = &keys[usize::from(script.byte()) % keys.len()];
+        match kind {
+            0 => damage_byte(engine, *space, key, script),
+            1 => drop(engine.lose(*space, key)),
+            2 => drop(engine.damage(*space, key, |value| value.truncate(usize::from(script.short())))),
+            3 => {
+                let (other_space, other) = &keys[usize::from(script.byte()) % keys.len()];
+                let first = engine.read(*space, key).ok().flatten().unwrap_or_default();
+                let second = engine.read(*other_space, other).ok().flatten().unwrap_or_default();
+                engine.damage(*space, key, |value| *value = second.to_vec());
+                engine.damage(*other_space, other, |value| *value = first.to_vec());
+            }
+            4 => drop(engine.damage(*space, key, |value| value.push(script.byte()))),
+            5 => {
+                let length = usize::from(script.byte());
+                forge(engine, *space, key, script.take(length));
+                forged = true;
+            }
+            _ => {
+                let number = script.take(8).iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+                let length = usize::from(script.byte());
+                forge(engine, Space::Log, &u64::to_be_bytes(number), script.take(length));
+                forged = true;
+            }
+        }
+        if values(engine).is_empty() {
+            break;
+        }
+    }
+    forged
+}
+
+fn damage_byte(engine: &MemoryEngine, space: Space, key: &[u8], script: &mut Script) {
+    let (at, change) = (usize::from(script.short()), script.byte());
+    engine.damage(space, key, |value| {
+        let at = at % value.len().max(1);
+        if let Some(byte) = value.get_mut(at) {
+            *byte ^= change;
+        }
+    });
+}
+
+fn forge(engine: &MemoryEngine, space: Space, key: &[u8], content: &[u8]) {
+    let value = seal(key, content);
+    engine.put_atomic(&[Op::Put { space, key, value: &value }]).expect("memory has room");
+    engine.sync().expect("memory has room");
+}
+
+fn check_refused(before: &Held, engine: &MemoryEngine, error: &OpenError) {
+    assert_ne!(before.values, values(engine), "nothing was changed, and it is refused: {error}");
+    assert_eq!(error.exit_code(), 2, "{error}");
+}
+
+/// It opened although values may have been changed or lost: nothing that was durable is.
+fn check_whole(before: &Held, after: &Held) {
+    // What the file `tail` finds, which stands beside an engine.
+    if after.last_record() < before.last_record() || after.recovered.start < before.recovered.start {
+        return;
+    }
+    let expected = Recovered { start: before.recovered.start + 1, ..before.recovered.clone() };
+    assert_eq!(after.recovered, expected, "what was durable is not what was recovered");
+    assert_eq!(after.entries, before.entries, "entries were lost or changed without a word");
+}
+
+/// It opened over values that nobody wrote: what it makes of them is its own, but it can be used, and what is
+/// written then is there at the next start.
+fn check_goes_on(engine: &Arc<MemoryEngine>, mut store: Store, recovered: Recovered) {
+    let reader = store.reader();
+    let mut next = recovered.compacted.saturating_add(1);
+    while let Some(first) = reader.next_entry(next) {
+        let _ = reader.read(first, u64::MAX, 1 << 16);
+        next = first.saturating_add(1);
+        if next == u64::MAX {
+            break;
+        }
+    }
+    let index = recovered.last.saturating_add(1);
+    if index > 1 << 62 {
+        return; // no log gets there
+    }
+    let entry = Entry { index, ballot: Ballot { round: 1, node: 1 }, command: Command::value(1, 1, "v") };
+    let entries = [entry.clone()];
+    let write =
+        Write { changes: &[Change::Entries(&entries)], hard_state: Some(store.hard_state()), bindings: &[] };
+    store.write(&write).expect("memory has room");
+    drop(store);
+    let (store, again) = open(engine).unwrap_or_else(|error| panic!("after a write: {error}"));
+    assert_eq!(store.reader().read(index, index, usize::MAX), Ok(vec![entry]), "what was written");
+    assert_eq!((again.last, again.hard_state), (index, recovered.hard_state), "after a write");
+}
+
+fn values(engine: &MemoryEngine) -> Values {
+    let mut values = Values::new();
+    for space in [Space::Meta, Space::Register, Space::Log] {
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            values.insert((space, key.to_vec()), value.to_vec());
+            ControlFlow::Continue(())
+        };
+        engine.scan(space, &[], visit).expect("memory can be read");
+    }
+    values
+}
