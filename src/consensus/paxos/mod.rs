@@ -186,6 +186,21 @@ impl Paxos {
         paxos
     }
 
+    /// Puts what no decision about values rests on to fixed values: how far the generator is drawn, waits that are
+    /// under way, counters, what is known of peers beside their votes. A search over all states
+    /// (`tests/exhaustive.rs`) would else tell states apart that behave alike.
+    #[doc(hidden)]
+    pub fn normalize(&mut self) {
+        let Config { election_ms, heartbeat_ms, seed, .. } = self.config;
+        self.random = Random::new(seed);
+        self.heard_leader_ms = self.now_ms;
+        self.election_at_ms = self.now_ms + 2 * election_ms - 1;
+        self.forward_wait_ms = 2 * heartbeat_ms;
+        self.forward_at_ms = self.now_ms + self.forward_wait_ms;
+        self.peers.fill(Peer { followed_ms: self.now_ms, ..Peer::default() });
+        (self.elections, self.ignored, self.dropped) = (0, 0, 0);
+    }
+
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
         assert!(now_ms >= self.now_ms, "the clock is monotonic: {now_ms} after {}", self.now_ms);
         let gap_ms = now_ms - self.now_ms;

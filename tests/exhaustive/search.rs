@@ -1,0 +1,169 @@
+//! The search: breadth first, every state once, until there are no more. Whole states are compared, not
+//! hashes of them, so that "all" means all; and the first way to a broken rule is a shortest one.
+
+use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::time::{Duration, Instant};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::node::{Action, Fate, Notes};
+use crate::space::{Bounds, Space, State, Traits};
+
+/// What a search came to.
+pub struct Report {
+    pub bounds: Bounds,
+    /// Different states.
+    pub states: usize,
+    /// Steps between them, those that lead to known states included.
+    pub generated: u64,
+    /// How many actions lead to the farthest state.
+    pub depth: usize,
+    pub reached: Reached,
+    /// Different nodes, messages and views, of which the states are made.
+    pub parts: (usize, usize, usize),
+    pub time: Duration,
+    /// The first broken rule, and a shortest way to it in plain words.
+    pub broken: Option<String>,
+}
+
+/// After how many actions something first happened.
+#[derive(Debug, Default)]
+pub struct Reached {
+    pub chosen: Option<usize>,
+    pub both_chosen: Option<usize>,
+    pub two_leaders: Option<usize>,
+    pub adopts: Option<usize>,
+    pub fills_a_hole: Option<usize>,
+    pub steps_down: Option<usize>,
+    pub learns: Option<usize>,
+    pub loses_a_write: Option<usize>,
+}
+
+/// All states that were found, in the order of their distance from the first one.
+struct Found {
+    states: Vec<State>,
+    /// By state: the one from which it was found.
+    parents: Vec<u32>,
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Looks at every state within the bounds.
+pub fn search(bounds: Bounds) -> Report {
+    let start = Instant::now();
+    let mut space = Space::new(bounds);
+    let mut found = Found::new(space.first());
+    let (mut generated, mut depth, mut level_end) = (0, 0, 1);
+    let mut reached = Reached::default();
+    let mut broken = None;
+    let mut at = 0;
+    while at < found.states.len() && broken.is_none() {
+        if at == level_end {
+            (depth, level_end) = (depth + 1, found.states.len());
+            eprintln!("{depth} {} {:?} {:?}", found.states.len(), space.parts(), start.elapsed());
+        }
+        let state = found.states[at];
+        let rules = space.check(state);
+        reached.note(space.traits(state), Notes::default(), depth);
+        let next = rules.and_then(|()| {
+            space.next(state, |_, step, after| {
+                generated += 1;
+                reached.note(Traits::default(), step.notes, depth + 1);
+                found.add(after, at);
+            })
+        });
+        broken = next.err().map(|rule| found.tell(&mut space, at, &rule));
+        at += 1;
+    }
+    let states = found.states.len();
+    let parts = space.parts();
+    Report { bounds, states, generated, depth, reached, parts, time: start.elapsed(), broken }
+}
+
+impl Found {
+    fn new(first: State) -> Found {
+        let mut found = Found {
+            states: vec![],
+            parents: vec![],
+            numbers: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        };
+        found.add(first, 0);
+        found
+    }
+
+    fn add(&mut self, state: State, parent: usize) {
+        let hash = self.hasher.hash_one(state);
+        if self.numbers.find(hash, |number| self.states[*number as usize] == state).is_some() {
+            return;
+        }
+        let number = u32::try_from(self.states.len()).expect("fewer than 2^32 states");
+        self.states.push(state);
+        self.parents.push(parent as u32);
+        let hash_of = |number: &u32| self.hasher.hash_one(self.states[*number as usize]);
+        self.numbers.insert_unique(hash, number, hash_of);
+    }
+
+    /// The way from the first state to this one, and what is wrong there.
+    fn tell(&self, space: &mut Space, last: usize, rule: &str) -> String {
+        let mut way = vec![last];
+        while let Some(at) = way.last().copied().filter(|at| *at > 0) {
+            way.push(self.parents[at] as usize);
+        }
+        way.reverse();
+        let mut text = String::new();
+        for (number, pair) in (1..).zip(way.windows(2)) {
+            let (from, to) = (self.states[pair[0]], self.states[pair[1]]);
+            let mut taken = None;
+            let next = space.next(from, |place, step, after| {
+                if after == to && taken.is_none() {
+                    taken = Some((place, step.clone()));
+                }
+            });
+            next.expect("it was searched before");
+            let (place, step) = taken.expect("the parent leads to it");
+            writeln!(text, "{number:3}. {}", sentence(place as u64 + 1, &step.action, step.fate)).unwrap();
+            let outcome = space.node(from, place).act(&step.action, step.fate).expect("it was done before");
+            for line in outcome.batch.to_string().lines() {
+                writeln!(text, "       {line}").unwrap();
+            }
+        }
+        writeln!(text, "broken: {rule}").unwrap();
+        text
+    }
+}
+
+fn sentence(node: u64, action: &Action, fate: Fate) -> String {
+    let what = match action {
+        Action::Deliver(message) => format!("node {node} receives {message}"),
+        Action::Propose(command) => format!("a client proposes {command} at node {node}"),
+        Action::Campaign(round) => format!("node {node} hears no leader and prepares ballot {round}.{node}"),
+        Action::Repeat => format!("node {node} repeats what may have been lost"),
+        Action::Write => format!("node {node}'s oldest unwritten batch becomes durable"),
+        Action::Crash => format!("node {node} crashes, loses what was not durable, and restarts"),
+    };
+    match fate {
+        Fate::Never => format!("{what}; nothing it writes from here on becomes durable"),
+        Fate::AtOnce | Fate::Waits => what,
+    }
+}
+
+impl Reached {
+    fn note(&mut self, traits: Traits, notes: Notes, depth: usize) {
+        for (first, now) in [
+            (&mut self.chosen, traits.chosen),
+            (&mut self.both_chosen, traits.both_chosen),
+            (&mut self.two_leaders, traits.two_leaders),
+            (&mut self.adopts, notes.adopts),
+            (&mut self.fills_a_hole, notes.fills_a_hole),
+            (&mut self.steps_down, notes.steps_down),
+            (&mut self.learns, notes.learns),
+            (&mut self.loses_a_write, notes.loses_a_write),
+        ] {
+            if now && first.is_none() {
+                *first = Some(depth);
+            }
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The searched cluster: three nodes and the network between them, in as few bytes as it takes.
+//!
+//! The network is the set of all messages that were ever sent: each may arrive now, later, again, or never.
+//! So what a node may do depends on itself and on what was sent to it: its *view*. Views are numbered, what
+//! can happen in a view is worked out once, and a state of the cluster is three numbers and three counters.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::rc::Rc;
+
+use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::types::{Ballot, Command, Index, Kind, RequestId, Round};
+
+use crate::node::{Action, Broken, Fate, NODES, Node, Notes, Outcome};
+
+/// How far the search goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The highest round of a ballot.
+    pub rounds: Round,
+    /// Campaigns of all nodes together.
+    pub campaigns: u8,
+    /// Proposals of clients, each of a value of its own.
+    pub proposals: u8,
+    /// Crashes of all nodes together, each followed by a restart.
+    pub crashes: u8,
+    /// Whether nodes repeat on their own what may have been lost: heartbeats, Accepts, CatchUps.
+    pub repeats: bool,
+    /// Whether clients propose at any node, or only at one that leads.
+    pub anywhere: bool,
+    /// Whether a write is an action of its own, or follows its step at once or never.
+    pub separate_writes: bool,
+}
+
+impl Bounds {
+    fn allows(&self, used: Used, step: &Move) -> bool {
+        let after = used.plus(step.cost);
+        let in_turn = match &step.action {
+            Action::Propose(command) => command.request.number == u64::from(after.proposals),
+            _ => true,
+        };
+        in_turn
+            && after.campaigns <= self.campaigns
+            && after.proposals <= self.proposals
+            && after.crashes <= self.crashes
+    }
+}
+
+/// A state of the cluster: the three nodes' views, and what was used of the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    views: [u32; NODES],
+    used: Used,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Used {
+    campaigns: u8,
+    proposals: u8,
+    crashes: u8,
+}
+
+/// A node, and what was ever sent to it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct View {
+    node: u32,
+    /// Numbers of messages, ascending.
+    inbox: Rc<[u32]>,
+}
+
+/// What can happen to a node in a view.
+#[derive(Clone)]
+pub struct Move {
+    pub action: Action,
+    pub fate: Fate,
+    /// What it costs of the bounds.
+    cost: Used,
+    /// The node's view after it.
+    view: u32,
+    /// By place: the numbers of the messages that it sent there, as a numbered list; 0 is the empty one.
+    sends: [u32; NODES],
+    pub notes: Notes,
+}
+
+/// The numbered parts of states. Grows as the search goes on.
+pub struct Space {
+    bounds: Bounds,
+    messages: Table<Message>,
+    nodes: Table<Node>,
+    /// By node: what the rules look at.
+    facts: Vec<u32>,
+    all_facts: Table<Facts>,
+    views: Table<View>,
+    lists: Table<Vec<u32>>,
+    /// By view.
+    moves: Vec<Option<Rc<[Move]>>>,
+    /// By node and message, or node and action of its own.
+    steps: HashMap<(u32, u32), Rc<[Step]>>,
+    received: HashMap<(u32, u32), u32>,
+    kept: HashSet<([u32; NODES], u8)>,
+}
+
+/// What the rules look at in a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Facts {
+    votes: Vec<((Index, Ballot), Command)>,
+    believed: Vec<(Index, Command)>,
+    leads: Option<Ballot>,
+}
+
+/// A step of a node, whatever else was sent to it.
+struct Step {
+    fate: Fate,
+    node: u32,
+    sent: Vec<u32>,
+    notes: Notes,
+}
+
+/// What is true of a state beside the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    pub chosen: bool,
+    pub both_chosen: bool,
+    pub two_leaders: bool,
+}
+
+impl Space {
+    pub fn new(bounds: Bounds) -> Space {
+        let mut lists = Table::default();
+        lists.number(vec![]);
+        Space {
+            bounds,
+            messages: Table::default(),
+            nodes: Table::default(),
+            facts: vec![],
+            all_facts: Table::default(),
+            views: Table::default(),
+            lists,
+            moves: vec![],
+            steps: HashMap::new(),
+            received: HashMap::new(),
+            kept: HashSet::new(),
+        }
+    }
+
+    /// Three nodes that start for the first time.
+    pub fn first(&mut self) -> State {
+        let views = [1, 2, 3].map(|id| {
+            let node = self.number_node(Node::new(id));
+            self.number_view(View { node, inbox: [].into() })
+        });
+        State { views, used: Used::default() }
+    }
+
+    /// How many different nodes, messages and views came up.
+    pub fn parts(&self) -> (usize, usize, usize) {
+        (self.nodes.len(), self.messages.len(), self.views.len())
+    }
+
+    /// All that can happen next, with the place of the node to which it does.
+    pub fn next(&mut self, state: State, mut visit: impl FnMut(usize, &Move, State)) -> Result<(), Broken> {
+        let bounds = self.bounds;
+        for place in 0..NODES {
+            let moves = self.moves(state.views[place])?;
+            for step in moves.iter().filter(|step| bounds.allows(state.used, step)) {
+                let mut after = State { used: state.used.plus(step.cost), ..state };
+                after.views[place] = step.view;
+                for (other, list) in step.sends.into_iter().enumerate() {
+                    if list > 0 && other != place {
+                        after.views[other] = self.receive(after.views[other], list);
+                    }
+                }
+                visit(place, step, after);
+            }
+        }
+        Ok(())
+    }
+
+    /// All that can happen in a view, but for what would change nothing.
+    fn moves(&mut self, view: u32) -> Result<Rc<[Move]>, Broken> {
+        if let Some(moves) = &self.moves[view as usize] {
+            return Ok(moves.clone());
+        }
+        let View { node, inbox } = self.views.at(view).clone();
+        let mut moves = vec![];
+        for message in inbox.iter() {
+            let deliver = Action::Deliver(self.messages.at(*message).clone());
+            for step in self.steps((node, *message), &deliver)?.iter() {
+                moves.extend(self.apply(view, Some(*message), &deliver, step));
+            }
+        }
+        for (number, action) in (0..).zip(self.own_actions(node)) {
+            for step in self.steps((node, u32::MAX - number), &action)?.iter() {
+                moves.extend(self.apply(view, None, &action, step));
+            }
+        }
+        let moves: Rc<[Move]> = moves.into();
+        self.moves[view as usize] = Some(moves.clone());
+        Ok(moves)
+    }
+
+    fn own_actions(&self, node: u32) -> Vec<Action> {
+        let node = self.nodes.at(node);
+        let mut actions = vec![];
+        if self.bounds.anywhere || node.leads().is_some() {
+            let proposals = 1..=u64::from(self.bounds.proposals);
+            actions.extend(proposals.map(|number| Action::Propose(Command::value(number, node.id(), "v"))));
+        }
+        let rounds = if node.id() > 2 { 1..=0 } else { node.highest_round() + 1..=self.bounds.rounds };
+        actions.extend(rounds.map(Action::Campaign));
+        if self.bounds.repeats {
+            actions.push(Action::Repeat);
+        }
+        if node.has_unwritten() && !node.is_doomed() {
+            actions.push(Action::Write);
+        }
+        if self.bounds.crashes > 0 {
+            actions.push(Action::Crash);
+        }
+        actions
+    }
+
+    /// What an action does to a node, for each fate that its write may have.
+    fn steps(&mut self, key: (u32, u32), action: &Action) -> Result<Rc<[Step]>, Broken> {
+        if let Some(steps) = self.steps.get(&key) {
+            return Ok(steps.clone());
+        }
+        let (node, _) = key;
+        let mut steps = vec![];
+        for fate in self.fates(node, action) {
+            let Outcome { node: after, sent, notes, batch } = self.nodes.at(node).act(action, fate)?;
+            let moot = fate == Fate::Never && (!batch.must_write() || after.leads().is_none());
+            if moot {
+                continue;
+            }
+            let node = self.number_node(after);
+            let sent = sent.into_iter().map(|message| self.messages.number(message)).collect();
+            steps.push(Step { fate, node, sent, notes });
+        }
+        let steps: Rc<[Step]> = steps.into();
+        self.steps.insert(key, steps.clone());
+        Ok(steps)
+    }
+
+    fn fates(&self, node: u32, action: &Action) -> Vec<Fate> {
+        let writes = !matches!(action, Action::Repeat | Action::Write | Action::Crash);
+        let may_be_lost = self.bounds.crashes > 0 && writes && !self.nodes.at(node).is_doomed();
+        match (self.bounds.separate_writes, may_be_lost) {
+            (true, _) => vec![Fate::Waits],
+            (false, true) => vec![Fate::AtOnce, Fate::Never],
+            (false, false) => vec![Fate::AtOnce],
+        }
+    }
+
+    /// A node's step in a view: what it sends to itself comes into its inbox; a crash loses what was there of
+    /// that. A Forward arrives once: each time again it would be a new proposal.
+    fn apply(&mut self, view: u32, message: Option<u32>, action: &Action, step: &Step) -> Option<Move> {
+        let View { node, inbox } = self.views.at(view).clone();
+        let mut inbox: Vec<u32> = inbox.to_vec();
+        if matches!(action, Action::Deliver(Message { body: Body::Forward { .. }, .. })) {
+            inbox.retain(|number| Some(*number) != message);
+        }
+        if *action == Action::Crash {
+            inbox.retain(|number| self.messages.at(*number).from != self.messages.at(*number).to);
+        }
+        let mut lists: [Vec<u32>; NODES] = Default::default();
+        for number in &step.sent {
+            lists[self.messages.at(*number).to as usize - 1].push(*number);
+        }
+        let place = self.nodes.at(node).id() as usize - 1;
+        inbox.append(&mut lists[place]);
+        let cost = Used {
+            campaigns: u8::from(matches!(action, Action::Campaign(_))),
+            proposals: u8::from(matches!(action, Action::Propose(_))),
+            crashes: match (action, step.fate) {
+                // A doomed node has paid.
+                (Action::Crash, _) => u8::from(!self.nodes.at(node).is_doomed()),
+                (_, Fate::Never) => 1,
+                _ => 0,
+            },
+        };
+        self.drop_dead(step.node, &mut inbox);
+        let after = self.number_view(View { node: step.node, inbox: sorted(inbox) });
+        let sends = lists.map(|list| self.lists.number(sorted(list).to_vec()));
+        let moot = after == view && sends == [0; NODES];
+        let (action, fate, notes) = (action.clone(), step.fate, step.notes);
+        (!moot).then_some(Move { action, fate, cost, view: after, sends, notes })
+    }
+
+    fn receive(&mut self, view: u32, list: u32) -> u32 {
+        if let Some(after) = self.received.get(&(view, list)) {
+            return *after;
+        }
+        let View { node, inbox } = self.views.at(view).clone();
+        let mut inbox = inbox.iter().chain(self.lists.at(list)).copied().collect();
+        self.drop_dead(node, &mut inbox);
+        let after = self.number_view(View { node, inbox: sorted(inbox) });
+        self.received.insert((view, list), after);
+        after
+    }
+
+    /// Drops what can no longer mean anything to a node, in whatever comes; it is tried once more before.
+    fn drop_dead(&self, node: u32, inbox: &mut Vec<u32>) {
+        let node = self.nodes.at(node);
+        inbox.retain(|number| {
+            let message = self.messages.at(*number);
+            let dead = node.outlives(&message.body, self.bounds.rounds);
+            !dead || node.act(&Action::Deliver(message.clone()), Fate::Waits).is_ok_and(|o| o.node != *node)
+        });
+    }
+
+    fn number_node(&mut self, node: Node) -> u32 {
+        let number = self.nodes.number(node);
+        if number as usize == self.facts.len() {
+            let facts = Facts::of(self.nodes.at(number));
+            self.facts.push(self.all_facts.number(facts));
+        }
+        number
+    }
+
+    fn number_view(&mut self, view: View) -> u32 {
+        let number = self.views.number(view);
+        self.moves.resize(self.views.len(), None);
+        number
+    }
+
+    /// The rules that several nodes must keep together.
+    pub fn check(&mut self, state: State) -> Result<(), Broken> {
+        let facts = self.facts_of(state);
+        if !self.kept.contains(&(facts, state.used.proposals)) {
+            let nodes = facts.map(|facts| self.all_facts.at(facts));
+            check(nodes, state.used.proposals)?;
+            self.kept.insert((facts, state.used.proposals));
+        }
+        Ok(())
+    }
+
+    /// What is worth counting.
+    pub fn traits(&self, state: State) -> Traits {
+        let nodes = self.facts_of(state).map(|facts| self.all_facts.at(facts));
+        let chosen = chosen(nodes).unwrap_or_default();
+        let values: HashSet<_> = chosen
+            .values()
+            .filter(|command| command.kind != Kind::Noop)
+            .map(|command| command.request)
+            .collect();
+        Traits {
+            chosen: !values.is_empty(),
+            both_chosen: values.len() > 1,
+            two_leaders: nodes.iter().filter(|facts| facts.leads.is_some()).count() > 1,
+        }
+    }
+
+    fn facts_of(&self, state: State) -> [u32; NODES] {
+        state.views.map(|view| self.facts[self.views.at(view).node as usize])
+    }
+
+    /// The node that stands at a place, to describe what it does.
+    pub fn node(&self, state: State, place: usize) -> &Node {
+        self.nodes.at(self.views.at(state.views[place]).node)
+    }
+}
+
+impl Facts {
+    fn of(node: &Node) -> Facts {
+        let votes = node.history().votes.iter().map(|(key, command)| (*key, command.clone())).collect();
+        let believed = node.believed().into_iter().map(|entry| (entry.index, entry.command)).collect();
+        Facts { votes, believed, leads: node.leads() }
+    }
+}
+
+type Chosen = HashMap<Index, Command>;
+
+/// Counted from what was ever durable, without a look at what any core thinks: a command is chosen when a
+/// majority of nodes voted for it under one ballot ("Paxos Made Simple", section 2.2).
+fn chosen(nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {
+    let mut counts: HashMap<(Index, Ballot), (&Command, usize)> = HashMap::new();
+    for ((index, ballot), command) in nodes.iter().flat_map(|facts| &facts.votes) {
+        let (first, count) = counts.entry((*index, *ballot)).or_insert((command, 0));
+        *count += 1;
+        if *first != command {
+            return Err(format!("ballot {ballot} has votes for {first} and for {command} at index {index}"));
+        }
+    }
+    let mut chosen = Chosen::new();
+    for ((index, ballot), (command, _)) in counts.into_iter().filter(|(_, (_, count))| *count > NODES / 2) {
+        let first = chosen.entry(index).or_insert_with(|| command.clone());
+        if first != command {
+            return Err(format!(
+                "two commands are chosen at index {index}: {first} and {command}, one of them under {ballot}"
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<(), Broken> {
+    let chosen = chosen(nodes)?;
+    for (node, facts) in (1..).zip(nodes) {
+        for (index, command) in &facts.believed {
+            if chosen.get(index) != Some(command) {
+                let counted = chosen.get(index).map_or("nothing".to_string(), Command::to_string);
+                return Err(format!(
+                    "node {node} takes {command} for chosen at index {index}; \
+                     by count of what was ever durable {counted} is"
+                ));
+            }
+        }
+    }
+    for command in chosen.values() {
+        let RequestId { session, number } = command.request;
+        let proposed =
+            session == 0 && (1..=u64::from(proposals)).contains(&number) && &command.payload[..] == b"v";
+        let noop = *command == Command::noop(command.from);
+        if !noop && !proposed {
+            return Err(format!("{command} is chosen, and nobody proposed it"));
+        }
+    }
+    Ok(())
+}
+
+impl Used {
+    fn plus(self, more: Used) -> Used {
+        Used {
+            campaigns: self.campaigns + more.campaigns,
+            proposals: self.proposals + more.proposals,
+            crashes: self.crashes + more.crashes,
+        }
+    }
+}
+
+fn sorted(mut numbers: Vec<u32>) -> Rc<[u32]> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.into()
+}
+
+/// Numbers different things from 0 on, in the order in which they come up.
+struct Table<T> {
+    numbers: HashMap<Rc<T>, u32>,
+    things: Vec<Rc<T>>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table { numbers: HashMap::new(), things: vec![] }
+    }
+}
+
+impl<T: Eq + Hash> Table<T> {
+    fn number(&mut self, thing: T) -> u32 {
+        if let Some(number) = self.numbers.get(&thing) {
+            return *number;
+        }
+        let (number, thing) = (self.things.len() as u32, Rc::new(thing));
+        self.things.push(thing.clone());
+        self.numbers.insert(thing, number);
+        number
+    }
+
+    fn at(&self, number: u32) -> &T {
+        &self.things[number as usize]
+    }
+
+    fn len(&self) -> usize {
+        self.things.len()
+    }
+}
