@@ -13,8 +13,11 @@ use space::Bounds;
 fn explore() {
     let n = |name: &str, d: u64| std::env::var(name).ok().map_or(d, |t| t.parse().unwrap());
     let bounds = Bounds {
-        rounds: n("R", 1),
+        rounds: n("R", n("C", 2)),
         campaigns: n("C", 2) as u8,
+        campaigns_each: n("E", 1) as u8,
+        campaigners: n("K", n("C", 2)),
+        jumps: n("J", 0) > 0,
         proposals: n("P", 1) as u8,
         crashes: n("X", 0) as u8,
         repeats: n("REP", 0) > 0,

@@ -24,6 +24,8 @@ pub struct Node {
     id: NodeId,
     /// Its clock.
     now_ms: u64,
+    /// How often it campaigned, over all incarnations.
+    campaigns: u8,
     core: Paxos,
     durable: Durable,
     /// Not yet durable, in order. Of a doomed node one, which never will be.
@@ -117,7 +119,8 @@ impl Node {
     }
 
     fn start(id: NodeId, durable: Durable, history: History) -> Node {
-        Node { id, now_ms: 0, core: durable.core(id), durable, unwritten: vec![], doomed: false, history }
+        let core = durable.core(id);
+        Node { id, now_ms: 0, campaigns: 0, core, durable, unwritten: vec![], doomed: false, history }
     }
 
     pub fn id(&self) -> NodeId {
@@ -136,25 +139,30 @@ impl Node {
         !self.unwritten.is_empty()
     }
 
+    pub fn campaigns(&self) -> u8 {
+        self.campaigns
+    }
+
     pub fn highest_round(&self) -> Round {
         self.core.status().highest_round
     }
 
-    /// Whether a message means nothing to this node and all that it can become within `rounds`: the ballot is
-    /// below its durable promise, or an answer comes to a question that it does not ask any more.
-    pub fn outlives(&self, body: &Body, rounds: Round) -> bool {
+    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so
+    /// often: the ballot is below its durable promise, or an answer comes to a question that it does not ask
+    /// any more.
+    pub fn outlives(&self, body: &Body, campaigns: u8) -> bool {
         let status = self.core.status();
-        let campaigns_no_more = self.durable.highest_round >= rounds;
+        let asks = |ballot: Ballot, role: Role| {
+            self.campaigns < campaigns || (status.role == role && status.promised <= ballot)
+        };
         match body {
             Body::Prepare { ballot, .. } | Body::Accept { ballot, .. } | Body::Heartbeat { ballot, .. } => {
                 *ballot < self.durable.hard_state.promised
             }
-            Body::Promise { ballot, .. } => {
-                campaigns_no_more && (status.role != Role::Candidate || status.promised > *ballot)
-            }
+            Body::Promise { ballot, .. } => !asks(*ballot, Role::Candidate),
             Body::Accepted { ballot, ranges, .. } => {
-                let done = ranges.last().is_none_or(|range| range.last <= status.chosen);
-                campaigns_no_more && (status.role == Role::Follower || status.promised > *ballot || status.role == Role::Leader && done)
+                let counted = ranges.last().is_none_or(|range| range.last <= status.chosen);
+                !asks(*ballot, Role::Leader) || (status.role == Role::Leader && counted)
             }
             _ => false,
         }
@@ -182,10 +190,10 @@ impl Node {
     /// One action. An assertion of the core that fails is a broken rule as well.
     pub fn act(&self, action: &Action, fate: Fate) -> Result<Outcome, Broken> {
         let acted = catch_unwind(AssertUnwindSafe(|| match action {
-            Action::Deliver(message) => self.step(&[Input::Message(message.clone())], fate),
+            Action::Deliver(message) => self.receive(message, fate),
             Action::Propose(command) => {
                 let proposal = Proposal { command: command.clone(), deadline_ms: u64::MAX };
-                self.step(&[Input::Propose(vec![proposal])], fate)
+                self.step(Input::Propose(vec![proposal]), fate)
             }
             Action::Campaign(round) => self.campaign(*round, fate),
             Action::Repeat => self.repeat(),
@@ -199,19 +207,23 @@ impl Node {
         })
     }
 
-    fn step(&self, inputs: &[Input], fate: Fate) -> Result<Outcome, Broken> {
+    fn step(&self, input: Input, fate: Fate) -> Result<Outcome, Broken> {
         let mut node = self.clone();
         let mut batch = Batch::default();
-        for input in inputs {
-            node.core.step(input.clone(), &mut batch);
-        }
+        node.core.step(input, &mut batch);
         node.finish(batch, fate)
+    }
+
+    fn receive(&self, message: &Message, fate: Fate) -> Result<Outcome, Broken> {
+        let mut outcome = self.step(Input::Message(message.clone()), fate)?;
+        outcome.notes.learns = matches!(message.body, Body::Learn { .. }) && outcome.batch.chosen.is_some();
+        Ok(outcome)
     }
 
     /// Time passes in steps that are no pause until it campaigns; then one peer would follow. Which peer, and
     /// what rounds it has seen, is left open: any that makes the ballot the wanted one.
     fn campaign(&self, round: Round, fate: Fate) -> Result<Outcome, Broken> {
-        let mut node = self.clone();
+        let mut node = Node { campaigns: self.campaigns + 1, ..self.clone() };
         let mut batch = Batch::default();
         let asked = loop {
             node.now_ms += ELECTION_MS / 2;
@@ -258,7 +270,7 @@ impl Node {
         let notes = Notes::of(&batch);
         let mut sent = batch.early.clone();
         let Batch { hard_state, entries, messages, .. } = batch.clone();
-        self.unwritten.push(Write { hard_state, entries, messages });
+        self.queue(Write { hard_state, entries, messages });
         sent.extend(batch.pages.iter().filter_map(|page| self.read(page)));
         if fate == Fate::AtOnce && !self.doomed {
             assert_eq!(self.unwritten.len(), 1, "nothing waits where all is written at once");
@@ -275,6 +287,19 @@ impl Node {
         let sent: Vec<Message> = sent.into_iter().filter_map(travels).collect();
         self.note_proposals(&sent)?;
         Ok(Outcome { node: self, sent, batch, notes })
+    }
+
+    /// What has nothing to write joins the batch that it waits for, and says nothing twice: a message that
+    /// came again changes nothing.
+    fn queue(&mut self, write: Write) {
+        match self.unwritten.last_mut() {
+            Some(last) if write.is_durable() => {
+                let new: Vec<Message> =
+                    write.messages.into_iter().filter(|message| !last.messages.contains(message)).collect();
+                last.messages.extend(new);
+            }
+            _ => self.unwritten.push(write),
+        }
     }
 
     fn write_oldest(&self) -> Result<Outcome, Broken> {
@@ -333,7 +358,8 @@ impl Node {
 
     fn crash(&self) -> Outcome {
         let loses_a_write = self.unwritten.iter().any(|write| !write.is_durable());
-        let node = Node::start(self.id, self.durable.clone(), self.history.clone());
+        let start = Node::start(self.id, self.durable.clone(), self.history.clone());
+        let node = Node { campaigns: self.campaigns, ..start };
         let notes = Notes { loses_a_write, ..Notes::default() };
         Outcome { node, sent: vec![], batch: Batch::default(), notes }
     }

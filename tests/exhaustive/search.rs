@@ -64,9 +64,8 @@ pub fn search(bounds: Bounds) -> Report {
             eprintln!("{depth} {} {:?} {:?}", found.states.len(), space.parts(), start.elapsed());
         }
         let state = found.states[at];
-        let rules = space.check(state);
-        reached.note(space.traits(state), Notes::default(), depth);
-        let next = rules.and_then(|()| {
+        let next = space.check(state).and_then(|traits| {
+            reached.note(traits, Notes::default(), depth);
             space.next(state, |_, step, after| {
                 generated += 1;
                 reached.note(Traits::default(), step.notes, depth + 1);

@@ -4,12 +4,13 @@
 //! So what a node may do depends on itself and on what was sent to it: its *view*. Views are numbered, what
 //! can happen in a view is worked out once, and a state of the cluster is three numbers and three counters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::rc::Rc;
 
+use hashbrown::HashMap;
 use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::types::{Ballot, Command, Index, Kind, RequestId, Round};
+use spaxos::consensus::types::{Ballot, Command, Index, NodeId, RequestId, Round};
 
 use crate::node::{Action, Broken, Fate, NODES, Node, Notes, Outcome};
 
@@ -22,6 +23,13 @@ pub struct Bounds {
     pub campaigns: u8,
     /// Proposals of clients, each of a value of its own.
     pub proposals: u8,
+    /// Campaigns of one node.
+    pub campaigns_each: u8,
+    /// Nodes 1 to this one campaign.
+    pub campaigners: NodeId,
+    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen; else it takes the
+    /// next one.
+    pub jumps: bool,
     /// Crashes of all nodes together, each followed by a restart.
     pub crashes: u8,
     /// Whether nodes repeat on their own what may have been lost: heartbeats, Accepts, CatchUps.
@@ -97,7 +105,8 @@ pub struct Space {
     /// By node and message, or node and action of its own.
     steps: HashMap<(u32, u32), Rc<[Step]>>,
     received: HashMap<(u32, u32), u32>,
-    kept: HashSet<([u32; NODES], u8)>,
+    /// By facts of the nodes and how many proposals there were: what is true there, and that the rules hold.
+    known: HashMap<([u32; NODES], u8), Traits>,
 }
 
 /// What the rules look at in a node.
@@ -139,7 +148,7 @@ impl Space {
             moves: vec![],
             steps: HashMap::new(),
             received: HashMap::new(),
-            kept: HashSet::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -206,8 +215,11 @@ impl Space {
             let proposals = 1..=u64::from(self.bounds.proposals);
             actions.extend(proposals.map(|number| Action::Propose(Command::value(number, node.id(), "v"))));
         }
-        let rounds = if node.id() > 2 { 1..=0 } else { node.highest_round() + 1..=self.bounds.rounds };
-        actions.extend(rounds.map(Action::Campaign));
+        if node.id() <= self.bounds.campaigners && node.campaigns() < self.bounds.campaigns_each {
+            let next = node.highest_round() + 1;
+            let last = if self.bounds.jumps { self.bounds.rounds } else { next.min(self.bounds.rounds) };
+            actions.extend((next..=last).map(Action::Campaign));
+        }
         if self.bounds.repeats {
             actions.push(Action::Repeat);
         }
@@ -304,7 +316,7 @@ impl Space {
         let node = self.nodes.at(node);
         inbox.retain(|number| {
             let message = self.messages.at(*number);
-            let dead = node.outlives(&message.body, self.bounds.rounds);
+            let dead = node.outlives(&message.body, self.bounds.campaigns_each);
             !dead || node.act(&Action::Deliver(message.clone()), Fate::Waits).is_ok_and(|o| o.node != *node)
         });
     }
@@ -324,31 +336,15 @@ impl Space {
         number
     }
 
-    /// The rules that several nodes must keep together.
-    pub fn check(&mut self, state: State) -> Result<(), Broken> {
-        let facts = self.facts_of(state);
-        if !self.kept.contains(&(facts, state.used.proposals)) {
-            let nodes = facts.map(|facts| self.all_facts.at(facts));
-            check(nodes, state.used.proposals)?;
-            self.kept.insert((facts, state.used.proposals));
+    /// The rules that several nodes must keep together, and what is worth counting.
+    pub fn check(&mut self, state: State) -> Result<Traits, Broken> {
+        let key = (self.facts_of(state), state.used.proposals);
+        if let Some(traits) = self.known.get(&key) {
+            return Ok(*traits);
         }
-        Ok(())
-    }
-
-    /// What is worth counting.
-    pub fn traits(&self, state: State) -> Traits {
-        let nodes = self.facts_of(state).map(|facts| self.all_facts.at(facts));
-        let chosen = chosen(nodes).unwrap_or_default();
-        let values: HashSet<_> = chosen
-            .values()
-            .filter(|command| command.kind != Kind::Noop)
-            .map(|command| command.request)
-            .collect();
-        Traits {
-            chosen: !values.is_empty(),
-            both_chosen: values.len() > 1,
-            two_leaders: nodes.iter().filter(|facts| facts.leads.is_some()).count() > 1,
-        }
+        let traits = check(key.0.map(|facts| self.all_facts.at(facts)), key.1)?;
+        self.known.insert(key, traits);
+        Ok(traits)
     }
 
     fn facts_of(&self, state: State) -> [u32; NODES] {
@@ -394,7 +390,7 @@ fn chosen(nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {
     Ok(chosen)
 }
 
-fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<(), Broken> {
+fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<Traits, Broken> {
     let chosen = chosen(nodes)?;
     for (node, facts) in (1..).zip(nodes) {
         for (index, command) in &facts.believed {
@@ -407,6 +403,7 @@ fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<(), Broken> {
             }
         }
     }
+    let mut values = BTreeSet::new();
     for command in chosen.values() {
         let RequestId { session, number } = command.request;
         let proposed =
@@ -415,8 +412,12 @@ fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<(), Broken> {
         if !noop && !proposed {
             return Err(format!("{command} is chosen, and nobody proposed it"));
         }
+        if !noop {
+            values.insert(number);
+        }
     }
-    Ok(())
+    let two_leaders = nodes.iter().filter(|facts| facts.leads.is_some()).count() > 1;
+    Ok(Traits { chosen: !values.is_empty(), both_chosen: values.len() > 1, two_leaders })
 }
 
 impl Used {
