@@ -7,7 +7,7 @@ mod search;
 #[path = "exhaustive/space.rs"]
 mod space;
 
-use space::Bounds;
+use space::{Bounds, Clients};
 
 #[test]
 fn explore() {
@@ -21,7 +21,7 @@ fn explore() {
         proposals: n("P", 1) as u8,
         crashes: n("X", 0) as u8,
         repeats: n("REP", 0) > 0,
-        anywhere: n("ANY", 0) > 0,
+        clients: [Clients::First, Clients::AtLeaders, Clients::Anywhere][n("W", 0) as usize],
         separate_writes: n("SEP", 0) > 0,
     };
     let report = search::search(bounds);

@@ -53,7 +53,7 @@ struct Found {
 pub fn search(bounds: Bounds) -> Report {
     let start = Instant::now();
     let mut space = Space::new(bounds);
-    let mut found = Found::new(space.first());
+    let mut found = Found::new(space.first().expect("a client may propose"));
     let (mut generated, mut depth, mut level_end) = (0, 0, 1);
     let mut reached = Reached::default();
     let mut broken = None;

@@ -34,8 +34,8 @@ pub struct Bounds {
     pub crashes: u8,
     /// Whether nodes repeat on their own what may have been lost: heartbeats, Accepts, CatchUps.
     pub repeats: bool,
-    /// Whether clients propose at any node, or only at one that leads.
-    pub anywhere: bool,
+    /// When and where clients propose.
+    pub clients: Clients,
     /// Whether a write is an action of its own, or follows its step at once or never.
     pub separate_writes: bool,
 }
@@ -52,6 +52,17 @@ impl Bounds {
             && after.proposals <= self.proposals
             && after.crashes <= self.crashes
     }
+}
+
+/// When and where clients propose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Before all else, the first value at node 1, the second at node 2.
+    First,
+    /// At any time, at a node that leads.
+    AtLeaders,
+    /// At any time, at any node.
+    Anywhere,
 }
 
 /// A state of the cluster: the three nodes' views, and what was used of the bounds.
@@ -153,12 +164,18 @@ impl Space {
     }
 
     /// Three nodes that start for the first time.
-    pub fn first(&mut self) -> State {
-        let views = [1, 2, 3].map(|id| {
-            let node = self.number_node(Node::new(id));
-            self.number_view(View { node, inbox: [].into() })
-        });
-        State { views, used: Used::default() }
+    pub fn first(&mut self) -> Result<State, Broken> {
+        let mut state = State { views: [0; NODES], used: Used::default() };
+        for (place, id) in (1..=NODES as NodeId).enumerate() {
+            let mut node = Node::new(id);
+            if self.bounds.clients == Clients::First && id <= self.bounds.proposals.into() {
+                state.used.proposals += 1;
+                node = node.act(&Action::Propose(value(id, id)), Fate::Waits)?.node;
+            }
+            let node = self.number_node(node);
+            state.views[place] = self.number_view(View { node, inbox: [].into() });
+        }
+        Ok(state)
     }
 
     /// How many different nodes, messages and views came up.
@@ -211,9 +228,14 @@ impl Space {
     fn own_actions(&self, node: u32) -> Vec<Action> {
         let node = self.nodes.at(node);
         let mut actions = vec![];
-        if self.bounds.anywhere || node.leads().is_some() {
-            let proposals = 1..=u64::from(self.bounds.proposals);
-            actions.extend(proposals.map(|number| Action::Propose(Command::value(number, node.id(), "v"))));
+        let proposes = match self.bounds.clients {
+            Clients::First => false,
+            Clients::AtLeaders => node.leads().is_some(),
+            Clients::Anywhere => true,
+        };
+        if proposes {
+            let numbers = 1..=u64::from(self.bounds.proposals);
+            actions.extend(numbers.map(|number| Action::Propose(value(number, node.id()))));
         }
         if node.id() <= self.bounds.campaigners && node.campaigns() < self.bounds.campaigns_each {
             let next = node.highest_round() + 1;
@@ -405,9 +427,8 @@ fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<Traits, Broken> {
     }
     let mut values = BTreeSet::new();
     for command in chosen.values() {
-        let RequestId { session, number } = command.request;
-        let proposed =
-            session == 0 && (1..=u64::from(proposals)).contains(&number) && &command.payload[..] == b"v";
+        let RequestId { number, .. } = command.request;
+        let proposed = (1..=proposals.into()).contains(&number) && *command == value(number, command.from);
         let noop = *command == Command::noop(command.from);
         if !noop && !proposed {
             return Err(format!("{command} is chosen, and nobody proposed it"));
@@ -418,6 +439,11 @@ fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<Traits, Broken> {
     }
     let two_leaders = nodes.iter().filter(|facts| facts.leads.is_some()).count() > 1;
     Ok(Traits { chosen: !values.is_empty(), both_chosen: values.len() > 1, two_leaders })
+}
+
+/// What a client proposes.
+fn value(number: u64, from: NodeId) -> Command {
+    Command::value(number, from, "v")
 }
 
 impl Used {
