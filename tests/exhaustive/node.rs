@@ -168,6 +168,12 @@ impl Node {
         }
     }
 
+    /// Whether a message changes nothing and is not answered.
+    pub fn ignores(&self, message: &Message) -> bool {
+        let outcome = self.act(&Action::Deliver(message.clone()), Fate::Waits);
+        outcome.is_ok_and(|outcome| outcome.node == *self && outcome.sent.is_empty())
+    }
+
     /// The ballot it leads with.
     pub fn leads(&self) -> Option<Ballot> {
         let status = self.core.status();
@@ -419,7 +425,8 @@ impl Notes {
 /// What the searched network carries; see `exhaustive.rs` for what it does not, and why.
 fn travels(mut message: Message) -> Option<Message> {
     match &mut message.body {
-        Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::HeartbeatReply { .. } => None,
+        Body::PreVote { .. } | Body::PreVoteReply { .. } => None,
+        Body::Refuse { .. } | Body::HeartbeatReply { .. } => None,
         Body::Heartbeat { sent_ms, .. } => {
             *sent_ms = 0;
             Some(message)
@@ -428,7 +435,6 @@ fn travels(mut message: Message) -> Option<Message> {
             *chosen = 0;
             Some(message)
         }
-        Body::Refuse { .. } if std::env::var("REF").is_err() => None,
         _ => Some(message),
     }
 }

@@ -1,14 +1,16 @@
 //! The search: breadth first, every state once, until there are no more. Whole states are compared, not
 //! hashes of them, so that "all" means all; and the first way to a broken rule is a shortest one.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::bounds::Bounds;
 use crate::node::{Action, Fate, Notes};
-use crate::space::{Bounds, Space, State, Traits};
+use crate::rules::Traits;
+use crate::space::{Space, State};
 
 /// What a search came to.
 pub struct Report {
@@ -27,17 +29,73 @@ pub struct Report {
     pub broken: Option<String>,
 }
 
-/// After how many actions something first happened.
-#[derive(Debug, Default)]
-pub struct Reached {
-    pub chosen: Option<usize>,
-    pub both_chosen: Option<usize>,
-    pub two_leaders: Option<usize>,
-    pub adopts: Option<usize>,
-    pub fills_a_hole: Option<usize>,
-    pub steps_down: Option<usize>,
-    pub learns: Option<usize>,
-    pub loses_a_write: Option<usize>,
+/// What must happen somewhere, or the search shows little: after how many actions it first does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reached([Option<usize>; 8]);
+
+impl Reached {
+    const NAMES: [&str; 8] = [
+        "a value is chosen",
+        "both values are",
+        "two nodes lead at once",
+        "a new leader adopts",
+        "it fills a hole",
+        "a leader is deposed",
+        "a node catches up",
+        "a crash loses a write",
+    ];
+
+    fn note(&mut self, traits: Traits, notes: Notes, depth: usize) {
+        let Traits { chosen, both_chosen, two_leaders } = traits;
+        let Notes { adopts, fills_a_hole, steps_down, learns, loses_a_write } = notes;
+        let now = [chosen, both_chosen, two_leaders, adopts, fills_a_hole, steps_down, learns, loses_a_write];
+        for (first, now) in self.0.iter_mut().zip(now) {
+            if now && first.is_none() {
+                *first = Some(depth);
+            }
+        }
+    }
+
+    /// What either reached, and as early.
+    pub fn or(self, other: Reached) -> Reached {
+        let mut firsts = self.0.into_iter().zip(other.0).map(|pair| match pair {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        });
+        Reached([(); 8].map(|()| firsts.next().flatten()))
+    }
+
+    /// What did not happen.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let names = Reached::NAMES.into_iter().zip(self.0);
+        names.filter(|(_, first)| first.is_none()).map(|(name, _)| name).collect()
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Reached::NAMES.into_iter().zip(self.0);
+        let firsts: Vec<String> =
+            names.filter_map(|(name, first)| Some(format!("{name} ({})", first?))).collect();
+        write!(f, "{}", firsts.join(", "))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { bounds, states, generated, depth, reached, parts, time, broken } = self;
+        let (nodes, messages, views) = parts;
+        writeln!(f, "{bounds}")?;
+        let all = if broken.is_none() { "all" } else { "stopped after" };
+        writeln!(
+            f,
+            "  {all} {states} states, {generated} steps, depth {depth}, {:.1} s",
+            time.as_secs_f64()
+        )?;
+        writeln!(f, "  made of {nodes} node states, {messages} messages, {views} views")?;
+        writeln!(f, "  reached (after actions): {reached}")?;
+        write!(f, "{}", broken.as_deref().unwrap_or_default())
+    }
 }
 
 /// All states that were found, in the order of their distance from the first one.
@@ -61,7 +119,6 @@ pub fn search(bounds: Bounds) -> Report {
     while at < found.states.len() && broken.is_none() {
         if at == level_end {
             (depth, level_end) = (depth + 1, found.states.len());
-            eprintln!("{depth} {} {:?} {:?}", found.states.len(), space.parts(), start.elapsed());
         }
         let state = found.states[at];
         let next = space.check(state).and_then(|traits| {
@@ -145,24 +202,5 @@ fn sentence(node: u64, action: &Action, fate: Fate) -> String {
     match fate {
         Fate::Never => format!("{what}; nothing it writes from here on becomes durable"),
         Fate::AtOnce | Fate::Waits => what,
-    }
-}
-
-impl Reached {
-    fn note(&mut self, traits: Traits, notes: Notes, depth: usize) {
-        for (first, now) in [
-            (&mut self.chosen, traits.chosen),
-            (&mut self.both_chosen, traits.both_chosen),
-            (&mut self.two_leaders, traits.two_leaders),
-            (&mut self.adopts, notes.adopts),
-            (&mut self.fills_a_hole, notes.fills_a_hole),
-            (&mut self.steps_down, notes.steps_down),
-            (&mut self.learns, notes.learns),
-            (&mut self.loses_a_write, notes.loses_a_write),
-        ] {
-            if now && first.is_none() {
-                *first = Some(depth);
-            }
-        }
     }
 }

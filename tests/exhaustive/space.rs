@@ -4,66 +4,16 @@
 //! So what a node may do depends on itself and on what was sent to it: its *view*. Views are numbered, what
 //! can happen in a view is worked out once, and a state of the cluster is three numbers and three counters.
 
-use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
 use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::types::{Ballot, Command, Index, NodeId, RequestId, Round};
+use spaxos::consensus::types::NodeId;
 
+use crate::bounds::{Bounds, Clients, Writes};
 use crate::node::{Action, Broken, Fate, NODES, Node, Notes, Outcome};
-
-/// How far the search goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// The highest round of a ballot.
-    pub rounds: Round,
-    /// Campaigns of all nodes together.
-    pub campaigns: u8,
-    /// Proposals of clients, each of a value of its own.
-    pub proposals: u8,
-    /// Campaigns of one node.
-    pub campaigns_each: u8,
-    /// Nodes 1 to this one campaign.
-    pub campaigners: NodeId,
-    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen; else it takes the
-    /// next one.
-    pub jumps: bool,
-    /// Crashes of all nodes together, each followed by a restart.
-    pub crashes: u8,
-    /// Whether nodes repeat on their own what may have been lost: heartbeats, Accepts, CatchUps.
-    pub repeats: bool,
-    /// When and where clients propose.
-    pub clients: Clients,
-    /// Whether a write is an action of its own, or follows its step at once or never.
-    pub separate_writes: bool,
-}
-
-impl Bounds {
-    fn allows(&self, used: Used, step: &Move) -> bool {
-        let after = used.plus(step.cost);
-        let in_turn = match &step.action {
-            Action::Propose(command) => command.request.number == u64::from(after.proposals),
-            _ => true,
-        };
-        in_turn
-            && after.campaigns <= self.campaigns
-            && after.proposals <= self.proposals
-            && after.crashes <= self.crashes
-    }
-}
-
-/// When and where clients propose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clients {
-    /// Before all else, the first value at node 1, the second at node 2.
-    First,
-    /// At any time, at a node that leads.
-    AtLeaders,
-    /// At any time, at any node.
-    Anywhere,
-}
+use crate::rules::{Facts, Traits, check, value};
 
 /// A state of the cluster: the three nodes' views, and what was used of the bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,8 +22,9 @@ pub struct State {
     used: Used,
 }
 
+/// What was used of the bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Used {
+struct Used {
     campaigns: u8,
     proposals: u8,
     crashes: u8,
@@ -120,28 +71,12 @@ pub struct Space {
     known: HashMap<([u32; NODES], u8), Traits>,
 }
 
-/// What the rules look at in a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Facts {
-    votes: Vec<((Index, Ballot), Command)>,
-    believed: Vec<(Index, Command)>,
-    leads: Option<Ballot>,
-}
-
 /// A step of a node, whatever else was sent to it.
 struct Step {
     fate: Fate,
     node: u32,
     sent: Vec<u32>,
     notes: Notes,
-}
-
-/// What is true of a state beside the rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traits {
-    pub chosen: bool,
-    pub both_chosen: bool,
-    pub two_leaders: bool,
 }
 
 impl Space {
@@ -188,7 +123,7 @@ impl Space {
         let bounds = self.bounds;
         for place in 0..NODES {
             let moves = self.moves(state.views[place])?;
-            for step in moves.iter().filter(|step| bounds.allows(state.used, step)) {
+            for step in moves.iter().filter(|step| step.is_within(&bounds, state.used)) {
                 let mut after = State { used: state.used.plus(step.cost), ..state };
                 after.views[place] = step.view;
                 for (other, list) in step.sends.into_iter().enumerate() {
@@ -279,7 +214,7 @@ impl Space {
     fn fates(&self, node: u32, action: &Action) -> Vec<Fate> {
         let writes = !matches!(action, Action::Repeat | Action::Write | Action::Crash);
         let may_be_lost = self.bounds.crashes > 0 && writes && !self.nodes.at(node).is_doomed();
-        match (self.bounds.separate_writes, may_be_lost) {
+        match (self.bounds.writes == Writes::Separate, may_be_lost) {
             (true, _) => vec![Fate::Waits],
             (false, true) => vec![Fate::AtOnce, Fate::Never],
             (false, false) => vec![Fate::AtOnce],
@@ -339,7 +274,7 @@ impl Space {
         inbox.retain(|number| {
             let message = self.messages.at(*number);
             let dead = node.outlives(&message.body, self.bounds.campaigns_each);
-            !dead || node.act(&Action::Deliver(message.clone()), Fate::Waits).is_ok_and(|o| o.node != *node)
+            !dead || !node.ignores(message)
         });
     }
 
@@ -379,71 +314,18 @@ impl Space {
     }
 }
 
-impl Facts {
-    fn of(node: &Node) -> Facts {
-        let votes = node.history().votes.iter().map(|(key, command)| (*key, command.clone())).collect();
-        let believed = node.believed().into_iter().map(|entry| (entry.index, entry.command)).collect();
-        Facts { votes, believed, leads: node.leads() }
+impl Move {
+    fn is_within(&self, bounds: &Bounds, used: Used) -> bool {
+        let after = used.plus(self.cost);
+        let in_turn = match &self.action {
+            Action::Propose(command) => command.request.number == u64::from(after.proposals),
+            _ => true,
+        };
+        in_turn
+            && after.campaigns <= bounds.campaigns
+            && after.proposals <= bounds.proposals
+            && after.crashes <= bounds.crashes
     }
-}
-
-type Chosen = HashMap<Index, Command>;
-
-/// Counted from what was ever durable, without a look at what any core thinks: a command is chosen when a
-/// majority of nodes voted for it under one ballot ("Paxos Made Simple", section 2.2).
-fn chosen(nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {
-    let mut counts: HashMap<(Index, Ballot), (&Command, usize)> = HashMap::new();
-    for ((index, ballot), command) in nodes.iter().flat_map(|facts| &facts.votes) {
-        let (first, count) = counts.entry((*index, *ballot)).or_insert((command, 0));
-        *count += 1;
-        if *first != command {
-            return Err(format!("ballot {ballot} has votes for {first} and for {command} at index {index}"));
-        }
-    }
-    let mut chosen = Chosen::new();
-    for ((index, ballot), (command, _)) in counts.into_iter().filter(|(_, (_, count))| *count > NODES / 2) {
-        let first = chosen.entry(index).or_insert_with(|| command.clone());
-        if first != command {
-            return Err(format!(
-                "two commands are chosen at index {index}: {first} and {command}, one of them under {ballot}"
-            ));
-        }
-    }
-    Ok(chosen)
-}
-
-fn check(nodes: [&Facts; NODES], proposals: u8) -> Result<Traits, Broken> {
-    let chosen = chosen(nodes)?;
-    for (node, facts) in (1..).zip(nodes) {
-        for (index, command) in &facts.believed {
-            if chosen.get(index) != Some(command) {
-                let counted = chosen.get(index).map_or("nothing".to_string(), Command::to_string);
-                return Err(format!(
-                    "node {node} takes {command} for chosen at index {index}; \
-                     by count of what was ever durable {counted} is"
-                ));
-            }
-        }
-    }
-    let mut values = BTreeSet::new();
-    for command in chosen.values() {
-        let RequestId { number, .. } = command.request;
-        let proposed = (1..=proposals.into()).contains(&number) && *command == value(number, command.from);
-        let noop = *command == Command::noop(command.from);
-        if !noop && !proposed {
-            return Err(format!("{command} is chosen, and nobody proposed it"));
-        }
-        if !noop {
-            values.insert(number);
-        }
-    }
-    let two_leaders = nodes.iter().filter(|facts| facts.leads.is_some()).count() > 1;
-    Ok(Traits { chosen: !values.is_empty(), both_chosen: values.len() > 1, two_leaders })
-}
-
-/// What a client proposes.
-fn value(number: u64, from: NodeId) -> Command {
-    Command::value(number, from, "v")
 }
 
 impl Used {
