@@ -231,17 +231,7 @@ impl Node {
     fn campaign(&self, round: Round, fate: Fate) -> Result<Outcome, Broken> {
         let mut node = Node { campaigns: self.campaigns + 1, ..self.clone() };
         let mut batch = Batch::default();
-        let asked = loop {
-            node.now_ms += ELECTION_MS / 2;
-            node.core.step(Input::Tick { now_ms: node.now_ms }, &mut batch);
-            let mut events = batch.events.iter();
-            if let Some(ballot) = events.find_map(|event| match event {
-                Event::Campaigning { ballot } => Some(*ballot),
-                _ => None,
-            }) {
-                break ballot;
-            }
-        };
+        let asked = node.wait_to_campaign(&mut batch)?;
         let me = self.id;
         let peer = if me == 1 { 2 } else { 1 };
         let promised = match round > asked.round {
@@ -251,6 +241,22 @@ impl Node {
         let body = Body::PreVoteReply { ballot: asked, granted: true, promised };
         node.core.step(Input::Message(Message { from: peer, to: me, body }), &mut batch);
         node.finish(batch, fate)
+    }
+
+    /// 2T at most until a leader steps down, and 2T until it campaigns.
+    fn wait_to_campaign(&mut self, batch: &mut Batch) -> Result<Ballot, Broken> {
+        for _ in 0..8 {
+            self.now_ms += ELECTION_MS / 2;
+            self.core.step(Input::Tick { now_ms: self.now_ms }, batch);
+            let campaigns = |event: &Event| match event {
+                Event::Campaigning { ballot } => Some(*ballot),
+                _ => None,
+            };
+            if let Some(ballot) = batch.events.iter().find_map(campaigns) {
+                return Ok(ballot);
+            }
+        }
+        Err(format!("node {} hears nobody for 4 T and does not campaign", self.id))
     }
 
     /// A copy of the core sees the time pass and is thrown away: at the node itself only waits would differ.
@@ -314,8 +320,8 @@ impl Node {
         while node.unwritten.first().is_some_and(Write::is_durable) {
             sent.extend(node.flush()?);
         }
-        let notes = Notes::default();
-        Ok(Outcome { node, sent, batch: Batch::default(), notes })
+        let sent = sent.into_iter().filter_map(travels).collect();
+        Ok(Outcome { node, sent, batch: Batch::default(), notes: Notes::default() })
     }
 
     /// Makes the oldest batch durable and gives what it says then.
