@@ -35,9 +35,6 @@ use self::files::NodeLog;
 use self::record::Record;
 use self::table::Table;
 
-/// At most so many nodes.
-pub(self) const MAX_NODES: usize = 64;
-
 /// Lines that are read of one node before another gets its turn.
 const LINES_A_TURN: usize = 64;
 
@@ -88,10 +85,6 @@ pub(super) fn run(arguments: &Check, out: &mut dyn Write) -> ExitCode {
 
 fn check(arguments: &Check, out: &mut dyn Write) -> Result<bool, CheckError> {
     let logs = files::group(&arguments.logs)?;
-    if logs.len() > MAX_NODES {
-        let text = format!("these are the logs of {} nodes; at most {MAX_NODES} can be checked", logs.len());
-        return Err(CheckError::Input(text));
-    }
     let chosen = logs.iter().any(|log| log.is_chosen);
     if arguments.proposed.is_some() && !chosen {
         let text =

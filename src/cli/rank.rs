@@ -365,6 +365,22 @@ fn unix_ms() -> u64 {
 mod tests {
     use super::*;
 
+    /// What is left of another run goes with its data directory; what a restart of this one needs stays.
+    #[test]
+    fn a_new_data_directory_begins_an_empty_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, log) = (folder.path().join("data"), folder.path().join("instancelog0.log"));
+        begin_new_log(&data, &log).unwrap();
+        assert!(!log.exists());
+        std::fs::write(&log, "of another run\n").unwrap();
+        begin_new_log(&data, &log).unwrap();
+        assert_eq!(std::fs::read(&log).unwrap(), b"");
+        std::fs::write(&log, "of this run\n").unwrap();
+        std::fs::create_dir(&data).unwrap();
+        begin_new_log(&data, &log).unwrap();
+        assert_eq!(std::fs::read(&log).unwrap(), b"of this run\n");
+    }
+
     /// Every other rank comes in turn, however many are passed by.
     #[test]
     fn successors_go_round() {

@@ -1,5 +1,6 @@
 //! The three rules, as a table that is fed what nodes commit and generate. Knows no files and no words.
 
+use std::collections::btree_map::Entry;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -39,8 +40,6 @@ struct Slot {
     /// The value that was seen first, and whose it is.
     value: u64,
     first: Node,
-    /// A bit for each node that has it.
-    nodes: u64,
 }
 
 /// What broke a rule.
@@ -129,14 +128,15 @@ impl Table {
             return self.breaks.add(1, Break::Again { node, seq });
         }
         let value = self.hasher.hash_one(value);
-        if !self.open.contains_key(&seq) {
-            self.open.insert(seq, Slot { value, first: node, nodes: 0 });
-            self.miss_in_ended(seq, node);
-        }
-        let Some(slot) = self.open.get_mut(&seq) else { return };
-        slot.nodes |= 1 << node;
-        if slot.value != value {
-            self.breaks.add(3, Break::Differs { first: slot.first, node, seq });
+        match self.open.entry(seq) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Slot { value, first: node });
+                self.miss_in_ended(seq, node);
+            }
+            Entry::Occupied(slot) if slot.get().value != value => {
+                self.breaks.add(3, Break::Differs { first: slot.get().first, node, seq });
+            }
+            Entry::Occupied(_) => {}
         }
         if self.is_settled(seq) {
             self.open.remove(&seq);
