@@ -33,7 +33,7 @@ use log::{info, warn};
 
 use crate::client::{Service, Submission};
 use crate::config::Config;
-use crate::consensus::protocol::Role;
+use crate::consensus::protocol::{Role, Status};
 use crate::consensus::types::{Index, NodeId};
 use crate::node::ending::{End, Ender, ExitCode as Code};
 use crate::node::log::Log;
@@ -49,6 +49,8 @@ const VALUE_BYTES: usize = 1000;
 const TURN: Duration = Duration::from_millis(5);
 /// Values that were made and are not delivered yet, at most; then the leader waits.
 const OUTSTANDING: usize = 1024;
+/// How long a rank waits for a first leader before its time runs all the same: all ranks may start slowly.
+const START_WAIT: Duration = Duration::from_secs(10);
 /// A value that was not delivered for so long is given up (it may still be delivered).
 const VALUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What one read of the log takes at most.
@@ -69,7 +71,7 @@ pub struct Rank {
     /// Values after which a leader hands over
     #[arg(short = 'l', value_name = "INTERVAL", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     interval: u64,
-    /// Seconds that it runs
+    /// Seconds that it runs, from when it first hears of a leader (for which it waits 10 s at most)
     #[arg(short = 't', value_name = "SECONDS", default_value_t = 50.0, value_parser = seconds)]
     run_s: f64,
     /// Holds nodeRANK.toml and log/instancelogRANK.log
@@ -170,7 +172,10 @@ struct Running {
     /// 2 T: a successor that has not taken over by then does not.
     patience: Duration,
     interval: u64,
+    run: Duration,
     ends_at: Instant,
+    /// Whether a leader was heard of, from when on its time runs.
+    has_begun: bool,
     /// The next index to read of the node's log, and the seq of the last value before it.
     next_index: Index,
     seq: u64,
@@ -191,6 +196,7 @@ struct Leadership {
 
 impl Running {
     fn new(arguments: &Rank, config: &Config, node: Node, instances: InstanceLog) -> Running {
+        let run = Duration::from_secs_f64(arguments.run_s);
         Running {
             me: node.service().node(),
             node,
@@ -199,7 +205,9 @@ impl Running {
             timeout: Duration::from_secs_f64(arguments.timeout_s),
             patience: Duration::from_millis(2 * config.timing.election_ms),
             interval: arguments.interval,
-            ends_at: Instant::now() + Duration::from_secs_f64(arguments.run_s),
+            run,
+            ends_at: Instant::now() + START_WAIT + run,
+            has_begun: false,
             next_index: 1,
             seq: 0,
             outstanding: BTreeMap::new(),
@@ -254,7 +262,11 @@ impl Running {
     fn lead(&mut self, service: &dyn Service) -> Result<(), Error> {
         let now = Instant::now();
         self.give_up(service, now);
-        if self.node.status().role != Role::Leader {
+        let Status { role, leader, .. } = self.node.status();
+        if leader.is_some() && !self.has_begun {
+            (self.has_begun, self.ends_at) = (true, now + self.run);
+        }
+        if role != Role::Leader {
             // Whoever comes to lead again begins with the rank after it.
             self.leadership = None;
             self.step = 1;
