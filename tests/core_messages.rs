@@ -37,7 +37,8 @@ fn any_one_message_may_be_lost_doubled_or_late() {
     }
 }
 
-/// A cluster's life: an election, proposals through all nodes, the leader's end and return. Whether it had
+/// A cluster's life: an election, proposals through all nodes, the leader's end and return, and a new leader that
+/// hands over. Whether it had
 /// more messages than `which`.
 fn live(fate: Fate, which: usize) -> bool {
     let mut life = Life { cluster: cluster(3), fate, which, seen: 0, late: Vec::new() };
@@ -51,6 +52,8 @@ fn live(fate: Fate, which: usize) -> bool {
     life.cluster.restart(leader);
     life.pass(100);
     life.propose([12, 22, 32]);
+    let leader = life.leader();
+    let _ = life.cluster.transfer(leader, leader % 3 + 1);
     life.pass(500);
     let late = std::mem::take(&mut life.late);
     life.cluster.flight.extend(late);
@@ -175,6 +178,9 @@ fn a_peers_nonsense_is_survived() {
                 core.step(Input::Message(message), &mut batch);
             }
             core.step(Input::Propose(vec![nonsense.proposal(now_ms)]), &mut batch);
+            if nonsense.0.between(0, 20) == 0 {
+                core.step(Input::Transfer { to: nonsense.0.between(0, 5) }, &mut batch);
+            }
             let round = core.status().promised.round;
             for _ in 0..nonsense.0.between(0, 5) {
                 core.step(Input::Message(nonsense.message(round)), &mut batch);
@@ -296,7 +302,7 @@ impl Nonsense {
         let (first, last, chosen) = (self.number(), self.number(), self.number());
         let promised = self.ballot(3, round);
         let flag = self.0.between(0, 2) == 0;
-        let body = match self.0.between(0, 12) {
+        let body = match self.0.between(0, 13) {
             0 => Body::PreVote { ballot },
             1 => Body::PreVoteReply { ballot, granted: flag, promised },
             2 => Body::Prepare { ballot, first },
@@ -311,6 +317,7 @@ impl Nonsense {
             8 => Body::Refuse { ballot, promised },
             9 => Body::CatchUp { first },
             10 => Body::Learn { chosen, entries: self.entries(ballot) },
+            11 => Body::TimeoutNow { ballot },
             _ => Body::Forward { commands: (0..self.0.between(0, 4)).map(|_| self.command()).collect() },
         };
         let to = if self.0.between(0, 20) == 0 { 2 } else { 1 };

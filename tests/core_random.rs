@@ -1,6 +1,6 @@
 //! Random schedules over Paxos cores: loss, duplication, reordering, crashes that lose what was not flushed,
-//! restarts, rebuilds, cut links, clocks that run apart and stand still, proposals repeated through several
-//! nodes. `sim::checker` watches every step; when the faults end, the cluster must find together.
+//! restarts, rebuilds, leaders that hand over, cut links, clocks that run apart and stand still, proposals repeated
+//! through several nodes. `sim::checker` watches every step; when the faults end, the cluster must find together.
 //!
 //! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
 //! `SEED=n` runs one seed and prints all it did.
@@ -45,14 +45,18 @@ fn random_schedules_keep_every_rule() {
         sum.catch_ups += reached.catch_ups;
         sum.repeats += reached.repeats;
         sum.crashes += reached.crashes;
+        sum.transfers += reached.transfers;
+        sum.taken_over += reached.taken_over;
+        sum.kept += reached.kept;
         sum.ignored += reached.ignored;
     }
     println!("{sum:?}");
     // A harness that never elects, or only elects, finds nothing. Few seeds may well reach little.
-    let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, ignored } =
-        sum;
+    let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, .. } = sum;
+    let Reached { transfers, taken_over, kept, ignored, .. } = sum;
     let all = [chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes];
-    assert!(seeds < 500 || all.iter().all(|count| *count > 0), "the schedules reach too little: {sum:?}");
+    let all = all.into_iter().chain([transfers, taken_over, kept]);
+    assert!(seeds < 500 || all.min() > Some(0), "the schedules reach too little: {sum:?}");
     assert_eq!(ignored, 0, "cores take each other's messages for nonsense");
 }
 
@@ -97,6 +101,8 @@ struct Schedule {
     propose: u64,
     /// In thousandths: crash, rebuild, cut, pause.
     faults: [u64; 4],
+    /// In thousandths.
+    transfer: u64,
     requests: u64,
     /// Of forty values, how many are large.
     large: u64,
@@ -130,13 +136,14 @@ impl Schedule {
             faults,
             requests: pick(&[10, 100]),
             large: pick(&[0, 1, 20]),
+            transfer: pick(&[0, 0, 5, 20]),
             random,
         }
     }
 
     fn act(&mut self) {
         let [crash, rebuild, cut, pause] = self.faults;
-        let limits = [crash, rebuild, cut, pause, 10 * self.ticks, self.propose, 150, 3, 2];
+        let limits = [crash, rebuild, cut, pause, 10 * self.ticks, self.propose, 150, 3, 2, self.transfer];
         let mut dice = self.random.between(0, 1000);
         let action = limits.iter().position(|limit| {
             let hit = dice < *limit;
@@ -153,6 +160,7 @@ impl Schedule {
             Some(6) => self.flush(),
             Some(7) => self.lose_all(),
             Some(8) => self.cluster.settle(),
+            Some(9) => self.transfer(),
             _ => self.deliver(),
         }
     }
@@ -244,6 +252,14 @@ impl Schedule {
             _ => Bytes::from_static(&LARGE[..5 + (reqid % 3) as usize]),
         };
         Command::value(reqid, from, payload)
+    }
+
+    /// A node, mostly one that leads, is to hand over to any other.
+    fn transfer(&mut self) {
+        let (id, to) = (self.victim(), self.any_node());
+        if self.cluster.is_up(id) && id != to {
+            let _ = self.cluster.transfer(id, to);
+        }
     }
 
     fn flush(&mut self) {

@@ -83,6 +83,8 @@ enum Command {
     Propose(NodeId, Vec<(u64, String)>),
     /// The same, in time for `ms` only.
     ProposeFor(NodeId, u64, Vec<(u64, String)>),
+    /// A node is asked to hand leadership over: `transfer 1 to=2`.
+    Transfer(NodeId, #[arg(key = "to")] NodeId),
     /// What is held is in flight again.
     Release,
     /// Writes become durable and the messages behind them leave: `flush 1`; without nodes, on all.
@@ -160,6 +162,7 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
         Command::Run(ms) => cluster.run(*ms),
         Command::Propose(id, values) => propose(cluster, *id, values, 10_000)?,
         Command::ProposeFor(id, ms, values) => propose(cluster, *id, values, *ms)?,
+        Command::Transfer(id, to) => drop(cluster.transfer(*id, *to)),
         Command::Flush(ids) if ids.is_empty() => {
             for id in cluster.ids() {
                 cluster.flush(id, usize::MAX);

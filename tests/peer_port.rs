@@ -625,6 +625,7 @@ fn what_only_the_core_can_judge_passes() {
     for body in [
         Body::Prepare { ballot: highest, first: 1 },
         Body::Refuse { ballot: highest, promised: highest },
+        Body::TimeoutNow { ballot: highest },
         Body::Accepted { ballot: highest, chosen: 0, ranges: vec![] },
         Body::Learn { chosen: 5, entries: vec![] },
     ] {

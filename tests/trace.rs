@@ -134,6 +134,7 @@ fn digests_of_messages() {
     let accept = |entries| Body::Accept { ballot: BALLOT, chosen: 1, entries };
     let bodies = [
         Body::PreVote { ballot: BALLOT },
+        Body::TimeoutNow { ballot: BALLOT },
         Body::Prepare { ballot: BALLOT, first: 1 },
         Body::Prepare { ballot: BALLOT, first: 2 },
         Body::Refuse { ballot: BALLOT, promised: BALLOT },
@@ -157,7 +158,7 @@ fn digests_of_messages() {
         assert!(all.insert(trace::digest(&message)), "{message}");
         assert!(all.insert(trace::digest(&Message { to: 3, ..message })), "{body} to 3");
     }
-    let message = Message { from: 1, to: 2, body: bodies[6].clone() };
+    let message = Message { from: 1, to: 2, body: bodies[7].clone() };
     assert_eq!(format!("{:016x}", trace::digest(&message)), "66a17fda7f5d93ca");
 }
 

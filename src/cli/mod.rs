@@ -5,9 +5,12 @@
 //! errors are printed here.
 
 pub mod bench;
+pub mod check;
 pub mod cluster;
 pub mod demo;
 pub mod dump;
+mod instance_line;
+pub mod rank;
 pub mod resp;
 pub mod serve;
 pub mod trace;
@@ -36,6 +39,9 @@ enum Tool {
     Demo(demo::Demo),
     /// Load a cluster (its own, or a running one) and print throughput, latency and cost
     Bench(bench::Bench),
+    /// A node that makes values while it leads, and logs them for `check`
+    Rank(rank::Rank),
+    Check(check::Check),
     /// Print what a stopped node holds on disk
     Dump {
         /// The node's data directory
@@ -107,6 +113,10 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Ok(Spaxos { command: Tool::Demo(arguments) }) => end("demo", demo::run(&arguments)),
         Ok(Spaxos { command: Tool::Bench(arguments) }) => end("bench", bench::run(&arguments)),
+        Ok(Spaxos { command: Tool::Rank(arguments) }) => rank::run(&arguments),
+        Ok(Spaxos { command: Tool::Check(arguments) }) => {
+            check::run(&arguments, &mut std::io::stdout().lock())
+        }
         Ok(Spaxos { command: Tool::Dump { dir } }) => {
             let dumped = dump::run(&dir, &mut std::io::stdout().lock());
             end("dump", dumped.map_err(|error| Error::Message(error.to_string())))

@@ -140,7 +140,7 @@ fn wait_for_replay(node: &Node, ended: &Receiver<End>) -> Option<End> {
     None
 }
 
-fn log_options(config: &Config) -> LogOptions {
+pub(super) fn log_options(config: &Config) -> LogOptions {
     LogOptions {
         path: config.log.file.clone(),
         level: config.log.level,
@@ -151,7 +151,7 @@ fn log_options(config: &Config) -> LogOptions {
 }
 
 /// A panic ends the process, but for those of sled that the store catches and turns into errors.
-fn exit_on_panic(log: LogControl) {
+pub(super) fn exit_on_panic(log: LogControl) {
     std::panic::set_hook(Box::new(move |panic| {
         let Some(code) = store::exit_code_of_panic() else { return };
         let thread = std::thread::current();

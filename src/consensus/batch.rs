@@ -51,10 +51,12 @@ pub enum Event {
         /// The ballot it would use.
         ballot: Ballot,
     },
-    /// A majority would follow: the ballot is promised and prepared.
+    /// A majority would follow, or the leader hands over: the ballot is promised and prepared.
     Preparing {
         /// The candidate's ballot.
         ballot: Ballot,
+        /// The leader that hands over.
+        handed_by: Option<NodeId>,
     },
     /// A majority promised, and all they had accepted is adopted.
     Leading {
@@ -78,6 +80,20 @@ pub enum Event {
         ballot: Ballot,
         /// Why, in plain words.
         why: &'static str,
+    },
+    /// It begins to hand leadership over.
+    HandingOver {
+        /// The successor.
+        to: NodeId,
+        /// The ballot it leads under.
+        ballot: Ballot,
+    },
+    /// The successor did not take over within T: it goes on leading.
+    KeptLeading {
+        /// Who was to take over.
+        to: NodeId,
+        /// The ballot it leads under.
+        ballot: Ballot,
     },
     /// It lacks chosen entries and asks for them.
     CatchingUp {
@@ -178,12 +194,21 @@ impl fmt::Display for Event {
             Event::Campaigning { ballot } => {
                 write!(f, "no leader heard: asking whether others would follow ballot {ballot}")
             }
-            Event::Preparing { ballot } => write!(f, "a majority would follow: preparing ballot {ballot}"),
+            Event::Preparing { ballot, handed_by: None } => {
+                write!(f, "a majority would follow: preparing ballot {ballot}")
+            }
+            Event::Preparing { ballot, handed_by: Some(leader) } => {
+                write!(f, "node {leader} hands over: preparing ballot {ballot}")
+            }
             Event::Leading { ballot, adopted, holes } => {
                 write!(f, "leading with ballot {ballot} (adopted {adopted} entries, filled {holes} holes)")
             }
             Event::Following { leader, ballot } => write!(f, "following node {leader} with ballot {ballot}"),
             Event::SteppedDown { ballot, why } => write!(f, "stopped leading with ballot {ballot}: {why}"),
+            Event::HandingOver { to, ballot } => write!(f, "handing over from ballot {ballot} to node {to}"),
+            Event::KeptLeading { to, ballot } => {
+                write!(f, "node {to} did not take over: still leading with ballot {ballot}")
+            }
             Event::CatchingUp { from, first, chosen } => {
                 write!(f, "catching up from node {from}: indexes {first} to {chosen}")
             }

@@ -112,7 +112,7 @@ pub enum Body {
         /// The `sent_ms` of the heartbeat.
         sent_ms: u64,
     },
-    /// Answers a Prepare, Accept or Heartbeat below what was promised. Promises nothing: it only tells the
+    /// Answers a Prepare, Accept, Heartbeat or TimeoutNow below what was promised. Promises nothing: it only tells the
     /// asker to give up.
     Refuse {
         /// The ballot that is refused.
@@ -137,6 +137,11 @@ pub enum Body {
     Forward {
         /// The proposals.
         commands: Vec<Command>,
+    },
+    /// "Campaign at once", says a leader to the node that it hands leadership over to. Promises nothing.
+    TimeoutNow {
+        /// The leader's ballot.
+        ballot: Ballot,
     },
 }
 
@@ -221,6 +226,7 @@ impl fmt::Display for Body {
             Body::CatchUp { first } => write!(f, "CatchUp first={first}"),
             Body::Learn { chosen, entries } => write!(f, "Learn chosen={chosen} [{}]", join(entries)),
             Body::Forward { commands } => write!(f, "Forward [{}]", join(commands)),
+            Body::TimeoutNow { ballot } => write!(f, "TimeoutNow {ballot}"),
         }
     }
 }

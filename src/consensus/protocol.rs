@@ -35,6 +35,11 @@ pub enum Input {
     Message(Message),
     /// Proposals of this node's clients, all at once so that they share messages and one write.
     Propose(Vec<Proposal>),
+    /// If this node leads, it is to hand leadership over, within T or not at all; proposals wait meanwhile.
+    Transfer {
+        /// The successor, another voter.
+        to: NodeId,
+    },
 }
 
 /// A client's command and how long it is worth proposing.

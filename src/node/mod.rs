@@ -35,6 +35,7 @@ use parking_lot::Mutex;
 use crate::client::Service;
 use crate::config::Config;
 use crate::consensus::paxos;
+use crate::consensus::protocol::{Role, Status};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
 use crate::pipeline::applier::Applier;
@@ -85,6 +86,28 @@ impl StartError {
     fn new(code: ExitCode, text: impl Into<String>) -> StartError {
         StartError { code, text: text.into() }
     }
+}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// The successor is this node, or none of the cluster.
+    #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
+    NoOtherMember {
+        /// Who was to lead.
+        to: NodeId,
+        /// Who can.
+        others: Vec<NodeId>,
+    },
+    /// Only the leader can hand over.
+    #[error("this node does not lead; ask the leader ({leader:?})")]
+    NotLeading {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// Earlier wishes wait for the state machine.
+    #[error("earlier wishes have not been looked at; try again")]
+    Busy,
 }
 
 /// An open data directory: nobody else uses it now.
@@ -289,6 +312,26 @@ impl Node {
     /// The node as its clients see it.
     pub fn service(&self) -> Arc<dyn Service> {
         self.service.clone()
+    }
+
+    /// How the core stands; at most a tick old (a fifth of a heartbeat interval).
+    pub fn status(&self) -> Status {
+        self.service.status.lock().clone()
+    }
+
+    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it. It
+    /// happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being carried out
+    /// is ignored.
+    pub fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        let Status { role, leader, peers, .. } = self.status();
+        if !peers.iter().any(|peer| peer.node == to) {
+            let others = peers.iter().map(|peer| peer.node).collect();
+            return Err(TransferError::NoOtherMember { to, others });
+        }
+        if role != Role::Leader {
+            return Err(TransferError::NotLeading { leader });
+        }
+        self.service.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
     }
 
     /// Ends in order: no new proposals, replies flushed, what was chosen delivered, threads joined.

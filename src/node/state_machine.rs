@@ -116,8 +116,11 @@ impl EventLog {
         match event {
             Event::Campaigning { .. } => self.campaigning.info(Instant::now(), || event.to_string()),
             Event::CatchingUp { .. } => self.catching_up.info(Instant::now(), || event.to_string()),
-            Event::SteppedDown { .. } => warn!("{event}"),
-            Event::Preparing { .. } | Event::Leading { .. } | Event::Following { .. } => info!("{event}"),
+            Event::SteppedDown { .. } | Event::KeptLeading { .. } => warn!("{event}"),
+            Event::HandingOver { .. }
+            | Event::Preparing { .. }
+            | Event::Leading { .. }
+            | Event::Following { .. } => info!("{event}"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What waits for the state machine thread: its own messages, peers' messages, bindings and proposals, each
+//! What waits for the state machine thread: its own messages, peers' messages, bindings, proposals and wishes, each
 //! in a bounded queue with its own policy, behind one bell.
 
 use crate::consensus::message::{Body, Message};
 use crate::consensus::paxos::Restored;
 use crate::consensus::protocol::Proposal;
-use crate::consensus::types::{Command, Entry};
+use crate::consensus::types::{Command, Entry, NodeId};
 pub use crate::store::{Binding, DirectoryId};
 
 use super::queue::{Bell, Queue};
@@ -36,6 +36,7 @@ pub enum Control {
 /// | `peers` | the message is dropped and counted; the protocol repeats it |
 /// | `bindings` | the connection is closed; the peer dials again |
 /// | `proposals` | the client is answered `-BUSY` |
+/// | `transfers` | who asked is told so |
 pub struct Inbox {
     /// Failures and recoveries, by storage.
     pub control: Queue<Control>,
@@ -48,6 +49,8 @@ pub struct Inbox {
     pub bindings: Queue<Binding>,
     /// Clients' proposals, by the client port; weighed in bytes.
     pub proposals: Queue<Proposal>,
+    /// Nodes that leadership is to be handed over to, by whoever embeds the node.
+    pub transfers: Queue<NodeId>,
     /// Wakes the state machine.
     pub bell: Bell,
 }
@@ -62,6 +65,8 @@ impl Inbox {
     pub const BINDINGS_CAPACITY: usize = 64;
     /// Proposals that wait at most, beside those that the core holds.
     pub const PROPOSALS_CAPACITY_BYTES: usize = 32 << 20;
+    /// A core goes by the first wish and ignores others until that is settled.
+    pub const TRANSFERS_CAPACITY: usize = 4;
 
     /// Empty queues.
     pub fn new() -> Inbox {
@@ -77,6 +82,7 @@ impl Inbox {
             peers: Queue::new(peers_bytes, message_cost_bytes, bell.clone()),
             bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),
             proposals: Queue::new(proposals_bytes, |proposal| proposal.command.cost_bytes(), bell.clone()),
+            transfers: Queue::new(Inbox::TRANSFERS_CAPACITY, |_| 1, bell.clone()),
             bell,
         }
     }

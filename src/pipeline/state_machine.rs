@@ -9,7 +9,7 @@ use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::message::Message;
 use crate::consensus::paxos::{Config, Paxos, Restored};
 use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
-use crate::consensus::types::{Entry, HardState, Index};
+use crate::consensus::types::{Entry, HardState, Index, NodeId};
 use crate::store::Binding;
 
 use super::inbox::{Control, Inbox, OwnMessages};
@@ -31,6 +31,8 @@ pub struct Inputs {
     pub bindings: Vec<Binding>,
     /// Clients' proposals.
     pub proposals: Vec<Proposal>,
+    /// Nodes to hand leadership over to.
+    pub transfers: Vec<NodeId>,
 }
 
 /// What storage is asked to make durable, and what waits behind that.
@@ -128,6 +130,7 @@ impl StateMachine {
         let mut any = inbox.own.drain(&mut inputs.own);
         any |= inbox.peers.drain_some(TURN_ITEMS, &mut inputs.peers);
         any |= inbox.bindings.drain(&mut inputs.bindings);
+        any |= inbox.transfers.drain(&mut inputs.transfers);
         let room = self.core.room().min(TURN_ITEMS);
         let more = room.saturating_sub(inputs.proposals.len());
         any |= more > 0 && inbox.proposals.drain_some(more, &mut inputs.proposals);
@@ -154,6 +157,9 @@ impl StateMachine {
         let taken: Vec<Proposal> = left.drain(..left.len().min(self.core.room())).collect();
         if !taken.is_empty() {
             self.core.step(Input::Propose(taken), &mut batch);
+        }
+        for to in inputs.transfers.drain(..) {
+            self.core.step(Input::Transfer { to }, &mut batch);
         }
         let bindings = std::mem::take(&mut inputs.bindings);
         self.sort(batch, bindings, left)

@@ -100,6 +100,24 @@ impl Cluster {
             let delay_us = self.clients.random.between(0, 10_000);
             self.schedule(delay_us, Step::Client(client, 0));
         }
+        self.schedule(0, Step::Transfer);
+    }
+
+    /// Now and then somebody wants another node to lead.
+    pub(super) fn transfer(&mut self) {
+        let nodes = self.nodes.len() as u64;
+        let random = &mut self.clients.random;
+        let (pause_us, to) = (random.between(20_000, 1_000_000), random.between(1, nodes + 1));
+        self.schedule(pause_us, Step::Transfer);
+        if self.clients.is_stopped {
+            return;
+        }
+        let Some(id) = self.leader().filter(|id| *id != to) else { return };
+        let running = self.running(id);
+        // Full: whoever wants it is told so.
+        if !running.paused && running.inbox.transfers.try_push(to).is_ok() {
+            self.wake(id, Thread::Machine);
+        }
     }
 
     pub(super) fn stop_clients(&mut self) {

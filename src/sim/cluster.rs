@@ -89,6 +89,8 @@ pub(super) enum Step {
     Client(usize, u64),
     /// A request of the liveness phase is out of time.
     Forget(Ticket),
+    /// Somebody wants another node to lead.
+    Transfer,
     /// Somebody reads the log of a node.
     Read,
     /// A fault begins or ends.
@@ -214,6 +216,7 @@ impl Cluster {
             Step::Arrive(flight) => self.arrive(*flight),
             Step::Client(client, operation) => self.client_acts(client, operation),
             Step::Forget(ticket) => self.forget(ticket),
+            Step::Transfer => self.transfer(),
             Step::Read => self.read(),
             Step::Chaos(act) => self.act(act),
             Step::Start(id) => self.start(id),
@@ -432,6 +435,8 @@ impl Cluster {
                 self.counts.add_many(Count::Holes, *holes);
             }
             Event::SteppedDown { .. } => self.counts.add(Count::StepDowns),
+            Event::Preparing { handed_by: Some(_), .. } => self.counts.add(Count::HandedOver),
+            Event::KeptLeading { .. } => self.counts.add(Count::KeptLeading),
             _ => {}
         }
         let text = self.recorder.text(|| event.to_string());

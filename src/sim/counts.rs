@@ -38,6 +38,8 @@ counts! {
     Adoptions: "entries adopted by a new leader",
     Holes: "holes filled with no-ops",
     StepDowns: "leaders that stepped down",
+    HandedOver: "leaders that handed over",
+    KeptLeading: "successors that did not take over",
     Pages: "pages of entries for nodes that lagged",
     Messages: "messages between nodes",
     Lost: "messages lost",

@@ -129,6 +129,7 @@ mod kind {
     pub const CATCH_UP: u64 = 10;
     pub const LEARN: u64 = 11;
     pub const FORWARD: u64 = 12;
+    pub const TIMEOUT_NOW: u64 = 13;
 }
 
 /// The fields of a record that are single values; what a kind does not use is zero.
@@ -203,6 +204,7 @@ fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
             (Values { kind: kind::LEARN, chosen: *chosen, ..values }, Lists { entries, ..none })
         }
         Body::Forward { commands } => (Values { kind: kind::FORWARD, ..values }, Lists { commands, ..none }),
+        Body::TimeoutNow { ballot } => (Values { kind: kind::TIMEOUT_NOW, ballot: *ballot, ..values }, none),
     }
 }
 
@@ -224,6 +226,7 @@ fn to_body(values: Values, lists: OwnedLists) -> Option<Body> {
         kind::CATCH_UP => Body::CatchUp { first },
         kind::LEARN => Body::Learn { chosen, entries },
         kind::FORWARD => Body::Forward { commands },
+        kind::TIMEOUT_NOW => Body::TimeoutNow { ballot },
         _ => return None,
     })
 }

@@ -70,6 +70,9 @@ pub struct Reached {
     pub catch_ups: u64,
     pub repeats: u64,
     pub crashes: u64,
+    pub transfers: u64,
+    pub taken_over: u64,
+    pub kept: u64,
     pub ignored: u64,
 }
 
@@ -141,6 +144,11 @@ impl Cluster {
         let words = commands.iter().map(Command::to_string).collect::<Vec<_>>().join(", ");
         let proposals = commands.into_iter().map(|command| Proposal { command, deadline_ms }).collect();
         self.turn(id, &format!("propose {words}"), vec![Input::Propose(proposals)])
+    }
+
+    /// A node is asked to hand leadership over.
+    pub fn transfer(&mut self, id: NodeId, to: NodeId) -> Batch {
+        self.turn(id, &format!("transfer to {to}"), vec![Input::Transfer { to }])
     }
 
     /// The `place`th message in flight arrives, if its link and its receiver are up.
@@ -395,6 +403,9 @@ impl Cluster {
                 }
                 Event::SteppedDown { .. } => self.reached.stepped_down += 1,
                 Event::CatchingUp { .. } => self.reached.catch_ups += 1,
+                Event::HandingOver { .. } => self.reached.transfers += 1,
+                Event::Preparing { handed_by: Some(_), .. } => self.reached.taken_over += 1,
+                Event::KeptLeading { .. } => self.reached.kept += 1,
                 _ => {}
             }
         }

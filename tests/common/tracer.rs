@@ -61,6 +61,9 @@ impl Tracer {
         for input in inputs {
             match input {
                 Input::Tick { .. } => {}
+                Input::Transfer { to } => {
+                    self.record(node, What::Noted { text: format!("is asked to hand over to node {to}") });
+                }
                 Input::Message(message) => {
                     let id = self.take(message);
                     let name = name(&message.body).into();

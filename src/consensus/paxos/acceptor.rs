@@ -138,8 +138,8 @@ impl Paxos {
         out.send_early(self.config.node, from, reply);
     }
 
-    /// Follows the sender of an Accept or a heartbeat, if its ballot is not below the promise.
-    fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
+    /// Follows the sender of what only a leader says, if its ballot is not below the promise.
+    pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
         if from == self.config.node || !self.plausible(from, ballot) {
             self.ignored += 1;
             return false;

@@ -61,7 +61,7 @@ impl Paxos {
         let phase = Phase::PreVote { granted };
         self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
         match self.config.voters.is_quorum(granted) {
-            true => self.prepare(out),
+            true => self.prepare(None, out),
             false => self.ask(out),
         }
     }
@@ -114,20 +114,20 @@ impl Paxos {
         }
         set.insert(place);
         if self.config.voters.is_quorum(*set) {
-            self.prepare(out);
+            self.prepare(None, out);
         }
     }
 
-    /// Phase 1a. The promise to itself comes back from behind the write; Prepare, too, waits for it, so that
+    /// Phase 1a, without pre-vote if a leader hands over. The promise to itself comes back from behind the write; Prepare, too, waits for it, so that
     /// no other incarnation can use the ballot.
-    fn prepare(&mut self, out: &mut Batch) {
+    pub(super) fn prepare(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
         let node = self.config.node;
         let ballot = Ballot { round: self.highest_round + 1, node };
         assert!(ballot > self.promised, "a new ballot {ballot} is above all promised {}", self.promised);
         self.highest_round = ballot.round;
         self.promised = ballot;
         out.hard_state = Some(self.hard_state());
-        out.events.push(Event::Preparing { ballot });
+        out.events.push(Event::Preparing { ballot, handed_by });
         self.restart_election_timer();
         let (chosen, first) = (self.log.chosen(), self.log.chosen() + 1);
         self.activity = Activity::Campaigning(Candidate {

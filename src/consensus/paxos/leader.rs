@@ -8,6 +8,7 @@ use super::super::quorum::Set;
 use super::super::types::{
     Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
 };
+use super::transfer::Transfer;
 use super::{Activity, Paxos};
 
 /// What a leader knows beside the log.
@@ -19,6 +20,8 @@ pub(super) struct Leader {
     /// progress of the watermark puts both back.
     repeat_at_ms: u64,
     repeat_wait_ms: u64,
+    /// While it is there, nothing is placed.
+    pub(super) transfer: Option<Transfer>,
 }
 
 impl Leader {
@@ -38,6 +41,7 @@ impl Paxos {
             heartbeat_at_ms: self.now_ms + self.config.heartbeat_ms,
             repeat_at_ms: self.now_ms + repeat_wait_ms,
             repeat_wait_ms,
+            transfer: None,
         });
         self.elections += 1;
         self.leader = Some(self.config.node);
@@ -110,9 +114,9 @@ impl Paxos {
         }
     }
 
-    /// Gives waiting proposals the next indexes, as far as the window allows.
-    fn place_waiting(&mut self, out: &mut Batch) {
-        let Activity::Leading(Leader { ballot, .. }) = self.activity else { return };
+    /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed over.
+    pub(super) fn place_waiting(&mut self, out: &mut Batch) {
+        let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
         let mut entries = Vec::new();
         let (mut open, mut bytes) = (self.log.open(), self.log.bytes());
         loop {
@@ -135,6 +139,7 @@ impl Paxos {
     fn propose_entries(&mut self, entries: Vec<Entry>, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else { return };
         let ballot = leader.ballot;
+        assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {entries:?}");
         if self.log.open() == 0 {
             leader.repeat_at_ms = self.now_ms + leader.repeat_wait_ms;
         }
@@ -201,6 +206,7 @@ impl Paxos {
         }
         self.place_waiting(out);
         self.tell_forwarders(forwarders, out);
+        self.tell_successor(out);
     }
 
     /// Those whose clients wait for what was just chosen hear of it at once, unless an Accept in this batch
@@ -221,6 +227,7 @@ impl Paxos {
         ballot: Ballot,
         chosen: Index,
         sent_ms: u64,
+        out: &mut Batch,
     ) {
         if matches!(&self.activity, Activity::Leading(leader) if leader.ballot == ballot) {
             let peer = &mut self.peers[place];
@@ -229,6 +236,7 @@ impl Paxos {
                 true => peer.followed_ms = peer.followed_ms.max(sent_ms),
                 false => self.ignored += 1,
             }
+            self.hand_over(out);
         }
     }
 
@@ -250,6 +258,7 @@ impl Paxos {
             leader.repeat_at_ms = self.now_ms + leader.repeat_wait_ms;
             self.repeat_accepts(ballot, out);
         }
+        self.tick_transfer(out);
     }
 
     /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.

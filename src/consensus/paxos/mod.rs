@@ -6,7 +6,8 @@
 //! up to the highest watermark it was told of, adopts per index the value accepted under the highest
 //! ballot, fills holes with no-ops, and then leads (`leader.rs`): one Accept message carries many entries,
 //! and what a majority accepted in a row is chosen. Followers (`acceptor.rs`) promise and accept; what they
-//! missed they learn from any peer that has it (`learner.rs`).
+//! missed they learn from any peer that has it (`learner.rs`). A leader can hand over to a node of its choice
+//! (`transfer.rs`).
 //!
 //! # Invariants
 //!
@@ -21,6 +22,7 @@
 //! * A leader's watermark rises by counting its own ballot's acceptances only, and a follower follows it
 //!   only over entries of that very ballot. (A deposed leader that learned a later leader's choice must not
 //!   vouch for what *its* ballot proposed there.)
+//! * A leader that hands over places nothing.
 //! * No core counts its own promise or acceptance before it comes back as a message from behind the write.
 //!
 //! # Repetition
@@ -35,6 +37,7 @@ mod acceptor;
 mod candidate;
 mod leader;
 mod learner;
+mod transfer;
 
 use self::candidate::Candidate;
 use self::leader::Leader;
@@ -263,12 +266,13 @@ impl Paxos {
                 self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
             }
             Body::HeartbeatReply { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms);
+                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
             }
             Body::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
             Body::CatchUp { first } => self.handle_catch_up(from, first, out),
             Body::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
             Body::Forward { commands } => self.handle_forward(from, commands, out),
+            Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
         }
     }
 
@@ -368,6 +372,7 @@ impl Protocol for Paxos {
             Input::Tick { now_ms } => self.handle_tick(now_ms, out),
             Input::Message(message) => self.handle_message(message, out),
             Input::Propose(proposals) => self.handle_propose(proposals, out),
+            Input::Transfer { to } => self.handle_transfer(to, out),
         }
         if out.must_write() {
             out.hard_state = Some(self.hard_state());

@@ -101,6 +101,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::CatchUp { .. } => "CatchUp",
         Body::Learn { .. } => "Learn",
         Body::Forward { .. } => "Forward",
+        Body::TimeoutNow { .. } => "TimeoutNow",
     }
 }
 
@@ -109,7 +110,7 @@ pub fn digest(message: &Message) -> u64 {
     let mut out = Numbers::default();
     out.numbers(&[message.from, message.to]);
     match &message.body {
-        Body::PreVote { ballot } => out.ballot(*ballot),
+        Body::PreVote { ballot } | Body::TimeoutNow { ballot } => out.ballot(*ballot),
         Body::PreVoteReply { ballot, granted, promised } => {
             out.ballot(*ballot);
             out.ballot(*promised);

@@ -25,9 +25,10 @@ pub(super) fn check_command(command: &Command) -> Result<(), MessageError> {
 /// What is checked of a whole message.
 pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
     match &message.body {
-        Body::PreVote { ballot } | Body::PreVoteReply { ballot, .. } | Body::Refuse { ballot, .. } => {
-            check_ballot("its ballot", *ballot)
-        }
+        Body::PreVote { ballot }
+        | Body::PreVoteReply { ballot, .. }
+        | Body::Refuse { ballot, .. }
+        | Body::TimeoutNow { ballot } => check_ballot("its ballot", *ballot),
         Body::Prepare { ballot, first } => {
             check_ballot("its ballot", *ballot)?;
             check_index("first", *first)

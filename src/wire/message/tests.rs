@@ -175,6 +175,7 @@ fn bodies() -> impl Strategy<Value = Body> {
             sent_ms
         }),
         (ballots(), ballots()).prop_map(|(ballot, promised)| Body::Refuse { ballot, promised }),
+        ballots().prop_map(|ballot| Body::TimeoutNow { ballot }),
         index().prop_map(|first| Body::CatchUp { first }),
         chosen().prop_flat_map(|before| entries(before, 1..=1)
             .prop_map(move |entries| Body::Learn { chosen: before + 50, entries })),
