@@ -14,6 +14,7 @@ use super::cluster::{Cluster, Step};
 use super::counts::Count;
 use super::invariant::hold;
 use super::node::Thread;
+use super::plan::Plan;
 use super::trace::What;
 
 static BYTES: [u8; 60_000] = [b'x'; 60_000];
@@ -68,10 +69,11 @@ struct Waiter {
 }
 
 impl Clients {
-    pub fn new(seed: u64) -> Clients {
-        let mut random = Random::new(seed ^ 0xC11E);
+    pub fn new(plan: &Plan) -> Clients {
+        let mut random = Random::new(plan.seed ^ 0xC11E);
         let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
-        let count = pick(&[2, 6, 20]) as usize;
+        let drawn = pick(&[2, 6, 20]);
+        let count = plan.clients.unwrap_or(drawn);
         Clients {
             pause_us: pick(&[500, 5_000, 50_000]),
             again_percent: pick(&[0, 10, 50]),

@@ -177,7 +177,7 @@ impl Cluster {
             queue: BinaryHeap::new(),
             nodes: (1..=plan.nodes).map(node).collect(),
             network: Network::new(plan.seed),
-            clients: Clients::new(plan.seed),
+            clients: Clients::new(plan),
             chaos: Chaos::new(plan),
             faults,
             checker: Checker::new(plan.nodes as usize),

@@ -164,6 +164,11 @@ impl Faults {
         Ok(faults)
     }
 
+    /// The names of all fields.
+    pub fn names() -> Vec<String> {
+        Faults::none().fields().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// Whether each field is within its range; otherwise which is not.
     pub fn check(&self) -> Result<(), String> {
         for (name, number) in self.fields() {

@@ -1,0 +1,153 @@
+//! Makes a failing plan smaller, by delta debugging ("Simplifying and Isolating Failure-Inducing Input", Zeller and
+//! Hildebrandt, 2002) over what a plan is made of: nodes, classes of faults, clients, single faults, steps.
+//!
+//! The seed stays. Faults keep what they were drawn as when others are taken away (`chaos.rs`), so most of what
+//! made a run fail is still there in a smaller one.
+
+use super::faults::Faults;
+use super::plan::Plan;
+use super::run::Outcome;
+
+/// Everything is tried so often at most, since one thing that goes may let another go.
+const ROUNDS: usize = 4;
+
+/// The smallest plan found, run. `attempt` runs a plan and gives its outcome if that fails for the same reason; when
+/// there is no time left it gives nothing.
+pub fn shrink(failed: Outcome, attempt: impl FnMut(&Plan) -> Option<Outcome>) -> Outcome {
+    let most_events = failed.plan.events;
+    let mut shrink = Shrink { best: failed, most_events, attempt };
+    shrink.settle();
+    shrink.fewer_nodes();
+    for _ in 0..ROUNDS {
+        let before = shrink.best.plan.clone();
+        shrink.quieter();
+        shrink.fewer_clients();
+        shrink.fewer_faults();
+        shrink.fewer_events();
+        if shrink.best.plan == before {
+            break;
+        }
+    }
+    shrink.best
+}
+
+struct Shrink<F> {
+    best: Outcome,
+    most_events: u64,
+    attempt: F,
+}
+
+impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
+    /// Tries the best plan with a change; whether that fails, too, and is the best from now on.
+    fn attempt(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        let mut plan = self.best.plan.clone();
+        change(&mut plan);
+        if plan == self.best.plan {
+            return false;
+        }
+        let Some(outcome) = (self.attempt)(&plan) else { return false };
+        self.best = outcome;
+        self.settle();
+        true
+    }
+
+    /// Writes into the plan what the run was, without what it did not come to. That is the same run.
+    fn settle(&mut self) {
+        let Outcome { plan, faults, steps, withheld, .. } = &mut self.best;
+        plan.faults = Some(faults.clone());
+        plan.events = plan.events.min(*steps);
+        plan.without = withheld.clone();
+    }
+
+    fn fewer_nodes(&mut self) {
+        let events = self.most_events;
+        for nodes in 1..self.best.plan.nodes {
+            if self.attempt(|plan| (plan.nodes, plan.events) = (nodes, events)) {
+                return;
+            }
+        }
+    }
+
+    /// Whole classes of faults away.
+    fn quieter(&mut self) {
+        let events = self.most_events;
+        for quiet in QUIETER {
+            self.attempt(|plan| {
+                let mut faults = plan.faults.take().unwrap_or_default();
+                let before = faults.clone();
+                quiet(&mut faults);
+                if faults != before {
+                    plan.events = events;
+                }
+                plan.faults = Some(faults);
+            });
+        }
+    }
+
+    fn fewer_clients(&mut self) {
+        let events = self.most_events;
+        for clients in 1..=5 {
+            if self.best.plan.clients.is_some_and(|now| now <= clients) {
+                return;
+            }
+            if self.attempt(|plan| (plan.clients, plan.events) = (Some(clients), events)) {
+                return;
+            }
+        }
+    }
+
+    /// Single faults away, half of them first, then smaller parts, the later ones first.
+    fn fewer_faults(&mut self) {
+        let events = self.most_events.min(2 * self.best.steps);
+        let mut size = self.best.happened.len().div_ceil(2);
+        while size > 0 {
+            let mut end = self.best.happened.len();
+            while end > 0 {
+                let start = end.saturating_sub(size);
+                let part = self.best.happened[start..end].to_vec();
+                self.attempt(|plan| {
+                    plan.without.extend(part);
+                    plan.events = events;
+                });
+                end = start.min(self.best.happened.len());
+            }
+            size /= 2;
+        }
+    }
+
+    /// The end of faults comes earlier.
+    fn fewer_events(&mut self) {
+        let mut low = 1;
+        while low < self.best.plan.events {
+            let middle = low + (self.best.plan.events - low) / 2;
+            if !self.attempt(|plan| plan.events = middle) {
+                low = middle + 1;
+            }
+        }
+    }
+}
+
+type Quiet = fn(&mut Faults);
+
+/// Ways to take a class of faults away.
+const QUIETER: [Quiet; 19] = [
+    |faults| faults.wipe_every_ms = 0,
+    |faults| faults.bit_flip_every_ms = 0,
+    |faults| faults.torn_write_every_ms = 0,
+    |faults| faults.disk_full_every_ms = 0,
+    |faults| faults.flush_fails_every_ms = 0,
+    |faults| faults.write_fails_every_ms = 0,
+    |faults| faults.hung_disk_every_ms = 0,
+    |faults| faults.slow_disk_every_ms = 0,
+    |faults| faults.drift_percent = 0,
+    |faults| faults.pause_every_ms = 0,
+    |faults| faults.crash_all_every_ms = 0,
+    |faults| faults.crash_every_ms = 0,
+    |faults| faults.partition_every_ms = 0,
+    |faults| faults.late_percent = 0,
+    |faults| faults.duplicate_percent = 0,
+    |faults| faults.loss_percent = 0,
+    |faults| faults.power_cut_percent = 0,
+    |faults| (faults.delay_min_us, faults.delay_max_us) = (100, 500),
+    |faults| (faults.write_min_us, faults.write_max_us) = (100, 300),
+];
