@@ -446,7 +446,7 @@ fn flip(disk: &MemoryEngine, variant: u64) -> bool {
     });
     found.is_some_and(|key| {
         disk.damage(Space::Log, &key, |value| {
-            let bit = (variant >> 20) as usize % (8 * value.len());
+            let bit = ((variant >> 20) % (8 * value.len() as u64)) as usize;
             value[bit / 8] ^= 1 << (bit % 8);
         })
     })

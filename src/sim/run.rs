@@ -70,3 +70,28 @@ pub fn run(plan: &Plan, keep: usize) -> Outcome {
         violation,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Class;
+    use super::*;
+
+    /// A fault that is taken away takes nothing else with it: until it would have come the run is the same, and the
+    /// faults after it come as they would have.
+    #[test]
+    fn a_fault_goes_alone() {
+        let plan = Plan { events: 4000, ..Plan::new(3) };
+        let whole = run(&plan, 1_000_000);
+        let crashes = whole.happened.iter().filter(|fault| fault.class == Class::Crash).count() as u64;
+        assert!(crashes > 1, "seed {} has {crashes} crashes", plan.seed);
+        let gone = FaultId { class: Class::Crash, number: crashes / 2 };
+        let without = run(&Plan { without: [gone].into(), ..plan.clone() }, 1_000_000);
+        assert!(whole.happened.contains(&gone) && without.withheld == [gone].into());
+        let rest = whole.happened.iter().filter(|fault| **fault != gone);
+        let differ = rest.zip(&without.happened).find(|(one, other)| one != other);
+        assert_eq!(differ, None, "the faults beside {gone}");
+        let differ = whole.recorder.events().zip(without.recorder.events()).find(|(one, other)| one != other);
+        let (one, other) = differ.expect("a crash changes something");
+        assert!(one.to_string().contains("ends: killed"), "the first difference is {one}, and then {other}");
+    }
+}

@@ -151,3 +151,69 @@ const QUIETER: [Quiet; 19] = [
     |faults| (faults.delay_min_us, faults.delay_max_us) = (100, 500),
     |faults| (faults.write_min_us, faults.write_max_us) = (100, 300),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sim::plan::{Class, FaultId};
+    use crate::sim::run::run;
+
+    const NEEDED: [FaultId; 2] =
+        [FaultId { class: Class::Partition, number: 3 }, FaultId { class: Class::Crash, number: 17 }];
+
+    /// A run as it would be if 10 partitions and 40 crashes came one every 100 steps, and the two needed ones broke
+    /// a rule between at least two nodes that hear of a client for 300 steps.
+    fn pretend(plan: &Plan) -> Option<Outcome> {
+        let faults = plan.faults.clone().unwrap_or_default();
+        let of = |class, every_ms, most: u64| {
+            (1..=most).filter(move |_| every_ms > 0).map(move |number| FaultId { class, number })
+        };
+        let partitions = of(Class::Partition, faults.partition_every_ms, 10.min(plan.events / 100));
+        let all: BTreeSet<_> =
+            partitions.chain(of(Class::Crash, faults.crash_every_ms, 40.min(plan.events / 100))).collect();
+        let happened: Vec<_> = all.difference(&plan.without).copied().collect();
+        let fails = plan.nodes >= 2 && NEEDED.iter().all(|needed| happened.contains(needed));
+        let empty = run(&Plan { nodes: 1, events: 1, ..Plan::new(1) }, 0);
+        let withheld = all.intersection(&plan.without).copied().collect();
+        fails.then(|| Outcome {
+            plan: plan.clone(),
+            faults,
+            steps: plan.events.min(5000),
+            happened,
+            withheld,
+            ..empty
+        })
+    }
+
+    /// What is left is what the failure needs, and nothing else.
+    #[test]
+    fn only_what_is_needed_is_left() {
+        let faults = Faults { partition_every_ms: 10, crash_every_ms: 10, loss_percent: 3, ..Faults::none() };
+        let found =
+            pretend(&Plan { nodes: 5, faults: Some(faults), ..Plan::new(1) }).expect("it fails as it is");
+        assert_eq!((found.happened.len(), found.plan.events), (50, 20_000));
+        let mut attempts = 0;
+        let smallest = shrink(found, |plan| {
+            attempts += 1;
+            pretend(plan)
+        });
+        assert_eq!(smallest.happened, NEEDED, "{}", smallest.plan);
+        assert_eq!((smallest.plan.nodes, smallest.plan.clients), (2, Some(1)), "{}", smallest.plan);
+        assert_eq!(smallest.plan.events, 1700, "{}", smallest.plan);
+        assert_eq!(smallest.faults.loss_percent, 0, "{}", smallest.plan);
+        assert!(attempts < 200, "{attempts} attempts");
+    }
+
+    /// Without time to try anything the case is as it was, written out.
+    #[test]
+    fn nothing_is_lost_when_there_is_no_time() {
+        let found = run(&Plan { events: 500, ..Plan::new(4) }, 0);
+        let (hash, steps) = (found.hash, found.steps);
+        let settled = shrink(found, |_| None);
+        assert!(settled.plan.faults.is_some(), "{}", settled.plan);
+        let again = run(&settled.plan, 0);
+        assert_eq!((again.hash, again.steps), (hash, steps), "{}", settled.plan);
+    }
+}
