@@ -80,7 +80,8 @@ mod tests {
     /// faults after it come as they would have.
     #[test]
     fn a_fault_goes_alone() {
-        let plan = Plan { events: 4000, ..Plan::new(3) };
+        let faults = Faults { crash_every_ms: 100, partition_every_ms: 70, ..Faults::none() };
+        let plan = Plan { events: 4000, faults: Some(faults), ..Plan::new(3) };
         let whole = run(&plan, 1_000_000);
         let crashes = whole.happened.iter().filter(|fault| fault.class == Class::Crash).count() as u64;
         assert!(crashes > 1, "seed {} has {crashes} crashes", plan.seed);

@@ -40,12 +40,18 @@ struct Shrink<F> {
 impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
     /// Tries the best plan with a change; whether that fails, too, and is the best from now on.
     fn attempt(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        self.attempt_within(u64::MAX, change)
+    }
+
+    /// The same, if it takes no more steps than these.
+    fn attempt_within(&mut self, most_steps: u64, change: impl FnOnce(&mut Plan)) -> bool {
         let mut plan = self.best.plan.clone();
         change(&mut plan);
         if plan == self.best.plan {
             return false;
         }
-        let Some(outcome) = (self.attempt)(&plan) else { return false };
+        let outcome = (self.attempt)(&plan).filter(|outcome| outcome.steps <= most_steps);
+        let Some(outcome) = outcome else { return false };
         self.best = outcome;
         self.settle();
         true
@@ -68,19 +74,15 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         }
     }
 
-    /// Whole classes of faults away.
+    /// Whole classes of faults away, and delays as they are without any.
     fn quieter(&mut self) {
         let events = self.most_events;
-        for quiet in QUIETER {
-            self.attempt(|plan| {
-                let mut faults = plan.faults.take().unwrap_or_default();
-                let before = faults.clone();
-                quiet(&mut faults);
-                if faults != before {
-                    plan.events = events;
-                }
-                plan.faults = Some(faults);
-            });
+        for name in Faults::names() {
+            let quieter = self.best.faults.without(&name);
+            if quieter == self.best.faults || quieter.check().is_err() {
+                continue;
+            }
+            self.attempt(|plan| (plan.faults, plan.events) = (Some(quieter), events));
         }
     }
 
@@ -120,37 +122,12 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         let mut low = 1;
         while low < self.best.plan.events {
             let middle = low + (self.best.plan.events - low) / 2;
-            if !self.attempt(|plan| plan.events = middle) {
+            if !self.attempt_within(self.best.steps, |plan| plan.events = middle) {
                 low = middle + 1;
             }
         }
     }
 }
-
-type Quiet = fn(&mut Faults);
-
-/// Ways to take a class of faults away.
-const QUIETER: [Quiet; 19] = [
-    |faults| faults.wipe_every_ms = 0,
-    |faults| faults.bit_flip_every_ms = 0,
-    |faults| faults.torn_write_every_ms = 0,
-    |faults| faults.disk_full_every_ms = 0,
-    |faults| faults.flush_fails_every_ms = 0,
-    |faults| faults.write_fails_every_ms = 0,
-    |faults| faults.hung_disk_every_ms = 0,
-    |faults| faults.slow_disk_every_ms = 0,
-    |faults| faults.drift_percent = 0,
-    |faults| faults.pause_every_ms = 0,
-    |faults| faults.crash_all_every_ms = 0,
-    |faults| faults.crash_every_ms = 0,
-    |faults| faults.partition_every_ms = 0,
-    |faults| faults.late_percent = 0,
-    |faults| faults.duplicate_percent = 0,
-    |faults| faults.loss_percent = 0,
-    |faults| faults.power_cut_percent = 0,
-    |faults| (faults.delay_min_us, faults.delay_max_us) = (100, 500),
-    |faults| (faults.write_min_us, faults.write_max_us) = (100, 300),
-];
 
 #[cfg(test)]
 mod tests {

@@ -241,3 +241,51 @@ impl Progress {
         let _ = stderr().flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Invariant, Violation};
+
+    fn campaign(seeds: Range<u64>, jobs: usize) -> Campaign {
+        let plan = Plan { events: 100, ..Plan::new(0) };
+        Campaign { plan, seeds, until: None, jobs, twice: false }
+    }
+
+    /// However many threads, results count in the order of seeds.
+    #[test]
+    fn results_do_not_depend_on_threads() {
+        let tallies = [1, 4].map(|jobs| campaign(3..15, jobs).run(&Interrupt::default()));
+        let [one, other] = tallies.map(|tally| (tally.hash(), tally.seeds, tally.steps, tally.counts));
+        assert_eq!((&one, &one.1), (&other, &(3..15)));
+    }
+
+    /// The first seed that failed is the last that counts.
+    #[test]
+    fn nothing_counts_after_a_failure() {
+        let ran = |seed, fails: bool| {
+            let mut ran = Ran::new(&crate::sim::run(&Plan { events: 50, ..Plan::new(seed) }, 0), None);
+            let violation = Violation { invariant: Invariant::Order, text: String::new() };
+            ran.failure = fails.then_some(Failure::Broken { violation, place: None });
+            ran
+        };
+        let mut tally = Tally::new(7);
+        tally.take(ran(7, false));
+        tally.take(ran(8, true));
+        let (hash, seeds) = (tally.hash(), tally.seeds.clone());
+        tally.take(ran(9, true));
+        assert_eq!((tally.hash(), &tally.seeds, seeds), (hash, &(7..9), 7..9));
+        assert_eq!(tally.failure.map(|(plan, _)| plan.seed), Some(8));
+    }
+
+    /// Runs that come to something else are a failure.
+    #[test]
+    fn runs_are_compared() {
+        let ran = |seed| Ran::new(&crate::sim::run(&Plan { events: 50, ..Plan::new(seed) }, 0), None);
+        let mut first = ran(1);
+        first.compare(&ran(1));
+        assert!(first.failure.is_none());
+        first.compare(&ran(2));
+        assert!(matches!(first.failure, Some(Failure::NotRepeated { .. })), "{:?}", first.failure);
+    }
+}
