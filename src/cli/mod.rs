@@ -43,7 +43,7 @@ enum Tool {
         dir: PathBuf,
     },
     /// Run whole clusters under faults in virtual time, from seeds, and check every rule after every step
-    Sim(sim::Sim),
+    Sim(Box<sim::Sim>),
     /// Show a simulated run that was recorded: as a picture, a sequence diagram, or in words
     Trace(trace::Arguments),
 }

@@ -8,8 +8,8 @@ use crate::sim::{Class, FaultId, Faults};
 /// The longest `--for`.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A class has fewer faults in the longest run.
-const MAX_NUMBER: u64 = 100_000;
+/// A class has no more faults in the longest run, where each takes a step.
+const MAX_NUMBER: u64 = 10_000_000;
 
 /// What goes wrong; `None`: a mix drawn from the seed.
 #[derive(Clone, Debug)]
