@@ -66,7 +66,7 @@ pub struct Sim {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Write the trace of a single seed to this file, for `spaxos trace`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "duration"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "duration", "check_repeat"])]
     trace: Option<PathBuf>,
     /// Write what was run and exercised to this file (JSON); with 3 nodes or more, a count of 0 is a failure
     #[arg(long, value_name = "FILE")]
@@ -127,13 +127,8 @@ fn record(arguments: &Sim, file: &Path, interrupt: &Interrupt) -> Result<(), Err
     let Some(seed) = arguments.seed else {
         return Err(Error::Message("--trace records a single seed: add --seed N".to_owned()));
     };
-    let campaign = Campaign {
-        plan: plan(arguments, seed),
-        seeds: seed..seed + 1,
-        until: None,
-        jobs: 1,
-        twice: arguments.check_repeat,
-    };
+    let campaign =
+        Campaign { plan: plan(arguments, seed), seeds: seed..seed + 1, until: None, jobs: 1, twice: false };
     let began = Instant::now();
     let (outcome, place) = panics::run(&campaign.plan, MAX_EVENTS);
     let mut tally = Tally::new(seed);

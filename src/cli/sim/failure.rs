@@ -128,7 +128,7 @@ fn make_smaller(plan: &Plan, failure: &Failure, within: Duration, interrupt: &In
     let (outcome, place) = panics::run(&smallest.plan, KEPT_EVENTS);
     let violation = outcome.violation.clone().filter(|it| failure.is_same(it, &place));
     let gain = format!(
-        "Made smaller in {tried} runs: {} steps (of {}), {} nodes (of {}), {} faults (of {}){}",
+        "Made smaller in {tried} runs: steps {} (of {}), nodes {} (of {}), faults {} (of {}){}",
         outcome.steps,
         before.0,
         outcome.plan.nodes,
