@@ -34,7 +34,7 @@
 //! | --- | --- |
 //! | [`cli`] | the commands of `spaxos` and `simplesvr` |
 //! | [`node`] | threads, sockets, the clock: the only place that has them |
-//! | [`sim`] | the trace of a run: events as plain data |
+//! | [`sim`] | a cluster in one thread and virtual time: faults from a seed, rules after every step |
 //! | [`client`] | the client port as functions of bytes: RESP2 and telnet lines |
 //! | [`pipeline`] | the turns of state machine, storage and applier: functions of plain data |
 //! | [`store`] | records over an engine: sled, memory |

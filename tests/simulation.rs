@@ -7,8 +7,7 @@ use spaxos::sim::{Count, Counts, Outcome, Plan, run};
 fn passes(plan: &Plan) -> Outcome {
     let outcome = run(plan, 0);
     if let Some(violation) = &outcome.violation {
-        let Plan { seed, nodes, events, .. } = plan;
-        panic!("spaxos sim --seed {seed} --nodes {nodes} --events {events}\n{violation}");
+        panic!("spaxos sim {plan}\n{violation}");
     }
     outcome
 }

@@ -1,4 +1,4 @@
-//! The tool: `spaxos serve | demo | bench | dump`. All of it is in `cli`.
+//! The tool: `spaxos serve | demo | bench | dump | sim | trace`. All of it is in `cli`.
 
 use std::process::ExitCode;
 

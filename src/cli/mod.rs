@@ -13,6 +13,7 @@ mod instance_line;
 pub mod rank;
 pub mod resp;
 pub mod serve;
+pub mod sim;
 pub mod trace;
 mod version;
 
@@ -47,6 +48,8 @@ enum Tool {
         /// The node's data directory
         dir: PathBuf,
     },
+    /// Run whole clusters under faults in virtual time, from seeds, and check every rule after every step
+    Sim(Box<sim::Sim>),
     /// Show a simulated run that was recorded: as a picture, a sequence diagram, or in words
     Trace(trace::Arguments),
 }
@@ -121,6 +124,7 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let dumped = dump::run(&dir, &mut std::io::stdout().lock());
             end("dump", dumped.map_err(|error| Error::Message(error.to_string())))
         }
+        Ok(Spaxos { command: Tool::Sim(arguments) }) => end("sim", sim::run(&arguments)),
         Ok(Spaxos { command: Tool::Trace(arguments) }) => end("trace", trace::run(&arguments)),
         Err(error) => refuse(&error),
     }

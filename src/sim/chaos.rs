@@ -28,6 +28,9 @@ pub(super) struct Chaos {
     /// For what is drawn when a process ends.
     random: Random,
     without: BTreeSet<FaultId>,
+    /// Those that began, and those of `without` that would have.
+    pub happened: Vec<FaultId>,
+    pub withheld: BTreeSet<FaultId>,
     /// How fast each node's clock goes.
     rates_permille: Vec<u64>,
     /// Whose disk will tear the next write that is under way at a crash.
@@ -71,6 +74,8 @@ impl Chaos {
             classes: Class::ALL.into_iter().map(class).collect(),
             random: Random::new(plan.seed ^ 0xC4A05),
             without: plan.without.clone(),
+            happened: Vec::new(),
+            withheld: BTreeSet::new(),
             rates_permille: vec![1000; plan.nodes as usize],
             torn: None,
             split: 0,
@@ -175,8 +180,12 @@ impl Cluster {
                     long_permille: random.between(100, 1001),
                     variant: random.draw(),
                 };
-                if !self.chaos.without.contains(&fault) {
-                    self.begin_fault(fault, &dice);
+                match self.chaos.without.contains(&fault) {
+                    true => drop(self.chaos.withheld.insert(fault)),
+                    false => {
+                        self.chaos.happened.push(fault);
+                        self.begin_fault(fault, &dice);
+                    }
                 }
                 self.next_fault(class);
             }
@@ -437,7 +446,7 @@ fn flip(disk: &MemoryEngine, variant: u64) -> bool {
     });
     found.is_some_and(|key| {
         disk.damage(Space::Log, &key, |value| {
-            let bit = (variant >> 20) as usize % (8 * value.len());
+            let bit = ((variant >> 20) % (8 * value.len() as u64)) as usize;
             value[bit / 8] ^= 1 << (bit % 8);
         })
     })

@@ -13,7 +13,7 @@ use crate::consensus::message::{Body, Message};
 use crate::consensus::quorum::Set;
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 
-use super::invariant::hold;
+use super::invariant::{Shown, hold};
 
 /// All that was ever observed, over all incarnations of all nodes.
 pub struct Checker {
@@ -145,14 +145,20 @@ impl Checker {
         hold!(
             Chosen,
             chosen == Some(&entry.command),
-            "node {node} takes {entry} for chosen; by count of what is durable it is {chosen:?}"
+            "node {node} takes {entry} for chosen; by count of what is durable it is {}",
+            Shown(chosen)
         );
         let asked = self.proposed.get(&entry.command.request);
         let valid = match entry.command.kind {
             Kind::Noop => entry.command.request == RequestId::NONE && entry.command.payload.is_empty(),
             _ => asked.is_some_and(|asked| asked.contains(&entry.command)),
         };
-        hold!(Validity, valid, "nobody proposed {entry}; under its id were proposed {asked:?}");
+        hold!(
+            Validity,
+            valid,
+            "nobody proposed {entry}; under its id were proposed {:?}",
+            asked.into_iter().flatten().map(Command::to_string).collect::<Vec<_>>()
+        );
     }
 
     /// All nodes deliver the same at an index, and a request once (known bug 16).
@@ -163,7 +169,8 @@ impl Checker {
             Some(first) => hold!(
                 Agreement,
                 first.as_ref() == what,
-                "node {node} delivers {entry} (counts: {counts}), another node delivered {first:?} there"
+                "node {node} delivers {entry} (counts: {counts}), another node delivered {} there",
+                Shown(first.as_ref())
             ),
             None => {
                 let last = self.delivered.len();

@@ -12,8 +12,9 @@ use crate::pipeline::requests::{Answer, Digest, Ticket};
 
 use super::cluster::{Cluster, Step};
 use super::counts::Count;
-use super::invariant::hold;
+use super::invariant::{Shown, hold};
 use super::node::Thread;
+use super::plan::Plan;
 use super::trace::What;
 
 static BYTES: [u8; 60_000] = [b'x'; 60_000];
@@ -22,7 +23,7 @@ static BYTES: [u8; 60_000] = [b'x'; 60_000];
 const ATTEMPTS: u64 = 6;
 
 /// Reqids from here on are the probes of the liveness phase.
-const PROBES: u64 = 1 << 40;
+const PROBES: u64 = 1_000_000_000;
 
 pub(super) struct Clients {
     random: Random,
@@ -68,10 +69,11 @@ struct Waiter {
 }
 
 impl Clients {
-    pub fn new(seed: u64) -> Clients {
-        let mut random = Random::new(seed ^ 0xC11E);
+    pub fn new(plan: &Plan) -> Clients {
+        let mut random = Random::new(plan.seed ^ 0xC11E);
         let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
-        let count = pick(&[2, 6, 20]) as usize;
+        let drawn = pick(&[2, 6, 20]);
+        let count = plan.clients.unwrap_or(drawn);
         Clients {
             pause_us: pick(&[500, 5_000, 50_000]),
             again_percent: pick(&[0, 10, 50]),
@@ -246,7 +248,8 @@ impl Cluster {
         hold!(
             Durability,
             delivered.as_ref().is_some_and(|command| command.request == request),
-            "node {node} says that request {request} was delivered: {answer:?}; at {index} was delivered {delivered:?}"
+            "node {node} says that request {request} was delivered: {answer:?}; at {index} was delivered {}",
+            Shown(delivered.as_ref())
         );
         let same = payload.is_none_or(|payload| delivered.is_some_and(|command| command.payload == payload));
         hold!(
@@ -348,9 +351,9 @@ impl Cluster {
         running.is_some_and(|running| running.requests.lock().lookup(RequestId::user(reqid)).is_some())
     }
 
-    /// How many wait.
-    pub(super) fn waiting_of(&self, probes: &[u64]) -> usize {
-        let waits = |probe: &&u64| self.checker.delivery(RequestId::user(**probe)).is_none();
-        probes.iter().filter(waits).count()
+    /// Whose probe is not delivered there.
+    pub(super) fn nodes_of_waiting(&self, probes: &[u64]) -> Vec<NodeId> {
+        let ids = probes.iter().map(|probe| (probe - PROBES, *probe));
+        ids.filter(|(id, probe)| !self.has_delivered(*id, *probe)).map(|(id, _)| id).collect()
     }
 }

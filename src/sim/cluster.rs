@@ -179,7 +179,7 @@ impl Cluster {
             queue: BinaryHeap::new(),
             nodes: (1..=plan.nodes).map(node).collect(),
             network: Network::new(plan.seed),
-            clients: Clients::new(plan.seed),
+            clients: Clients::new(plan),
             chaos: Chaos::new(plan),
             faults,
             checker: Checker::new(plan.nodes as usize),
@@ -714,8 +714,8 @@ impl Cluster {
             hold!(
                 Liveness,
                 self.now_us < began_us + within_us,
-                "{} of {probes:?} wait {} ms after the faults ended, T is {} ms\n{}",
-                self.waiting_of(&probes),
+                "nodes {:?} do not serve {} ms after the faults ended, T is {} ms\n{}",
+                self.nodes_of_waiting(&probes),
                 (self.now_us - began_us) / 1000,
                 self.election_ms,
                 self.standing()

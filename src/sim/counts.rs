@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 macro_rules! counts {
     ($($name:ident: $prose:literal,)*) => {
         /// Something that is counted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[serde(rename_all = "snake_case")]
         pub enum Count {
             $(#[doc = $prose] $name,)*
         }

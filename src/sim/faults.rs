@@ -164,6 +164,19 @@ impl Faults {
         Ok(faults)
     }
 
+    /// The names of all fields.
+    pub fn names() -> Vec<String> {
+        Faults::none().fields().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// With one field as it is in [`Faults::none`].
+    pub(super) fn without(&self, name: &str) -> Faults {
+        let table = |faults: &Faults| toml::Table::try_from(faults).expect("a struct of numbers is a table");
+        let (mut ours, mut quiet) = (table(self), table(&Faults::none()));
+        ours.extend(quiet.remove_entry(name));
+        ours.try_into().expect("a table with the fields of the struct is one")
+    }
+
     /// Whether each field is within its range; otherwise which is not.
     pub fn check(&self) -> Result<(), String> {
         for (name, number) in self.fields() {

@@ -7,6 +7,8 @@
 use std::any::Any;
 use std::fmt;
 
+use crate::consensus::types::Command;
+
 /// A rule that holds after every step of every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
@@ -152,6 +154,18 @@ macro_rules! hold {
     };
 }
 pub(super) use hold;
+
+/// A command in such a text, or that there is none.
+pub(super) struct Shown<'a>(pub Option<&'a Command>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(command) => command.fmt(f),
+            None => f.write_str("nothing"),
+        }
+    }
+}
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,6 +24,7 @@ mod node;
 mod plan;
 mod run;
 mod scenario;
+mod shrink;
 pub mod trace;
 mod watch;
 
@@ -32,5 +33,6 @@ pub use counts::{Count, Counts};
 pub use faults::Faults;
 pub use invariant::{Invariant, Violation};
 pub use plan::{Class, FaultId, Plan};
-pub use run::{Outcome, run, shrink};
+pub use run::{Outcome, run};
 pub use scenario::{Served, Split, split};
+pub use shrink::shrink;

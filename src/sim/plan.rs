@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
 use super::faults::Faults;
 
@@ -15,6 +14,8 @@ pub struct Plan {
     pub nodes: u64,
     /// After how many steps faults end, and the cluster must find together.
     pub events: u64,
+    /// How many clients, 1 to 20; `None`: drawn from the seed.
+    pub clients: Option<u64>,
     /// What goes wrong; `None`: a mix drawn from the seed.
     pub faults: Option<Faults>,
     /// Faults that do not happen after all; the others happen as they would have.
@@ -24,8 +25,38 @@ pub struct Plan {
 impl Plan {
     /// The usual one: three nodes, mixed faults.
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, nodes: 3, events: 20_000, faults: None, without: BTreeSet::new() }
+        Plan { seed, nodes: 3, events: 20_000, clients: None, faults: None, without: BTreeSet::new() }
     }
+}
+
+/// As the options of `spaxos sim` that repeat it.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { seed, nodes, events, clients, faults, without } = self;
+        write!(f, "--seed {seed} --nodes {nodes} --events {events}")?;
+        clients.map_or(Ok(()), |clients| write!(f, " --clients {clients}"))?;
+        faults.as_ref().map_or(Ok(()), |faults| write!(f, " --faults {faults}"))?;
+        match without.is_empty() {
+            true => Ok(()),
+            false => write!(f, " --without {}", ranges(without)),
+        }
+    }
+}
+
+/// `crash.2,crash.4-9`
+fn ranges(ids: &BTreeSet<FaultId>) -> String {
+    let mut ranges: Vec<(FaultId, u64)> = Vec::new();
+    for id in ids {
+        match ranges.last_mut() {
+            Some((first, last)) if first.class == id.class && *last + 1 == id.number => *last = id.number,
+            _ => ranges.push((*id, id.number)),
+        }
+    }
+    let text = |(first, last): &(FaultId, u64)| match first.number == *last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// A class of faults that happen now and then, each with a schedule of its own.
@@ -109,17 +140,5 @@ pub struct FaultId {
 impl fmt::Display for FaultId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.class.name(), self.number)
-    }
-}
-
-impl FromStr for FaultId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<FaultId, String> {
-        let parsed = text.split_once('.').and_then(|(class, number)| {
-            let class = Class::ALL.into_iter().find(|it| it.name() == class)?;
-            Some(FaultId { class, number: number.parse().ok().filter(|number| *number > 0)? })
-        });
-        parsed.ok_or_else(|| format!("{text:?} names no fault, such as crash.3"))
     }
 }

@@ -1,13 +1,13 @@
-//! A run from its plan: faults, then the end of faults, then what is left of the cluster must find together; and
-//! how a failing run is made smaller.
+//! A run from its plan: faults, then the end of faults, then what is left of the cluster must find together.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::cluster::Cluster;
 use super::counts::Counts;
 use super::faults::Faults;
 use super::invariant::Violation;
-use super::plan::{Class, FaultId, Plan};
+use super::plan::{FaultId, Plan};
 use super::trace::{Recorder, What};
 
 /// How a run ended.
@@ -17,6 +17,10 @@ pub struct Outcome {
     pub plan: Plan,
     /// The faults it had, drawn from the seed if the plan names none.
     pub faults: Faults,
+    /// The faults that began, in the order of time.
+    pub happened: Vec<FaultId>,
+    /// Those that would have begun, had they not been taken away.
+    pub withheld: BTreeSet<FaultId>,
     /// T in it.
     pub election_ms: u64,
     /// How many steps it took, those after the end of faults included.
@@ -55,6 +59,8 @@ pub fn run(plan: &Plan, keep: usize) -> Outcome {
     Outcome {
         plan: plan.clone(),
         faults,
+        happened: std::mem::take(&mut cluster.chaos.happened),
+        withheld: std::mem::take(&mut cluster.chaos.withheld),
         election_ms: cluster.election_ms(),
         steps: cluster.steps(),
         virtual_us: cluster.now_us(),
@@ -65,70 +71,28 @@ pub fn run(plan: &Plan, keep: usize) -> Outcome {
     }
 }
 
-/// Makes a failing plan smaller, as long as the same rule is broken: no more steps than it takes, whole classes of
-/// faults away, then single ones. `go_on` is asked before each try.
-pub fn shrink(failed: &Outcome, mut go_on: impl FnMut() -> bool) -> Outcome {
-    let Some(violation) = &failed.violation else { panic!("a run that broke no rule is not made smaller") };
-    let mut best = run(&Plan { faults: Some(failed.faults.clone()), ..failed.plan.clone() }, 0);
-    let mut attempt = |best: &mut Outcome, plan: Plan| {
-        if !go_on() {
-            return false;
-        }
-        let outcome = run(&plan, 0);
-        let same = outcome.violation.as_ref().is_some_and(|other| other.invariant == violation.invariant);
-        if same && outcome.steps <= best.steps {
-            *best = outcome;
-        }
-        same
-    };
-    let events = best.steps.min(best.plan.events);
-    let plan = Plan { events, ..best.plan.clone() };
-    attempt(&mut best, plan);
-    for quiet in quieter(&failed.faults) {
-        let mut faults = best.plan.faults.clone().unwrap_or_default();
-        quiet(&mut faults);
-        let plan =
-            Plan { faults: Some(faults), events: best.steps.min(best.plan.events), ..best.plan.clone() };
-        attempt(&mut best, plan);
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Class;
+    use super::*;
+
+    /// A fault that is taken away takes nothing else with it: until it would have come the run is the same, and the
+    /// faults after it come as they would have.
+    #[test]
+    fn a_fault_goes_alone() {
+        let faults = Faults { crash_every_ms: 100, partition_every_ms: 70, ..Faults::none() };
+        let plan = Plan { events: 4000, faults: Some(faults), ..Plan::new(3) };
+        let whole = run(&plan, 1_000_000);
+        let crashes = whole.happened.iter().filter(|fault| fault.class == Class::Crash).count() as u64;
+        assert!(crashes > 1, "seed {} has {crashes} crashes", plan.seed);
+        let gone = FaultId { class: Class::Crash, number: crashes / 2 };
+        let without = run(&Plan { without: [gone].into(), ..plan.clone() }, 1_000_000);
+        assert!(whole.happened.contains(&gone) && without.withheld == [gone].into());
+        let rest = whole.happened.iter().filter(|fault| **fault != gone);
+        let differ = rest.zip(&without.happened).find(|(one, other)| one != other);
+        assert_eq!(differ, None, "the faults beside {gone}");
+        let differ = whole.recorder.events().zip(without.recorder.events()).find(|(one, other)| one != other);
+        let (one, other) = differ.expect("a crash changes something");
+        assert!(one.to_string().contains("ends: killed"), "the first difference is {one}, and then {other}");
     }
-    // Single faults, the later ones first; numbers beyond what happened change nothing.
-    for class in Class::ALL {
-        for number in (1..=20).rev() {
-            let mut plan = best.plan.clone();
-            plan.events = best.steps.min(plan.events);
-            if plan.without.insert(FaultId { class, number }) && has(class, &plan) {
-                attempt(&mut best, plan);
-            }
-        }
-    }
-    best
-}
-
-fn has(class: Class, plan: &Plan) -> bool {
-    plan.faults.as_ref().is_none_or(|faults| super::chaos::every_ms(faults, class) > 0)
-}
-
-type Quiet = fn(&mut Faults);
-
-/// Ways to take a class of faults away.
-fn quieter(_faults: &Faults) -> Vec<Quiet> {
-    vec![
-        |faults| faults.wipe_every_ms = 0,
-        |faults| faults.bit_flip_every_ms = 0,
-        |faults| faults.torn_write_every_ms = 0,
-        |faults| faults.disk_full_every_ms = 0,
-        |faults| faults.flush_fails_every_ms = 0,
-        |faults| faults.write_fails_every_ms = 0,
-        |faults| faults.hung_disk_every_ms = 0,
-        |faults| faults.slow_disk_every_ms = 0,
-        |faults| faults.drift_percent = 0,
-        |faults| faults.pause_every_ms = 0,
-        |faults| faults.crash_all_every_ms = 0,
-        |faults| faults.crash_every_ms = 0,
-        |faults| faults.partition_every_ms = 0,
-        |faults| faults.late_percent = 0,
-        |faults| faults.duplicate_percent = 0,
-        |faults| faults.loss_percent = 0,
-        |faults| faults.power_cut_percent = 0,
-    ]
 }

@@ -316,6 +316,7 @@ impl fmt::Display for What {
                 write!(f, "{}", Colon(text))
             }
             What::Fault { fault, text } => write!(f, "fault {fault} begins{}", Colon(text)),
+            What::Healed { fault: 0, text } => f.write_str(text),
             What::Healed { fault, text } => write!(f, "fault {fault} ends{}", Colon(text)),
             What::Violation { invariant, text } => write!(f, "{invariant} DOES NOT HOLD{}", Colon(text)),
         }

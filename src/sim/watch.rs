@@ -13,7 +13,7 @@ use crate::store::engine::EngineError;
 
 use super::cluster::Cluster;
 use super::counts::Count;
-use super::invariant::hold;
+use super::invariant::{Shown, hold};
 use super::trace::What;
 
 impl Cluster {
@@ -202,8 +202,8 @@ impl Cluster {
             hold!(
                 Durability,
                 same,
-                "node {id} held {index}@{ballot}:{command} durably, and finds {:?}",
-                found.get(index)
+                "node {id} held {index}@{ballot}:{command} durably, and finds {}",
+                found.get(index).map_or("nothing".to_owned(), Entry::to_string)
             );
         }
         let mut new = Vec::new();
@@ -290,7 +290,9 @@ impl Cluster {
             hold!(
                 Linearizable,
                 delivered.map(Option::as_ref) == Some(shown),
-                "node {id} shows {entry} as {shown:?}, and delivered was {delivered:?}"
+                "node {id} shows {entry} as {}, and delivered was {}",
+                Shown(shown),
+                Shown(delivered.and_then(Option::as_ref))
             );
             self.counts.add(Count::Reads);
         }
