@@ -10,6 +10,7 @@ mod failure;
 mod panics;
 mod parse;
 mod report;
+mod splits;
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
@@ -24,12 +25,15 @@ use super::Error;
 use super::cluster::Interrupt;
 use super::version;
 use crate::sim::trace::MAX_EVENTS;
-use crate::sim::{Outcome, Plan};
+use crate::sim::{Outcome, Plan, Split};
 use campaign::{Campaign, Tally};
 use parse::{Without, Wrong};
 
 /// Without a word about seeds these are run.
 const DEFAULT_SEEDS: Range<u64> = 0..1000;
+
+/// A list that clap takes for one value.
+type Splits = Vec<Split>;
 
 /// Arguments of `spaxos sim`.
 #[derive(Args, Debug)]
@@ -59,6 +63,9 @@ pub struct Sim {
     /// What goes wrong: mixed (drawn from the seed), none, field=number,… or a file of such lines
     #[arg(long, value_name = "FAULTS", default_value = "mixed", value_parser = parse::faults)]
     faults: Wrong,
+    /// How soon a cluster serves again whose network is split in part: all, or the name of a split
+    #[arg(long, value_name = "SPLIT", value_parser = splits::parse, conflicts_with_all = ["duration", "trace", "summary", "check_repeat", "without"])]
+    split: Option<Splits>,
     /// Faults that do not happen after all, such as crash.3,partition.1-4
     #[arg(long, value_name = "FAULT,…", value_delimiter = ',', value_parser = parse::without)]
     without: Vec<Without>,
@@ -87,6 +94,11 @@ pub fn run(arguments: &Sim) -> Result<(), Error> {
         return record(arguments, file, &interrupt);
     }
     let (seeds, until) = seeds(arguments)?;
+    if let Some(splits) = &arguments.split {
+        let (text, served) = splits::run(splits, arguments.nodes, &seeds, jobs(arguments));
+        print(&text);
+        return served.map_err(Error::Message);
+    }
     let campaign = Campaign {
         plan: plan(arguments, seeds.start),
         seeds,

@@ -46,6 +46,11 @@ impl Split {
         Split::MuteLeader,
         Split::Random,
     ];
+
+    /// Of how many nodes at most some node is left with a quorum.
+    pub fn most_nodes(self) -> u64 {
+        if self == Split::Chained { 5 } else { 9 }
+    }
 }
 
 /// What came of it.
@@ -68,7 +73,7 @@ impl Served {
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Split::QuorumLoss => "quorum-loss",
             Split::Constrained => "constrained",
             Split::Chained => "chained",
@@ -85,7 +90,7 @@ const WATCHED_T: u64 = 10;
 
 /// Splits a cluster of `nodes` (3 to 9; at most 5 in a chain) that serves, and watches it.
 pub fn split(seed: u64, nodes: u64, split: Split) -> Served {
-    let most = if split == Split::Chained { 5 } else { 9 };
+    let most = split.most_nodes();
     assert!((3..=most).contains(&nodes), "{nodes} nodes, from 3 to {most} can be split like that");
     let mut dice = Random::new(seed ^ 0x5911);
     let slow = dice.between(1, 20);
