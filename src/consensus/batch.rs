@@ -215,3 +215,108 @@ impl fmt::Display for Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{MAX_PAGE_BYTES, Range};
+    use super::super::types::Command;
+    use super::*;
+
+    const BALLOT: Ballot = Ballot { round: 1, node: 1 };
+    const OTHER: Ballot = Ballot { round: 2, node: 1 };
+
+    fn accept(ballot: Ballot, chosen: Index, indexes: &[Index]) -> Body {
+        let entry = |index: &Index| Entry { index: *index, ballot, command: Command::noop(1) };
+        Body::Accept { ballot, chosen, entries: indexes.iter().map(entry).collect() }
+    }
+
+    fn accepted(ballot: Ballot, chosen: Index, ranges: &[(Index, Index)]) -> Body {
+        let ranges = ranges.iter().map(|(first, last)| Range { first: *first, last: *last }).collect();
+        Body::Accepted { ballot, chosen, ranges }
+    }
+
+    fn heartbeat(ballot: Ballot, chosen: Index) -> Body {
+        Body::Heartbeat { ballot, chosen, sent_ms: 7 }
+    }
+
+    fn forward(len: usize) -> Body {
+        Body::Forward { commands: vec![Command::value(len as u64, 1, vec![b'x'; len])] }
+    }
+
+    /// What a batch says when it is told this and then that, to the same node.
+    fn said(this: &Body, that: &Body) -> Vec<String> {
+        let mut batch = Batch::default();
+        for body in [this, that] {
+            batch.send(1, 2, body.clone());
+        }
+        batch.messages.iter().map(|message| message.body.to_string()).collect()
+    }
+
+    /// Two messages that are joined say what both said: the higher watermark, no index between their ranges.
+    #[test]
+    fn what_is_joined_says_what_both_said() {
+        let cases = [
+            (
+                accept(BALLOT, 3, &[5]),
+                accept(BALLOT, 2, &[6]),
+                "Accept 1.1 chosen=3 [5@1.1:noop, 6@1.1:noop]",
+            ),
+            (
+                accept(BALLOT, 2, &[5]),
+                accept(BALLOT, 3, &[8]),
+                "Accept 1.1 chosen=3 [5@1.1:noop, 8@1.1:noop]",
+            ),
+            (accept(BALLOT, 2, &[5]), heartbeat(BALLOT, 3), "Accept 1.1 chosen=3 [5@1.1:noop]"),
+            (accept(BALLOT, 3, &[5]), heartbeat(BALLOT, 2), "Accept 1.1 chosen=3 [5@1.1:noop]"),
+            (heartbeat(BALLOT, 2), heartbeat(BALLOT, 3), "Heartbeat 1.1 chosen=3 sent=7"),
+            (accepted(BALLOT, 2, &[(3, 4)]), accepted(BALLOT, 3, &[(5, 6)]), "Accepted 1.1 chosen=3 [3..6]"),
+            (accepted(BALLOT, 3, &[(4, 4)]), accepted(BALLOT, 2, &[(6, 6)]), "Accepted 1.1 chosen=3 [4, 6]"),
+            (
+                accepted(BALLOT, 0, &[(1, 1)]),
+                accepted(BALLOT, 0, &[(2, 2), (4, 4), (5, 5)]),
+                "Accepted 1.1 chosen=0 [1..2, 4..5]",
+            ),
+        ];
+        for (this, that, both) in cases {
+            assert_eq!(said(&this, &that), [both], "{this} and {that}");
+        }
+    }
+
+    /// What does not ascend, is of another ballot, or says another thing stays apart.
+    #[test]
+    fn what_cannot_be_said_in_one_message_is_said_in_two() {
+        let cases = [
+            (accept(BALLOT, 2, &[5]), accept(BALLOT, 2, &[5])),
+            (accept(BALLOT, 2, &[5]), accept(BALLOT, 2, &[4])),
+            (accept(BALLOT, 2, &[5]), accept(OTHER, 2, &[6])),
+            (accept(BALLOT, 2, &[5]), heartbeat(OTHER, 2)),
+            (heartbeat(BALLOT, 2), heartbeat(OTHER, 2)),
+            (heartbeat(BALLOT, 2), accept(BALLOT, 2, &[5])),
+            (accepted(BALLOT, 2, &[(3, 4)]), accepted(BALLOT, 2, &[(4, 5)])),
+            (accepted(BALLOT, 2, &[(5, 6)]), accepted(BALLOT, 2, &[(3, 4)])),
+            (accepted(BALLOT, 2, &[(3, 4)]), accepted(OTHER, 2, &[(5, 6)])),
+            (Body::CatchUp { first: 1 }, Body::CatchUp { first: 2 }),
+        ];
+        for (this, that) in cases {
+            assert_eq!(said(&this, &that), [this.to_string(), that.to_string()]);
+        }
+    }
+
+    /// A joined list holds a page and no more; peers close the connection otherwise.
+    #[test]
+    fn what_is_joined_fits_a_page() {
+        let len = MAX_PAGE_BYTES / 2 - 64;
+        assert_eq!(said(&forward(len), &forward(len)).len(), 1);
+        assert_eq!(said(&forward(len), &forward(len + 1)).len(), 2);
+        let accept = |index, len| {
+            let command = Command::value(index, 1, vec![b'x'; len]);
+            Body::Accept {
+                ballot: BALLOT,
+                chosen: 0,
+                entries: vec![Entry { index, ballot: BALLOT, command }],
+            }
+        };
+        assert_eq!(said(&accept(1, len), &accept(2, len)).len(), 1);
+        assert_eq!(said(&accept(1, len), &accept(2, len + 1)).len(), 2);
+    }
+}

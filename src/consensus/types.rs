@@ -188,3 +188,33 @@ impl fmt::Display for HardState {
         write!(f, "promised={} chosen={}", self.promised, self.chosen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is on disks and wires keeps its meaning: these numbers never change.
+    #[test]
+    fn kinds_have_their_codes() {
+        let known = [(Kind::Noop, 0), (Kind::Value, 1), (Kind::Operation, 2), (Kind::Membership, 3)];
+        for (kind, code) in known.into_iter().chain((4..=255).map(|code| (Kind::Unknown(code), code))) {
+            assert_eq!((kind.code(), Kind::from_code(code)), (code, kind));
+        }
+    }
+
+    /// A long payload is its length, so that a line stays a line; what is no text is escaped.
+    #[test]
+    fn commands_print_on_one_short_line() {
+        let command = |kind, payload: &[u8]| {
+            let payload = Bytes::copy_from_slice(payload);
+            Command { kind, payload, ..Command::value(7, 1, "") }.to_string()
+        };
+        assert_eq!(command(Kind::Value, b"a\n\xff"), r#"7="a\n\xff""#);
+        assert_eq!(command(Kind::Value, &[b'x'; 32]), format!("7=\"{}\"", "x".repeat(32)));
+        assert_eq!(command(Kind::Value, &[b'x'; 33]), "7=33B");
+        assert_eq!(command(Kind::Operation, b"ab"), "7=Operation/2B");
+        assert_eq!(command(Kind::Unknown(9), b""), "7=Unknown(9)/0B");
+        assert_eq!(Command::noop(1).to_string(), "noop");
+        assert_eq!(RequestId { session: 0xab, number: 7 }.to_string(), "ab:7");
+    }
+}
