@@ -209,6 +209,8 @@ fn held(requests: &BTreeMap<RequestId, Request>, arrival: Arrival) -> Option<&Re
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn proposal(reqid: u64, deadline_ms: u64) -> Proposal {
@@ -290,5 +292,182 @@ mod tests {
         assert_eq!(proposals.own().map(|command| command.from).collect::<Vec<_>>(), [1]);
         proposals.chosen(RequestId::user(1));
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
+    }
+
+    /// Own ones in a list are taken whole, forwarded ones only while there is room; as many as there may be.
+    #[test]
+    fn full_is_full() {
+        let mut proposals = Proposals::default();
+        let large = |reqid| Command::value(reqid, 2, vec![b'x'; Proposals::CAPACITY_BYTES - 64]);
+        assert!(proposals.add_forwarded(large(1)));
+        assert_eq!((proposals.room(), proposals.bytes), (0, Proposals::CAPACITY_BYTES));
+        assert!(!proposals.add_forwarded(Command::value(2, 2, "v")));
+        assert!(proposals.add_own(proposal(3, 100)));
+        proposals.chosen(RequestId::user(1));
+        for reqid in 4..=Proposals::CAPACITY as u64 + 2 {
+            assert_eq!(proposals.room(), Proposals::CAPACITY - proposals.len());
+            assert!(proposals.add_own(proposal(reqid, 100)));
+        }
+        assert_eq!((proposals.room(), proposals.len()), (0, Proposals::CAPACITY));
+        assert!(!proposals.add_own(proposal(1, 100)) && !proposals.add_forwarded(large(1)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Own(u64, usize),
+        Forwarded(u64, usize),
+        /// Whether the next that waits fits.
+        Next(bool),
+        Adopted(u64, usize),
+        Chosen(u64),
+        Restart,
+        Expire(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (reqid, len) = (1..8u64, 0..9usize);
+        prop_oneof![
+            3 => (reqid.clone(), len.clone()).prop_map(|(reqid, len)| Step::Own(reqid, len)),
+            3 => (reqid.clone(), len.clone()).prop_map(|(reqid, len)| Step::Forwarded(reqid, len)),
+            3 => any::<bool>().prop_map(Step::Next),
+            1 => (reqid.clone(), len).prop_map(|(reqid, len)| Step::Adopted(reqid, len)),
+            2 => reqid.prop_map(Step::Chosen),
+            1 => Just(Step::Restart),
+            2 => (1..40u64).prop_map(Step::Expire),
+        ]
+    }
+
+    #[derive(Debug)]
+    struct Known {
+        reqid: u64,
+        len: usize,
+        /// Of an own one that is not out of time.
+        deadline_ms: Option<u64>,
+        placed: bool,
+        waits: bool,
+    }
+
+    /// A short list says what [`Proposals`] does, without its maps, queues and counters. Here all own ones have
+    /// the same time from their arrival on, as at the client port.
+    #[derive(Default)]
+    struct Model {
+        /// In order of arrival.
+        known: Vec<Known>,
+        /// In order of arrival as own.
+        own: Vec<u64>,
+        now_ms: u64,
+    }
+
+    impl Model {
+        const TTL_MS: u64 = 50;
+
+        fn add(&mut self, reqid: u64, len: usize, waits: bool) -> bool {
+            let new = self.known.iter().all(|known| known.reqid != reqid);
+            if new {
+                self.known.push(Known { reqid, len, deadline_ms: None, placed: false, waits });
+            }
+            new
+        }
+
+        fn known(&mut self, reqid: u64) -> &mut Known {
+            self.known.iter_mut().find(|known| known.reqid == reqid).unwrap()
+        }
+
+        fn add_own(&mut self, reqid: u64, len: usize) -> bool {
+            let new = self.add(reqid, len, true);
+            let deadline_ms = self.now_ms + Model::TTL_MS;
+            let known = self.known(reqid);
+            if known.deadline_ms.is_none() {
+                (known.len, known.deadline_ms) = (len, Some(deadline_ms));
+                self.own.push(reqid);
+            }
+            new
+        }
+
+        fn next(&mut self, fits: bool) -> Option<u64> {
+            let next = self.known.iter_mut().find(|known| known.waits && !known.placed).filter(|_| fits)?;
+            (next.waits, next.placed) = (false, true);
+            Some(next.reqid)
+        }
+
+        fn remove(&mut self, gone: impl Fn(&Known) -> bool) {
+            self.known.retain(|known| !gone(known));
+            self.own.retain(|reqid| self.known.iter().any(|k| k.reqid == *reqid && k.deadline_ms.is_some()));
+        }
+
+        fn restart(&mut self) {
+            self.remove(|known| known.deadline_ms.is_none());
+            self.known.sort_by_key(|known| self.own.iter().position(|own| *own == known.reqid));
+            for known in &mut self.known {
+                (known.placed, known.waits) = (false, true);
+            }
+        }
+
+        fn expire(&mut self) {
+            let now_ms = self.now_ms;
+            let late = |known: &Known| known.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms);
+            for known in self.known.iter_mut().filter(|known| late(known) && known.placed) {
+                known.deadline_ms = None;
+            }
+            self.remove(late);
+        }
+    }
+
+    proptest! {
+        /// Requests are held, placed, forwarded and given up as a short list of them would be.
+        #[test]
+        fn behaves_as_a_list(steps in prop::collection::vec(step(), 1..100)) {
+            let (mut proposals, mut model) = (Proposals::default(), Model::default());
+            for step in steps {
+                match step {
+                    Step::Own(reqid, len) => {
+                        let held = model.known.iter().find(|known| known.reqid == reqid);
+                        // Longer waiting is another test's subject.
+                        if held.is_some_and(|held| held.deadline_ms.is_some()) {
+                            continue;
+                        }
+                        let command = Command::value(reqid, 1, vec![b'x'; len]);
+                        let deadline_ms = model.now_ms + Model::TTL_MS;
+                        let added = proposals.add_own(Proposal { command, deadline_ms });
+                        prop_assert_eq!(added, model.add_own(reqid, len));
+                    }
+                    Step::Forwarded(reqid, len) => {
+                        let added = proposals.add_forwarded(Command::value(reqid, 2, vec![b'x'; len]));
+                        prop_assert_eq!(added, model.add(reqid, len, true));
+                    }
+                    Step::Next(fits) => {
+                        let next = proposals.next_waiting(|_| fits);
+                        prop_assert_eq!(next.as_ref().map(|next| next.request.number), model.next(fits));
+                        if let Some(command) = next {
+                            proposals.placed(&command, 1);
+                        }
+                    }
+                    Step::Adopted(reqid, len) => {
+                        proposals.placed(&Command::value(reqid, 2, vec![b'x'; len]), 1);
+                        proposals.placed(&Command::noop(2), 2);
+                        model.add(reqid, len, false);
+                        model.known(reqid).placed = true;
+                    }
+                    Step::Chosen(reqid) => {
+                        proposals.chosen(RequestId::user(reqid));
+                        model.remove(|known| known.reqid == reqid);
+                    }
+                    Step::Restart => {
+                        proposals.restart();
+                        model.restart();
+                    }
+                    Step::Expire(ms) => {
+                        model.now_ms += ms;
+                        proposals.expire(model.now_ms);
+                        model.expire();
+                    }
+                }
+                let own: Vec<_> = proposals.own().map(|command| command.request.number).collect();
+                prop_assert_eq!(own, model.own.clone());
+                prop_assert_eq!(proposals.len(), model.known.len());
+                prop_assert_eq!(proposals.is_empty(), model.known.is_empty());
+                prop_assert_eq!(proposals.bytes, model.known.iter().map(|known| 64 + known.len).sum::<usize>());
+            }
+        }
     }
 }
