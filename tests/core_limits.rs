@@ -1,146 +1,17 @@
-//! The exact limits of one core, which is told everything by hand: what it takes for nonsense, how much it
-//! keeps, when it asks again. Schedules and scripts pass such a limit by, here each side of it is looked at.
+//! The exact limits of one core: what it takes for nonsense, how much it keeps, proposes and sends at once.
+//! Schedules and scripts pass such limits by; here each side of them is looked at.
 
-use spaxos::consensus::batch::{Batch, Event};
-use spaxos::consensus::message::{Body, Message, Range};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
-use spaxos::consensus::protocol::{Input, PeerStatus, Proposal, Protocol, Role};
-use spaxos::consensus::quorum::Voters;
+mod common;
+
+use spaxos::consensus::batch::{Batch, Page};
+use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message, Range};
+use spaxos::consensus::paxos::{Config, Restored};
+use spaxos::consensus::protocol::{Input, PeerStatus, Protocol, Role};
 use spaxos::consensus::types::{
-    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
+    Command, Entry, HardState, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
 };
 
-const T: u64 = 100;
-
-/// The first round that nodes with nothing on their disks use.
-const FIRST: Ballot = Ballot { round: 1, node: 1 };
-
-/// Node 1 of a cluster.
-#[derive(Clone)]
-struct Node {
-    core: Paxos,
-    now_ms: u64,
-    /// Whether the others answer heartbeats at once.
-    followed: bool,
-}
-
-impl Node {
-    fn new(config: Config, restored: Restored) -> Node {
-        Node { core: Paxos::new(config, restored), now_ms: 0, followed: false }
-    }
-
-    fn follower() -> Node {
-        Node::new(config(), Restored::default())
-    }
-
-    /// It has asked whether the others would follow ballot 1.1.
-    fn asking() -> Node {
-        Node::follower().until_it_asks()
-    }
-
-    /// It has prepared ballot 1.1, and its own promise came back.
-    fn candidate() -> Node {
-        let mut node = Node::asking();
-        let batch = node.told(2, Body::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO });
-        let own = batch.messages.iter().find(|message| message.to == 1).expect("a promise to itself");
-        let _ = node.told(1, own.body.clone());
-        node
-    }
-
-    /// It leads with ballot 1.1; nothing is chosen, its no-op at 1 is not accepted.
-    fn leader() -> Node {
-        let mut node = Node::candidate();
-        let _ = node.told(2, promise(FIRST, 0, (1, 1), vec![]));
-        assert_eq!(node.core.status().role, Role::Leader);
-        node
-    }
-
-    fn until_it_asks(mut self) -> Node {
-        while self.core.status().role == Role::Follower {
-            let _ = self.ticks(1);
-        }
-        self
-    }
-
-    fn told(&mut self, from: NodeId, body: Body) -> Batch {
-        self.message(Message { from, to: 1, body })
-    }
-
-    fn message(&mut self, message: Message) -> Batch {
-        let mut batch = Batch::default();
-        self.core.step(Input::Message(message), &mut batch);
-        batch
-    }
-
-    /// Time passes in one tick.
-    fn ticks(&mut self, ms: u64) -> Batch {
-        let mut batch = Batch::default();
-        self.now_ms += ms;
-        self.core.step(Input::Tick { now_ms: self.now_ms }, &mut batch);
-        batch
-    }
-
-    /// Lets time pass in steps of a millisecond: when, from now on, which such messages left, and for whom.
-    fn when(&mut self, ms: u64, kind: &str) -> Vec<(u64, NodeId)> {
-        let mut when = Vec::new();
-        for passed_ms in 1..=ms {
-            let batch = self.ticks(1);
-            for message in batch.early.iter().chain(&batch.messages) {
-                if message.body.to_string().split(' ').next() == Some(kind) {
-                    when.push((passed_ms, message.to));
-                }
-                if let (Body::Heartbeat { ballot, sent_ms, .. }, true) = (&message.body, self.followed) {
-                    let (ballot, sent_ms) = (*ballot, *sent_ms);
-                    let _ = self.told(message.to, Body::HeartbeatReply { ballot, chosen: 0, sent_ms });
-                }
-            }
-        }
-        when
-    }
-
-    /// How long it takes until it asks whether others would follow, if nothing happens.
-    fn patience_ms(&self) -> u64 {
-        let mut node = self.clone();
-        let asks = |event: &Event| matches!(event, Event::Campaigning { .. });
-        (1..).find(|_| node.ticks(1).events.iter().any(asks)).expect("it asks")
-    }
-
-    fn proposes(&mut self, commands: Vec<Command>) -> Batch {
-        let mut batch = Batch::default();
-        let deadline_ms = self.now_ms + 100 * T;
-        let proposals = commands.into_iter().map(|command| Proposal { command, deadline_ms }).collect();
-        self.core.step(Input::Propose(proposals), &mut batch);
-        batch
-    }
-}
-
-fn config() -> Config {
-    Config {
-        node: 1,
-        voters: Voters::new(vec![1, 2, 3]),
-        election_ms: T,
-        heartbeat_ms: 10,
-        window_entries: 64,
-        window_bytes: 1000,
-        seed: 1,
-    }
-}
-
-fn ballot(round: u64, node: NodeId) -> Ballot {
-    Ballot { round, node }
-}
-
-fn entry(index: Index, ballot: Ballot) -> Entry {
-    Entry { index, ballot, command: Command::value(index, ballot.node, "v") }
-}
-
-fn promise(ballot: Ballot, chosen: Index, page: (Index, Index), entries: Vec<Entry>) -> Body {
-    Body::Promise { ballot, chosen, compacted: 0, first: page.0, last: page.1, more: false, entries }
-}
-
-fn accept(ballot: Ballot, chosen: Index, entries: Vec<Entry>) -> Body {
-    Body::Accept { ballot, chosen, entries }
-}
+use common::one_core::{FIRST, Node, accept, ballot, config, entry, promise};
 
 /// What no honest node says is ignored, counted once, and leaves no trace in what the core says or does.
 #[test]
@@ -330,184 +201,153 @@ fn the_status_counts() {
     assert_eq!((status.in_flight, status.last, status.dropped, status.leader), (0, 1, 2, Some(2)));
 }
 
-/// A wait for a leader is between T and 2T, each equally likely, and drawn anew each time.
+/// A leader proposes as much as its window holds, in bytes and entries, and one entry in any case.
 #[test]
-fn the_wait_for_a_leader_is_between_t_and_2_t() {
-    let (mut first, mut again, mut heard) = ([0; 5], [0; 5], [0; 5]);
-    for seed in 0..100 {
-        let config = Config { election_ms: 2, heartbeat_ms: 1, seed, ..config() };
+fn a_leaders_window_is_exact() {
+    let value = |reqid, cost_bytes: usize| Command::value(reqid, 1, vec![b'x'; cost_bytes - 64]);
+    // Its no-op takes the first of 64 entries and the first 64 of 1000 bytes.
+    let cases = [
+        (vec![value(1, 936)], 2),
+        (vec![value(1, 937)], 1),
+        (vec![value(1, 436), value(2, 500)], 3),
+        (vec![value(1, 436), value(2, 501)], 2),
+    ];
+    for (commands, last) in cases {
+        let mut node = Node::leader();
+        let _ = node.proposes(commands);
+        assert_eq!(node.core.status().last, last);
+    }
+    let mut node = Node::new(Config { window_bytes: 1 << 20, ..config() }, Restored::default()).made_leader();
+    let _ = node.proposes((1..100).map(|reqid| value(reqid, 64)).collect());
+    assert_eq!(node.core.status().last, 64);
+    let mut node = Node::leader();
+    let ranges = vec![Range { first: 1, last: u64::MAX }];
+    for from in [2, 3] {
+        let _ = node.told(from, Body::Accepted { ballot: FIRST, chosen: 0, ranges: ranges.clone() });
+    }
+    assert_eq!(node.core.status().chosen, 1);
+    let _ = node.proposes(vec![value(1, 5000), value(2, 64)]);
+    assert_eq!(node.core.status().last, 2);
+}
+
+/// Lists are cut into pages, of one item at least: what a leader proposes and repeats, what a follower forwards,
+/// what an acceptor promises.
+#[test]
+fn a_page_is_exact() {
+    let half = MAX_PAGE_BYTES / 2;
+    for (first, second, pages) in [
+        (half, half, vec![2]),
+        (half, half + 1, vec![1, 1]),
+        (MAX_PAGE_BYTES, 64, vec![1, 1]),
+        (2 * half + 1, 64, vec![1, 1]),
+    ] {
+        let value = |reqid, cost_bytes: usize| Command::value(reqid, 1, vec![b'x'; cost_bytes - 64]);
+        let values = vec![value(1, first), value(2, second)];
+        let config = Config { window_bytes: 1 << 20, ..config() };
+        let mut node = Node::new(config.clone(), Restored::default()).made_leader();
+        for from in [2, 3] {
+            let ranges = vec![Range { first: 1, last: 1 }];
+            let _ = node.told(from, Body::Accepted { ballot: FIRST, chosen: 0, ranges });
+        }
+        assert_eq!(lists(&node.proposes(values.clone()).early, 2), pages);
+        assert_eq!(lists(&node.ticks(20).early, 2), pages[..1]);
+
         let mut node = Node::new(config, Restored::default());
-        first[node.patience_ms() as usize] += 1;
-        let mut asking = node.clone().until_it_asks();
-        again[asking.patience_ms() as usize] += 1;
-        let _ = asking.ticks(1);
-        let _ = node.ticks(1);
-        for node in [&mut node, &mut asking] {
-            let _ = node.told(2, Body::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
-            heard[node.patience_ms() as usize] += 1;
+        let leader = ballot(1, 2);
+        let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 0, sent_ms: 0 });
+        assert_eq!(lists(&node.proposes(values.clone()).early, 2), pages);
+        let entries = (1..).zip(values).map(|(index, command)| Entry { index, ballot: leader, command });
+        let _ = node.told(2, accept(leader, 0, entries.collect()));
+        for (index, count) in (1..).zip(&pages) {
+            let batch = node.told(3, Body::Prepare { ballot: ballot(2, 3), first: index });
+            let Body::Promise { last, more, entries, .. } = &batch.messages[0].body else {
+                panic!("{batch}")
+            };
+            let last_page = index == pages.len() as u64;
+            assert_eq!(
+                (entries.len(), *last, *more),
+                (*count, if last_page { 2 } else { index }, !last_page)
+            );
         }
     }
-    for [none, one, two, three, four] in [first, again, heard] {
-        assert_eq!([none, one, four], [0, 0, 0]);
-        assert!(two > 30 && three > 30, "{two} waits of T, {three} of 2T - 1");
+}
+
+/// The lengths of the lists that go to a node.
+fn lists(messages: &[Message], to: NodeId) -> Vec<usize> {
+    let to_it = messages.iter().filter(|message| message.to == to);
+    let lengths = to_it.filter_map(|message| match &message.body {
+        Body::Accept { entries, .. } => Some(entries.len()),
+        Body::Forward { commands } => Some(commands.len()),
+        _ => None,
+    });
+    lengths.collect()
+}
+
+/// Who asks for chosen entries gets those that are chosen and not compacted, one page a turn.
+#[test]
+fn chosen_entries_are_given_from_what_there_is() {
+    let hard_state = HardState { promised: ballot(1, 2), chosen: 4 };
+    let mut node = Node::new(config(), Restored { hard_state, compacted: 2, ..Restored::default() });
+    let mut pages = |from, first| node.told(from, Body::CatchUp { first }).pages;
+    let page = |first| vec![Page { to: 2, first, chosen: 4 }];
+    assert_eq!(pages(2, 2), []);
+    assert_eq!(pages(2, 3), page(3));
+    assert_eq!(pages(2, 4), page(4));
+    assert_eq!(pages(2, 5), []);
+    assert_eq!(pages(1, 3), []);
+    let mut batch = Batch::default();
+    for (from, first) in [(2, 3), (3, 4), (2, 4)] {
+        let message = Message { from, to: 1, body: Body::CatchUp { first } };
+        node.core.step(Input::Message(message), &mut batch);
     }
+    assert_eq!(batch.pages, [Page { to: 2, first: 3, chosen: 4 }, Page { to: 3, first: 4, chosen: 4 }]);
 }
 
-/// A new promise starts the wait for its leader; the same promise once more does not.
+/// What is learned is written unless it is held, each index in its turn.
 #[test]
-fn a_promise_restarts_the_wait_once() {
-    let mut node = Node::follower();
-    let prepare = Body::Prepare { ballot: ballot(1, 2), first: 1 };
-    let _ = node.ticks(node.patience_ms().min(50));
-    let _ = node.told(2, prepare.clone());
-    let patience_ms = node.patience_ms();
-    assert!(patience_ms >= T, "{patience_ms}");
-    let _ = node.when(30, "");
-    let _ = node.told(2, prepare);
-    assert_eq!(node.patience_ms(), patience_ms - 30);
-}
-
-/// A gap of more than T/2 between ticks is a pause of this node: the silence meanwhile says nothing of others.
-#[test]
-fn a_pause_is_longer_than_half_of_t() {
-    let mut node = Node::follower();
-    let _ = node.when(node.patience_ms() - 1, "");
-    assert!(!node.clone().ticks(T / 2).is_empty(), "no pause: it asks");
-    assert!(node.clone().ticks(T / 2 + 1).is_empty(), "a pause: it waits");
-    let mut node = Node::leader();
-    let _ = node.when(T - 1, "");
-    let role_after = |ms| {
-        let mut node = node.clone();
-        let _ = node.ticks(ms);
-        node.core.status().role
-    };
-    assert_eq!((role_after(T / 2), role_after(T / 2 + 1)), (Role::Follower, Role::Leader));
-}
-
-/// A candidate asks those who have not answered, once a heartbeat interval.
-#[test]
-fn a_candidate_asks_again_who_has_not_answered() {
-    let config = Config { voters: Voters::new(vec![1, 2, 3, 4, 5]), ..config() };
-    let mut node = Node::new(config, Restored::default()).until_it_asks();
-    let granted = Body::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO };
-    let _ = node.told(2, granted.clone());
-    assert_eq!(node.when(20, "PreVote"), [(10, 3), (10, 4), (10, 5), (20, 3), (20, 4), (20, 5)]);
-    let _ = node.ticks(5);
-    let _ = node.told(4, granted);
-    let _ = node.told(3, promise(FIRST, 0, (1, 1), vec![]));
-    let _ = node.told(5, promise(FIRST, 0, (1, 1), vec![]));
-    assert_eq!(node.when(25, "Prepare"), [(10, 2), (10, 4), (20, 2), (20, 4)]);
-    assert_eq!(node.core.status().role, Role::Candidate, "its own promise is not durable yet");
-}
-
-/// A leader is heard once a heartbeat interval. What makes no progress it sends again, to those who have not
-/// accepted it, after two intervals, then with a back-off up to T.
-#[test]
-fn a_leader_repeats_what_makes_no_progress() {
-    let mut node = Node { followed: true, ..Node::leader() };
-    assert_eq!(node.clone().when(25, "Heartbeat"), [(10, 2), (10, 3), (20, 2), (20, 3)]);
-    let accepted = |first, last| {
-        let ranges = vec![Range { first, last }];
-        Body::Accepted { ballot: FIRST, chosen: 0, ranges }
-    };
-    let _ = node.told(2, accepted(1, 1));
-    let back_off = [(20, 3), (60, 3), (140, 3), (240, 3), (340, 3)];
-    assert_eq!(node.clone().when(400, "Accept"), back_off);
-    // Progress begins the back-off anew; new entries do not put it off.
-    let _ = node.when(100, "");
-    let _ = node.proposes(vec![Command::value(1, 1, "a"), Command::value(2, 1, "b")]);
-    let _ = node.told(2, accepted(2, 3));
-    let _ = node.told(1, accepted(1, 2));
-    let _ = node.when(15, "");
-    let _ = node.proposes(vec![Command::value(3, 1, "c")]);
-    assert_eq!(node.clone().when(50, "Accept"), [(5, 2), (5, 3), (45, 2), (45, 3)]);
-    // Nothing is open, nothing is sent; what comes then has its own two intervals.
-    let _ = node.told(1, accepted(3, 4));
-    let _ = node.told(3, accepted(4, 4));
-    assert_eq!(node.core.status().in_flight, 0);
-    assert_eq!(node.when(115, "Accept"), []);
-    let _ = node.proposes(vec![Command::value(4, 1, "d")]);
-    assert_eq!(node.when(30, "Accept"), [(20, 2), (20, 3)]);
-}
-
-/// A leader that no majority followed for T steps down. A reply proves what was when its heartbeat was sent.
-#[test]
-fn a_leader_leads_for_t_after_it_was_followed() {
-    let lasts = |mut node: Node| {
-        (1..).find(|_| !node.ticks(1).is_empty() && node.core.status().role != Role::Leader).expect("it ends")
-    };
-    let mut node = Node::leader();
-    let since_ms = node.now_ms;
-    assert_eq!(lasts(node.clone()), T);
-    let _ = node.ticks(40);
-    let reply = |sent_ms| Body::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms };
-    let _ = node.told(3, reply(since_ms + 30));
-    let _ = node.told(3, reply(since_ms + 10));
-    assert_eq!(lasts(node.clone()), T - 10);
-    let _ = node.told(2, Body::HeartbeatReply { ballot: ballot(0, 1), chosen: 0, sent_ms: since_ms + 40 });
-    assert_eq!(lasts(node.clone()), T - 10, "a reply to another ballot");
-    let _ = node.told(2, Body::Accepted { ballot: ballot(0, 1), chosen: 0, ranges: vec![] });
-    assert_eq!(lasts(node.clone()), T - 10, "an acceptance of another ballot");
-    let _ = node.told(2, Body::Accepted { ballot: FIRST, chosen: 0, ranges: vec![] });
-    assert_eq!(lasts(node), T);
-}
-
-/// Who heard a leader follows nobody else for T.
-#[test]
-fn a_candidate_is_refused_for_t_after_a_leader_was_heard() {
-    let asked = |node: &Node, ballot| {
-        let batch = node.clone().told(3, Body::PreVote { ballot });
-        let Some(Message { body: Body::PreVoteReply { granted, .. }, .. }) = batch.early.first() else {
-            panic!("no answer: {batch}");
-        };
-        *granted
-    };
-    let mut node = Node::follower();
-    assert!(asked(&node, ballot(2, 3)), "no leader was heard");
-    let _ = node.ticks(50);
-    let _ = node.told(2, Body::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
-    let _ = node.when(T - 1, "");
-    assert!(!asked(&node, ballot(2, 3)));
-    let _ = node.ticks(1);
-    assert_eq!(node.core.status().role, Role::Follower);
-    assert!(asked(&node, ballot(2, 3)));
-    let node = Node::leader();
-    assert!(!asked(&node, ballot(2, 3)), "it leads itself");
-}
-
-/// A question for chosen entries goes to the next peer after two heartbeat intervals, then with a back-off up to
-/// T, until all that is known to be chosen has come.
-#[test]
-fn a_learner_asks_one_peer_after_the_other() {
-    let mut node = Node::follower();
+fn only_what_was_missing_is_written() {
     let leader = ballot(1, 2);
-    let told = node.told(2, Body::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
-    assert!(told.early.contains(&Message { from: 1, to: 2, body: Body::CatchUp { first: 1 } }), "{told}");
-    let again = node.told(2, Body::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
-    assert!(again.early.iter().all(|message| !matches!(message.body, Body::CatchUp { .. })), "{again}");
-    assert_eq!(node.when(300, "CatchUp"), [(20, 3), (60, 2), (140, 3), (240, 2)]);
-    let _ = node.told(3, Body::Learn { chosen: 1, entries: vec![entry(1, leader)] });
-    assert_eq!(node.when(30, "CatchUp"), [(20, 3)], "3 had no more, 2 was asked");
-    let _ = node.told(3, Body::Learn { chosen: 2, entries: vec![entry(2, leader)] });
-    assert_eq!(node.core.status().chosen, 2);
-    assert_eq!(node.when(300, "CatchUp"), []);
+    let other = Entry { command: Command::value(9, 2, "other"), ..entry(2, leader) };
+    let mut node = Node::follower();
+    let _ = node.told(2, accept(leader, 0, vec![entry(1, leader), entry(2, leader)]));
+    let chosen = vec![entry(1, leader), other.clone(), entry(4, leader)];
+    let batch = node.told(3, Body::Learn { chosen: 9, entries: chosen.clone() });
+    assert_eq!((batch.entries, batch.chosen), (vec![other], Some(2)));
+    assert!(node.told(3, Body::Learn { chosen: 9, entries: chosen }).is_empty(), "known by now");
 }
 
-/// Own proposals go to the leader at once, again after two heartbeat intervals, then with a back-off up to T.
+/// Who has more is asked for more at once, else the next peer; a leader learns from nobody.
 #[test]
-fn a_proposal_is_forwarded_again() {
+fn more_is_asked_of_who_has_it() {
+    let leader = ballot(1, 2);
+    let learn = |chosen, index| Body::Learn { chosen, entries: vec![entry(index, leader)] };
+    let asks = |batch: Batch| {
+        let to = batch.early.iter().find(|message| matches!(message.body, Body::CatchUp { .. }));
+        to.map(|message| message.to)
+    };
     let mut node = Node::follower();
-    let _ = node.ticks(7);
-    let heartbeat = |node| Body::Heartbeat { ballot: ballot(1, node), chosen: 0, sent_ms: 0 };
-    let _ = node.told(2, heartbeat(2));
-    let _ = node.ticks(33);
-    let batch = node.proposes(vec![Command::value(1, 1, "a")]);
-    assert_eq!(batch.to_string(), "early 1→2 Forward [1=\"a\"]\n");
-    assert_eq!(node.clone().when(300, "Forward"), [(20, 2), (40, 2), (80, 2)]);
-    let _ = node.when(5, "");
-    let batch = node.proposes(vec![Command::value(2, 1, "b")]);
-    assert_eq!(batch.to_string(), "early 1→2 Forward [2=\"b\"]\n");
-    assert_eq!(node.clone().when(20, "Forward"), [(15, 2)]);
-    let batch = node.told(3, heartbeat(3));
-    assert!(batch.to_string().contains("early 1→3 Forward [1=\"a\", 2=\"b\"]\n"), "{batch}");
+    assert_eq!(asks(node.told(3, learn(3, 1))), Some(3));
+    assert_eq!(asks(node.told(3, learn(2, 2))), Some(2));
+    assert_eq!(asks(node.told(2, learn(3, 3))), None);
+    assert!(Node::leader().told(2, learn(9, 1)).is_empty());
+}
+
+/// A refusal counts if it is of the ballot under way and names a higher one; the next ballot goes above it.
+#[test]
+fn a_refusal_ends_its_own_ballot_only() {
+    let refuse = |ballot, promised| Body::Refuse { ballot, promised };
+    let (lower, higher) = (ballot(0, 1), ballot(7, 3));
+    for mut node in [Node::candidate(), Node::leader()] {
+        let role = node.core.status().role;
+        let _ = node.told(3, refuse(FIRST, FIRST));
+        let _ = node.told(3, refuse(FIRST, ballot(1, 0)));
+        assert_eq!((node.core.status().role, node.core.status().highest_round), (role, 1));
+        let _ = node.told(3, refuse(lower, higher));
+        assert_eq!((node.core.status().role, node.core.status().highest_round), (role, 7));
+        let _ = node.told(3, refuse(FIRST, higher));
+        assert_eq!(node.core.status().role, Role::Follower);
+    }
+    let mut node = Node::asking();
+    let _ = node.told(3, refuse(FIRST, higher));
+    assert_eq!(node.core.status().role, Role::Candidate, "it has prepared nothing yet");
 }

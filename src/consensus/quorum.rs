@@ -98,6 +98,18 @@ mod tests {
         }
     }
 
+    /// A voter that is in a set stays in it, and counts once.
+    #[test]
+    fn a_set_counts_each_voter_once() {
+        let mut set = Set::default();
+        assert!(set.is_empty());
+        for place in [0, 30, 30, 3] {
+            set.insert(place);
+        }
+        let members: Vec<_> = (0..Voters::MAX).filter(|place| set.contains(*place)).collect();
+        assert_eq!((members, set.len(), set.is_empty()), (vec![0, 3, 30], 3, false));
+    }
+
     #[test]
     fn places_follow_ids() {
         let voters = Voters::new(vec![30, 10, 20]);
