@@ -202,6 +202,13 @@ mod tests {
         }
     }
 
+    /// A no-op names who fills the index, and nobody's request.
+    #[test]
+    fn a_noop_has_a_maker_and_no_request() {
+        let Command { request, from, kind, payload } = Command::noop(3);
+        assert_eq!((request, from, kind, payload.len()), (RequestId::NONE, 3, Kind::Noop, 0));
+    }
+
     /// A long payload is its length, so that a line stays a line; what is no text is escaped.
     #[test]
     fn commands_print_on_one_short_line() {
