@@ -162,7 +162,9 @@ fn only_what_is_held_is_answered() {
     assert_eq!(answers(&mut node, vec![entry(1, ballot(1, 3))]), none, "another's ballot");
     let three = vec![entry(1, leader), entry(2, leader), entry(4, leader)];
     assert_eq!(answers(&mut node, three), once("Accepted 1.2 chosen=0 [1..2, 4]"));
-    assert_eq!(answers(&mut node, vec![other.clone(), entry(2, leader)]), once("Accepted 1.2 chosen=0 [2]"));
+    assert_eq!(answers(&mut node, vec![entry(2, leader)]), once("Accepted 1.2 chosen=0 [2]"));
+    assert_eq!(node.core.status().ignored, 0, "a repeated entry is no nonsense");
+    assert_eq!(answers(&mut node, vec![other]), none);
     assert_eq!(node.core.status().ignored, 1, "one ballot proposes one command");
     let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
     assert_eq!(answers(&mut node, vec![entry(1, leader)]), once("Accepted 1.2 chosen=1 [1]"));
@@ -330,6 +332,17 @@ fn more_is_asked_of_who_has_it() {
     assert_eq!(asks(node.told(3, learn(2, 2))), Some(2));
     assert_eq!(asks(node.told(2, learn(3, 3))), None);
     assert!(Node::leader().told(2, learn(9, 1)).is_empty());
+}
+
+/// What a leader has already is dropped when it is forwarded again, and counted.
+#[test]
+fn a_repeated_forward_is_dropped() {
+    let mut node = Node::leader();
+    for times in 0..3 {
+        let _ = node.told(2, Body::Forward { commands: vec![Command::value(1, 2, "v")] });
+        let status = node.core.status();
+        assert_eq!((status.pending, status.last, status.dropped), (1, 2, times));
+    }
 }
 
 /// A refusal counts if it is of the ballot under way and names a higher one; the next ballot goes above it.

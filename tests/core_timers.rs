@@ -191,4 +191,5 @@ fn a_proposal_is_forwarded_again() {
     assert_eq!(node.clone().when(20, "Forward"), [(15, 2)]);
     let batch = node.told(3, heartbeat(3));
     assert!(batch.to_string().contains("early 1→3 Forward [1=\"a\", 2=\"b\"]\n"), "{batch}");
+    assert_eq!(node.when(99, "Forward"), [(20, 3), (60, 3)], "the back-off begins anew");
 }

@@ -235,3 +235,20 @@ impl fmt::Display for Body {
 pub(crate) fn join<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not always there is printed when it is, and only then.
+    #[test]
+    fn a_promise_prints_what_it_has() {
+        let ballot = Ballot { round: 2, node: 1 };
+        let page = |compacted, more| {
+            Body::Promise { ballot, chosen: 5, compacted, first: 6, last: 7, more, entries: vec![] }
+                .to_string()
+        };
+        assert_eq!(page(0, false), "Promise 2.1 chosen=5 page=6..7 []");
+        assert_eq!(page(4, true), "Promise 2.1 chosen=5 compacted=4 page=6..7+ []");
+    }
+}
