@@ -171,6 +171,17 @@ fn only_what_is_held_is_answered() {
     assert_eq!(answers(&mut node, vec![entry(0, leader)]), none, "before the first index");
 }
 
+/// A leader's watermark counts for entries of its ballot that come after it, too, and for no other ballot's.
+#[test]
+fn a_watermark_counts_for_its_ballot() {
+    let (low, high) = (ballot(1, 2), ballot(2, 3));
+    let mut node = Node::follower();
+    let _ = node.told(2, Body::Heartbeat { ballot: low, chosen: 2, sent_ms: 0 });
+    assert_eq!(node.told(2, accept(low, 0, vec![entry(1, low)])).chosen, Some(1));
+    assert_eq!(node.told(3, accept(high, 0, vec![entry(2, high)])).chosen, None);
+    assert_eq!(node.told(3, accept(high, 2, vec![entry(3, high)])).chosen, Some(2));
+}
+
 /// What a person and the node that embeds the core see of it.
 #[test]
 fn the_status_counts() {

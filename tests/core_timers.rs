@@ -9,7 +9,7 @@ use spaxos::consensus::protocol::{Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command};
 
-use common::one_core::{FIRST, Node, T, ballot, config, entry, promise};
+use common::one_core::{FIRST, LONG_MS, Node, T, accept, ballot, config, entry, promise};
 
 /// A wait for a leader is between T and 2T, each equally likely, and drawn anew each time.
 #[test]
@@ -115,7 +115,9 @@ fn a_leader_repeats_what_makes_no_progress() {
 #[test]
 fn a_leader_leads_for_t_after_it_was_followed() {
     let lasts = |mut node: Node| {
-        (1..).find(|_| !node.ticks(1).is_empty() && node.core.status().role != Role::Leader).expect("it ends")
+        (1..=LONG_MS)
+            .find(|_| !node.ticks(1).is_empty() && node.core.status().role != Role::Leader)
+            .expect("it ends")
     };
     let mut node = Node::leader();
     let since_ms = node.now_ms;
@@ -171,6 +173,17 @@ fn a_learner_asks_one_peer_after_the_other() {
     assert_eq!(node.when(30, "CatchUp"), [(20, 3)], "3 had no more, 2 was asked");
     let _ = node.told(3, Body::Learn { chosen: 2, entries: vec![entry(2, leader)] });
     assert_eq!(node.core.status().chosen, 2);
+    assert_eq!(node.when(300, "CatchUp"), []);
+}
+
+/// What comes from elsewhere needs no further question.
+#[test]
+fn a_learner_asks_for_what_it_lacks_only() {
+    let leader = ballot(1, 2);
+    let mut node = Node::follower();
+    let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
+    let _ = node.told(2, accept(leader, 0, vec![entry(1, leader)]));
+    assert_eq!(node.core.status().chosen, 1);
     assert_eq!(node.when(300, "CatchUp"), []);
 }
 

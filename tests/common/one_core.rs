@@ -11,6 +11,9 @@ use spaxos::consensus::types::{Ballot, Command, Entry, Index, NodeId};
 
 pub const T: u64 = 100;
 
+/// More than any wait.
+pub const LONG_MS: u64 = 10 * T;
+
 /// The first round that nodes with nothing on their disks use.
 pub const FIRST: Ballot = Ballot { round: 1, node: 1 };
 
@@ -63,10 +66,9 @@ impl Node {
         node
     }
 
+    /// Lets time pass until it asks whether others would follow.
     pub fn until_it_asks(mut self) -> Node {
-        while self.core.status().role == Role::Follower {
-            let _ = self.ticks(1);
-        }
+        let _ = self.when(self.patience_ms(), "");
         self
     }
 
@@ -110,7 +112,7 @@ impl Node {
     pub fn patience_ms(&self) -> u64 {
         let mut node = self.clone();
         let asks = |event: &Event| matches!(event, Event::Campaigning { .. });
-        (1..).find(|_| node.ticks(1).events.iter().any(asks)).expect("it asks")
+        (1..=LONG_MS).find(|_| node.ticks(1).events.iter().any(asks)).expect("it asks")
     }
 
     pub fn proposes(&mut self, commands: Vec<Command>) -> Batch {
