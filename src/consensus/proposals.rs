@@ -198,7 +198,7 @@ impl Proposals {
     /// Own requests that are still to be chosen, in order of arrival, for a forward to the leader.
     pub fn own(&self) -> impl Iterator<Item = &Command> {
         let held = self.expiry.iter().filter_map(|(_, arrival)| held(&self.requests, *arrival));
-        held.filter(|held| held.deadline_ms > 0).map(|held| &held.command)
+        held.map(|held| &held.command)
     }
 }
 
