@@ -12,7 +12,7 @@ use std::thread;
 
 use spaxos::sim::{Plan, Violation, run};
 
-/// Every patch still applies, to the letter, and says what it breaks, what should notice, and why it matters.
+/// Every patch still applies, and says what it breaks, what should notice, and why it matters.
 #[test]
 fn patches_apply() {
     let patches = patches();
@@ -52,9 +52,10 @@ fn hunt() {
     }
 }
 
-/// Most clusters are of three; every eighth has an even number, where half is no quorum.
+/// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some are of
+/// an even number, where half is no quorum.
 fn plan(seed: u64) -> Plan {
-    let nodes = [3, 3, 5, 3, 4, 3, 3, 2][seed as usize % 8];
+    let nodes = [3, 5, 3, 4, 3, 5, 3, 2][seed as usize % 8];
     Plan { nodes, ..Plan::new(seed) }
 }
 
@@ -93,37 +94,27 @@ fn patches() -> Vec<PathBuf> {
     patches
 }
 
-/// Whether what a unified diff takes for the old text of each hunk stands in the file, once, where it says.
+/// Whether what a unified diff takes for the old text of each hunk still stands in its file, to the letter; lines
+/// may have moved.
 fn applies(patch: &str) -> Result<(), String> {
-    let mut file: Option<(String, Vec<String>)> = None;
-    let mut hunks = 0;
+    let (mut file, mut hunks) = (None, 0);
     let mut lines = patch.lines().peekable();
     while let Some(line) = lines.next() {
         if let Some(name) = line.strip_prefix("--- a/") {
             let text = fs::read_to_string(root().join(name)).map_err(|error| format!("{name}: {error}"))?;
-            file = Some((name.to_owned(), text.lines().map(str::to_owned).collect()));
+            file = Some((name, text));
         }
-        let Some(place) = line.strip_prefix("@@ -") else { continue };
+        if !line.starts_with("@@ ") {
+            continue;
+        }
         let (name, text) = file.as_ref().ok_or("a hunk of no file")?;
-        let first: usize = place
-            .split(|c: char| !c.is_ascii_digit())
-            .next()
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| format!("{name}: a hunk without a line number: {line}"))?;
+        let is_body = |line: &&str| line.starts_with([' ', '-', '+']) && !line.starts_with("--- ");
         let mut old = Vec::new();
-        while let Some(line) =
-            lines.next_if(|line| line.starts_with([' ', '-', '+']) && !line.starts_with("--- "))
-        {
-            if !line.starts_with('+') {
-                old.push(&line[1..]);
-            }
+        while let Some(line) = lines.next_if(is_body) {
+            old.extend(line.strip_prefix([' ', '-']));
         }
-        let found: Vec<usize> = (0..text.len())
-            .filter(|at| old.iter().eq(text[*at..].iter().take(old.len())))
-            .map(|at| at + 1)
-            .collect();
-        if !found.contains(&first) {
-            return Err(format!("{name}: the hunk for line {first} fits at {found:?}"));
+        if !text.lines().collect::<Vec<_>>().windows(old.len()).any(|there| there == old) {
+            return Err(format!("{name} has no such text any more: {line}"));
         }
         hunks += 1;
     }

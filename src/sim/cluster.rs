@@ -429,7 +429,8 @@ impl Cluster {
 
     fn note(&mut self, id: NodeId, event: &Event) {
         match event {
-            Event::Leading { adopted, holes, .. } => {
+            Event::Leading { ballot, adopted, holes } => {
+                self.checker.leads(id, *ballot);
                 self.counts.add(Count::Elections);
                 self.counts.add_many(Count::Adoptions, *adopted);
                 self.counts.add_many(Count::Holes, *holes);
@@ -484,7 +485,9 @@ impl Cluster {
             return;
         }
         let works = self.running(id).writing.take().unwrap_or_default();
-        let entries: Vec<_> = works.iter().flat_map(|work| work.entries.iter().cloned()).collect();
+        let generation = self.running(id).storage.generation();
+        let current = works.iter().filter(|work| work.generation == generation);
+        let entries: Vec<_> = current.flat_map(|work| work.entries.iter().cloned()).collect();
         let must_write = works.iter().any(|work| work.must_write());
         let running = self.running(id);
         running.writing = Some(works);

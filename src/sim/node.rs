@@ -323,7 +323,6 @@ impl Running {
         let mut works = Vec::new();
         let any = self.works.drain(&mut works);
         if any {
-            works.retain(|work| work.generation == self.storage.generation());
             self.writing = Some(works);
         }
         any

@@ -176,8 +176,11 @@ impl Cluster {
         );
     }
 
-    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written.
+    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written;
+    /// and all that it holds is durable now.
     pub(super) fn reconcile(&mut self, id: NodeId) {
+        let unsynced = self.node(id).disk.unsynced();
+        hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");
         let running = self.running(id);
         let reader = running.reader.clone();
         let hard_state = running.storage.store().hard_state();

@@ -42,7 +42,7 @@ main() {
     [ "$GOLDEN" = - ] || fail "a golden script of the tree fails, see $WORK/golden.log"
     [ "$NEEDED" = clean ] || fail "the tree itself breaks a rule: $INVARIANT, seed $NEEDED, see $WORK/hunt.log"
     echo "passes"
-    printf '\n%-38s | %-24s | %-32s | %s\n' bug "golden script" "rule that the simulator saw broken" "seeds needed"
+    printf '\n%-50s | %-8s | %-34s | %s\n' bug golden "rule that the simulator saw broken" "seeds needed"
     survivors=()
     for patch in "${CHOSEN[@]}"; do
         sabotage "$patch"
@@ -79,19 +79,20 @@ sabotage() {
     local name
     name=$(basename "$1" .patch)
     restore
-    patch -d "$TREE" -p1 -F0 -s --no-backup-if-mismatch <"$1" >"$WORK/patch.log" ||
+    patch -d "$TREE" -p1 -F0 -s --no-backup-if-mismatch <"$WORK/patches/$name.patch" >"$WORK/patch.log" ||
         fail "$name no longer applies, see $WORK/patch.log"
     build || fail "with $name the tree does not build, see $WORK/build.log"
     examine
     [ "$GOLDEN$NEEDED" != -clean ] || survivors+=("$name")
-    printf '%-38s | %-24s | %-32s | %s\n' "$name" "$GOLDEN" "$INVARIANT" "${NEEDED/clean/-}"
+    printf '%-50s | %-8s | %-34s | %s\n' "$name" "$GOLDEN" "$INVARIANT" "${NEEDED/clean/-}"
 }
 
 # What is built, without the bugs: taken once, so that nobody's editing changes a run that is under way.
 stage() {
     local name
-    rm -rf "$STAGE"
+    rm -rf "$STAGE" "$WORK/patches"
     mkdir -p "$STAGE/tests" "$TREE"
+    cp -r "$PATCHES" "$WORK/patches"
     cp -r Cargo.toml Cargo.lock build.rs src "$STAGE"
     cp -r tests/common tests/golden tests/golden.rs tests/sabotage.rs "$STAGE/tests"
     for name in "${LEFT_OUT[@]}"; do
@@ -143,11 +144,11 @@ program() {
     (cd "$TREE" && timeout "$LIMIT_S" "$path" "$@")
 }
 
-# The first golden script that the log names.
+# The first golden script that the log names; it names none where an assertion ended it.
 script() {
     local name
-    name=$(grep -oE '(paxos|raft)/[0-9][0-9]_[a-z_]+|^[0-9][0-9]_[a-z_]+' "$WORK/golden.log" | head -1)
-    echo "${name:-an assertion}"
+    name=$(grep -oE '(paxos|raft)/[0-9][0-9]_' "$WORK/golden.log" | head -1 | grep -oE '[0-9]+')
+    echo "${name:-observer}"
 }
 
 fail() {
