@@ -315,13 +315,26 @@ impl Cluster {
             Thread::Applier => self.random.between(5, 300),
             _ => self.random.between(2, 60),
         };
-        let node = self.node_mut(id);
-        let process = node.process;
-        let Some(running) = node.running.as_mut() else { return };
+        let process = self.node(id).process;
+        let Some(running) = self.node_mut(id).running.as_mut() else { return };
         if running.scheduled & thread as u8 == 0 {
             running.scheduled |= thread as u8;
-            self.schedule(delay_us, Step::Thread(id, process, thread));
+            let stall_us = self.stalls_for_us();
+            if stall_us > 0 {
+                self.running(id).stalled |= thread as u8;
+            }
+            self.schedule(delay_us + stall_us, Step::Thread(id, process, thread));
         }
+    }
+
+    /// How long the system does not run a thread that should wake; mostly not at all.
+    fn stalls_for_us(&mut self) -> u64 {
+        let Faults { stall_permille, stall_ms, .. } = self.faults;
+        if stall_permille == 0 || self.random.between(0, 1000) >= stall_permille {
+            return 0;
+        }
+        self.counts.add(Count::Stalls);
+        self.random.between(1, stall_ms * 1000 + 1)
     }
 
     /// Wakes those into whose queues a node's thread has put something.
@@ -344,6 +357,7 @@ impl Cluster {
     fn run_thread(&mut self, id: NodeId, thread: Thread) {
         let running = self.running(id);
         running.scheduled &= !(thread as u8);
+        running.stalled &= !(thread as u8);
         if running.paused {
             return;
         }
@@ -367,7 +381,8 @@ impl Cluster {
         if running.paused {
             return;
         }
-        if running.taken || !running.machine_is_free() {
+        let is_stalled = running.stalled & Thread::Machine as u8 != 0;
+        if is_stalled || running.taken || !running.machine_is_free() {
             running.tick_is_due = true;
             return;
         }
@@ -539,6 +554,8 @@ impl Cluster {
                 running.tell(Control::Rebuild(restored));
                 self.reconcile(id);
                 self.wake_all(id);
+                // Of all times this is when a reader may be led astray: it begins before the rebuild, and ends after.
+                self.read_of(id);
             }
             Ok(None) => {
                 self.wake(id, Thread::Machine);
@@ -677,6 +694,11 @@ impl Cluster {
     fn read(&mut self) {
         let pause_us = self.random.between(500, 50_000);
         let id = self.random.between(1, self.nodes.len() as u64 + 1);
+        self.read_of(id);
+        self.schedule(pause_us, Step::Read);
+    }
+
+    fn read_of(&mut self, id: NodeId) {
         let (nested, back) = (self.random.between(0, 30), self.random.between(0, 6));
         let of_client = self.random.between(0, 3) > 0;
         if !self.is_reading && self.node(id).is_up() {
@@ -684,7 +706,6 @@ impl Cluster {
             self.read_log(id, nested, back, of_client);
             self.is_reading = false;
         }
-        self.schedule(pause_us, Step::Read);
     }
 
     // ---- the end ----
