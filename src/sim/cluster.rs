@@ -133,6 +133,9 @@ impl Ord for Scheduled {
 /// A full comparison is made every so many steps, of one node at a time.
 const COMPARE_EVERY: u64 = 1000;
 
+/// A write that fails takes so many times longer, so that the queues behind it fill.
+const FAILURE_FACTOR: u64 = 20;
+
 /// How long storage waits before it looks for room on a full disk again, in µs.
 const PROBE_US: u64 = 50_000;
 
@@ -466,6 +469,7 @@ impl Cluster {
         let now_us = self.now_us;
         let node = self.node_mut(id);
         let process = node.process;
+        let factor = if node.disk.fails_next() { FAILURE_FACTOR } else { 1 };
         let running = node.running.as_mut().expect("a node that runs");
         if running.is_suspended || running.writing.is_some() || !running.storage_is_free() {
             return;
@@ -477,7 +481,9 @@ impl Cluster {
         let must_write = works.iter().any(|work| work.must_write());
         let count = works.len() as u64;
         let took_us = match must_write {
-            true => took_us * running.disk_factor + running.disk_busy_until_us.saturating_sub(now_us),
+            true => {
+                took_us * factor * running.disk_factor + running.disk_busy_until_us.saturating_sub(now_us)
+            }
             false => 3,
         };
         if must_write {

@@ -101,6 +101,12 @@ impl MemoryEngine {
         *state = State { current, full: state.full, ..State::default() };
     }
 
+    /// Whether the next write is going to fail.
+    pub fn fails_next(&self) -> bool {
+        let state = self.state.lock();
+        state.full || state.put_fails.is_some() || state.sync_fails.is_some()
+    }
+
     /// How many writes were not synced: who acts on what they hold may lose it.
     pub fn unsynced(&self) -> usize {
         self.state.lock().unsynced.len()
