@@ -133,8 +133,8 @@ impl Ord for Scheduled {
 /// A full comparison is made every so many steps, of one node at a time.
 const COMPARE_EVERY: u64 = 1000;
 
-/// A write that fails takes so many times longer, so that the queues behind it fill.
-const FAILURE_FACTOR: u64 = 20;
+/// A write that fails takes so much longer, in µs, so that the queues behind it fill.
+const FAILURE_US: u64 = 30_000;
 
 /// How long storage waits before it looks for room on a full disk again, in µs.
 const PROBE_US: u64 = 50_000;
@@ -469,7 +469,7 @@ impl Cluster {
         let now_us = self.now_us;
         let node = self.node_mut(id);
         let process = node.process;
-        let factor = if node.disk.fails_next() { FAILURE_FACTOR } else { 1 };
+        let failing_us = if node.disk.fails_next() { FAILURE_US } else { 0 };
         let running = node.running.as_mut().expect("a node that runs");
         if running.is_suspended || running.writing.is_some() || !running.storage_is_free() {
             return;
@@ -482,7 +482,7 @@ impl Cluster {
         let count = works.len() as u64;
         let took_us = match must_write {
             true => {
-                took_us * factor * running.disk_factor + running.disk_busy_until_us.saturating_sub(now_us)
+                took_us * running.disk_factor + failing_us + running.disk_busy_until_us.saturating_sub(now_us)
             }
             false => 3,
         };

@@ -234,6 +234,9 @@ impl Cluster {
                 "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
             );
         }
+        // Those too that were written and not told.
+        let held = self.running(id).storage.store().bindings().clone();
+        self.node_mut(id).bound.extend(held);
     }
 
     /// The applier delivered some of what is chosen.
