@@ -21,15 +21,19 @@ pub struct Checker {
     /// What anyone ever asked for.
     proposed: BTreeMap<RequestId, Vec<Command>>,
     /// What a ballot proposed at an index, as Accept messages said.
-    accepts: BTreeMap<(Ballot, Index), Command>,
+    accepts: BTreeMap<(Index, Ballot), Command>,
     /// What is durable under a ballot at an index, and on which nodes it ever was.
     votes: BTreeMap<(Index, Ballot), (Command, Set)>,
     chosen: BTreeMap<Index, Command>,
+    /// The ballot by which an index was first seen to be chosen.
+    chosen_under: BTreeMap<Index, Ballot>,
     /// What was delivered from index 1 on; `None`: a no-op, or a request that was delivered before.
     delivered: Vec<Option<Command>>,
     first_delivery: BTreeMap<RequestId, Index>,
     /// Who prepared a ballot, in which incarnation.
     prepared: BTreeMap<Ballot, u64>,
+    /// Who promised a ballot, all that it had accepted told.
+    promisers: BTreeMap<Ballot, Set>,
     /// How often a chosen request was delivered as a no-op, being delivered before.
     pub repeats: u64,
 }
@@ -43,9 +47,11 @@ impl Checker {
             accepts: BTreeMap::new(),
             votes: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            chosen_under: BTreeMap::new(),
             delivered: Vec::new(),
             first_delivery: BTreeMap::new(),
             prepared: BTreeMap::new(),
+            promisers: BTreeMap::new(),
             repeats: 0,
         }
     }
@@ -86,15 +92,7 @@ impl Checker {
         match &message.body {
             Body::Accept { ballot, entries, .. } => {
                 for entry in entries {
-                    let key = (*ballot, entry.index);
-                    let first = self.accepts.entry(key).or_insert_with(|| entry.command.clone());
-                    hold!(
-                        Ballot,
-                        *first == entry.command,
-                        "ballot {ballot} proposed {first} at {}, and then {}",
-                        entry.index,
-                        entry.command
-                    );
+                    self.proposes(*ballot, entry);
                 }
             }
             Body::Prepare { ballot, .. } => {
@@ -105,8 +103,36 @@ impl Checker {
                     "ballot {ballot} was used by the incarnations {first} and {incarnation}"
                 );
             }
+            Body::Promise { ballot, more: false, .. } => {
+                self.promisers.entry(*ballot).or_default().insert(message.from as usize - 1);
+            }
             _ => {}
         }
+    }
+
+    /// One command an index and ballot; and once a value is chosen, every higher ballot proposes that value (P2b of
+    /// "Paxos Made Simple"): an unsafe proposal is seen before anybody accepts it.
+    fn proposes(&mut self, ballot: Ballot, entry: &Entry) {
+        let Entry { index, command, .. } = entry;
+        let first = self.accepts.entry((*index, ballot)).or_insert_with(|| command.clone());
+        hold!(Ballot, first == command, "ballot {ballot} proposed {first} at {index}, and then {command}");
+        if let (Some(under), Some(chosen)) = (self.chosen_under.get(index), self.chosen.get(index)) {
+            hold!(
+                Proposal,
+                ballot < *under || chosen == command,
+                "at {index} {chosen} was chosen under {under}, and {ballot} proposes {command}"
+            );
+        }
+    }
+
+    /// A node begins to lead: a majority said, behind their writes, that they promised (known bugs 9 and 24).
+    pub fn leads(&self, node: NodeId, ballot: Ballot) {
+        let promisers = self.promisers.get(&ballot).map_or(0, |nodes| nodes.len());
+        hold!(
+            Majority,
+            promisers >= self.quorum && ballot.node == node,
+            "node {node} leads with ballot {ballot}, which {promisers} nodes promised"
+        );
     }
 
     /// The hard state on a disk never regresses (known bugs 1 and 3).
@@ -129,12 +155,17 @@ impl Checker {
             "under ballot {ballot} there are durable at {index}: {voted}, and on node {node} {command}"
         );
         nodes.insert(node as usize - 1);
-        if nodes.len() >= self.quorum {
-            let chosen = self.chosen.entry(*index).or_insert_with(|| command.clone());
+        if nodes.len() < self.quorum {
+            return;
+        }
+        let chosen = self.chosen.entry(*index).or_insert_with(|| command.clone());
+        hold!(Chosen, chosen == command, "at {index} {chosen} was chosen, and then {command} under {ballot}");
+        let under = *self.chosen_under.entry(*index).or_insert(*ballot);
+        for ((_, higher), proposed) in self.accepts.range((*index, under)..(*index + 1, Ballot::ZERO)) {
             hold!(
-                Chosen,
-                chosen == command,
-                "at {index} {chosen} was chosen, and then {command} under {ballot}"
+                Proposal,
+                proposed == command,
+                "at {index} {command} is chosen under {under}, and {higher} proposed {proposed}"
             );
         }
     }

@@ -133,6 +133,9 @@ impl Ord for Scheduled {
 /// A full comparison is made every so many steps, of one node at a time.
 const COMPARE_EVERY: u64 = 1000;
 
+/// A write that fails takes so much longer, in µs, so that the queues behind it fill.
+const FAILURE_US: u64 = 30_000;
+
 /// How long storage waits before it looks for room on a full disk again, in µs.
 const PROBE_US: u64 = 50_000;
 
@@ -315,13 +318,26 @@ impl Cluster {
             Thread::Applier => self.random.between(5, 300),
             _ => self.random.between(2, 60),
         };
-        let node = self.node_mut(id);
-        let process = node.process;
-        let Some(running) = node.running.as_mut() else { return };
+        let process = self.node(id).process;
+        let Some(running) = self.node_mut(id).running.as_mut() else { return };
         if running.scheduled & thread as u8 == 0 {
             running.scheduled |= thread as u8;
-            self.schedule(delay_us, Step::Thread(id, process, thread));
+            let stall_us = self.stalls_for_us();
+            if stall_us > 0 {
+                self.running(id).stalled |= thread as u8;
+            }
+            self.schedule(delay_us + stall_us, Step::Thread(id, process, thread));
         }
+    }
+
+    /// How long the system does not run a thread that should wake; mostly not at all.
+    fn stalls_for_us(&mut self) -> u64 {
+        let Faults { stall_permille, stall_ms, .. } = self.faults;
+        if stall_permille == 0 || self.random.between(0, 1000) >= stall_permille {
+            return 0;
+        }
+        self.counts.add(Count::Stalls);
+        self.random.between(1, stall_ms * 1000 + 1)
     }
 
     /// Wakes those into whose queues a node's thread has put something.
@@ -344,6 +360,7 @@ impl Cluster {
     fn run_thread(&mut self, id: NodeId, thread: Thread) {
         let running = self.running(id);
         running.scheduled &= !(thread as u8);
+        running.stalled &= !(thread as u8);
         if running.paused {
             return;
         }
@@ -367,7 +384,8 @@ impl Cluster {
         if running.paused {
             return;
         }
-        if running.taken || !running.machine_is_free() {
+        let is_stalled = running.stalled & Thread::Machine as u8 != 0;
+        if is_stalled || running.taken || !running.machine_is_free() {
             running.tick_is_due = true;
             return;
         }
@@ -429,7 +447,8 @@ impl Cluster {
 
     fn note(&mut self, id: NodeId, event: &Event) {
         match event {
-            Event::Leading { adopted, holes, .. } => {
+            Event::Leading { ballot, adopted, holes } => {
+                self.checker.leads(id, *ballot);
                 self.counts.add(Count::Elections);
                 self.counts.add_many(Count::Adoptions, *adopted);
                 self.counts.add_many(Count::Holes, *holes);
@@ -450,6 +469,7 @@ impl Cluster {
         let now_us = self.now_us;
         let node = self.node_mut(id);
         let process = node.process;
+        let failing_us = if node.disk.fails_next() { FAILURE_US } else { 0 };
         let running = node.running.as_mut().expect("a node that runs");
         if running.is_suspended || running.writing.is_some() || !running.storage_is_free() {
             return;
@@ -461,7 +481,9 @@ impl Cluster {
         let must_write = works.iter().any(|work| work.must_write());
         let count = works.len() as u64;
         let took_us = match must_write {
-            true => took_us * running.disk_factor + running.disk_busy_until_us.saturating_sub(now_us),
+            true => {
+                took_us * running.disk_factor + failing_us + running.disk_busy_until_us.saturating_sub(now_us)
+            }
             false => 3,
         };
         if must_write {
@@ -484,7 +506,9 @@ impl Cluster {
             return;
         }
         let works = self.running(id).writing.take().unwrap_or_default();
-        let entries: Vec<_> = works.iter().flat_map(|work| work.entries.iter().cloned()).collect();
+        let generation = self.running(id).storage.generation();
+        let current = works.iter().filter(|work| work.generation == generation);
+        let entries: Vec<_> = current.flat_map(|work| work.entries.iter().cloned()).collect();
         let must_write = works.iter().any(|work| work.must_write());
         let running = self.running(id);
         running.writing = Some(works);
@@ -536,6 +560,8 @@ impl Cluster {
                 running.tell(Control::Rebuild(restored));
                 self.reconcile(id);
                 self.wake_all(id);
+                // Of all times this is when a reader may be led astray: it begins before the rebuild, and ends after.
+                self.read_of(id);
             }
             Ok(None) => {
                 self.wake(id, Thread::Machine);
@@ -674,6 +700,11 @@ impl Cluster {
     fn read(&mut self) {
         let pause_us = self.random.between(500, 50_000);
         let id = self.random.between(1, self.nodes.len() as u64 + 1);
+        self.read_of(id);
+        self.schedule(pause_us, Step::Read);
+    }
+
+    fn read_of(&mut self, id: NodeId) {
         let (nested, back) = (self.random.between(0, 30), self.random.between(0, 6));
         let of_client = self.random.between(0, 3) > 0;
         if !self.is_reading && self.node(id).is_up() {
@@ -681,7 +712,6 @@ impl Cluster {
             self.read_log(id, nested, back, of_client);
             self.is_reading = false;
         }
-        self.schedule(pause_us, Step::Read);
     }
 
     // ---- the end ----

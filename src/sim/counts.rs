@@ -62,6 +62,7 @@ counts! {
     KeptUnsynced: "unsynced writes found after a crash",
     LostUnsynced: "unsynced writes lost in a crash",
     Pauses: "pauses of a process",
+    Stalls: "stalls of a single thread",
     Drifts: "changes of a clock's rate",
     SlowDisks: "slow disks",
     HungDisks: "hung disks",

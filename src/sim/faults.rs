@@ -48,6 +48,11 @@ pub struct Faults {
     pub pause_every_ms: u64,
     /// A pause lasts for at most this, in ms (1 to 60,000).
     pub pause_ms: u64,
+    /// How often a single thread of a process that should wake does not run for a while, in thousandths (0 to 1000):
+    /// the others go on.
+    pub stall_permille: u64,
+    /// A thread is stalled for at most this, in ms (1 to 60,000).
+    pub stall_ms: u64,
     /// How fast clocks go: each node's at a rate between 1 / (1 + d) and 1 + d, d in percent (0 to 100, which is
     /// ×0.5 to ×2), changed with every fault of this class.
     pub drift_percent: u64,
@@ -104,6 +109,8 @@ impl Faults {
             down_ms: 1000,
             pause_every_ms: 0,
             pause_ms: 1000,
+            stall_permille: 0,
+            stall_ms: 100,
             drift_percent: 0,
             write_min_us: 100,
             write_max_us: 300,
@@ -154,6 +161,8 @@ impl Faults {
             torn_write_every_ms: pick(&[0, 0, 0, 1000]),
             bit_flip_every_ms: pick(&[0, 0, 0, 1000]),
             wipe_every_ms: pick(&[0, 0, 0, 1000]),
+            stall_permille: pick(&[0, 0, 1, 5]),
+            stall_ms: pick(&[5, 100, 300]),
         }
     }
 
@@ -182,6 +191,7 @@ impl Faults {
         for (name, number) in self.fields() {
             let (low, high) = match name.as_str() {
                 name if name.ends_with("_percent") => (0, 100),
+                name if name.ends_with("_permille") => (0, 1000),
                 name if name.ends_with("_every_ms") => (0, 3_600_000),
                 name if name.ends_with("_us") => (1, 10_000_000),
                 "late_ms" => (0, 60_000),

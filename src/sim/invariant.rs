@@ -27,6 +27,10 @@ pub enum Invariant {
     /// See there.
     Ballot,
     /// See there.
+    Majority,
+    /// See there.
+    Proposal,
+    /// See there.
     WriteFirst,
     /// See there.
     OnceOnly,
@@ -50,7 +54,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 17] = [
+    pub const ALL: [Invariant; 19] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -58,6 +62,8 @@ impl Invariant {
         Invariant::Durability,
         Invariant::Promise,
         Invariant::Ballot,
+        Invariant::Majority,
+        Invariant::Proposal,
         Invariant::WriteFirst,
         Invariant::OnceOnly,
         Invariant::Watermarks,
@@ -80,6 +86,8 @@ impl Invariant {
             Invariant::Durability => "durability",
             Invariant::Promise => "a promise never regresses",
             Invariant::Ballot => "one ballot, one proposal",
+            Invariant::Majority => "a majority promised",
+            Invariant::Proposal => "what is chosen is proposed again",
             Invariant::WriteFirst => "the write comes first",
             Invariant::OnceOnly => "delivered at most once",
             Invariant::Watermarks => "watermark chain",
@@ -110,6 +118,10 @@ impl Invariant {
             Invariant::Ballot => {
                 "a ballot proposes one command at an index, and is prepared by one incarnation of one node"
             }
+            Invariant::Majority => "who leads was promised its ballot by a majority, each behind its write",
+            Invariant::Proposal => {
+                "once a value is chosen under a ballot, every higher ballot proposes that value at its index"
+            }
             Invariant::WriteFirst => {
                 "a message that promises leaves only after the state behind it is durable, also to oneself"
             }
@@ -120,7 +132,10 @@ impl Invariant {
                 "a request that was first sent after another was answered stands after it in the log, and a reader \
                  is shown a prefix of the log"
             }
-            Invariant::Refusal => "a node does not start on a disk that lost or changed what was durable",
+            Invariant::Refusal => {
+                "a node does not start on a disk that lost or changed what was durable, and no peer talks to one \
+                 whose disk is not the one that it knows durably"
+            }
             Invariant::Honesty => {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"
             }

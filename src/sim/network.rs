@@ -10,7 +10,7 @@ use crate::consensus::message::{Body, Message};
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
 use crate::pipeline::trust::Verdict;
-use crate::wire::hello::RefusalCode;
+use crate::wire::hello::{Hello, RefusalCode};
 
 use super::cluster::{Cluster, Step};
 use super::counts::Count;
@@ -200,7 +200,7 @@ impl Cluster {
         }
         let (hello, answer) = (self.running(from).trust.own().clone(), self.running(to).trust.own().clone());
         match self.running(to).trust.judge(&hello) {
-            Verdict::Accept => {}
+            Verdict::Accept => self.check_bound(to, &hello),
             Verdict::Bind(binding) => {
                 // Full: the connection is closed, and dialled again.
                 let _ = self.running(to).inbox.bindings.try_push(binding);
@@ -215,7 +215,7 @@ impl Cluster {
             }
         }
         match self.running(from).trust.judge(&answer) {
-            Verdict::Accept => {}
+            Verdict::Accept => self.check_bound(from, &answer),
             Verdict::Bind(binding) => {
                 let _ = self.running(from).inbox.bindings.try_push(binding);
                 self.wake(from, Thread::Machine);
@@ -233,6 +233,18 @@ impl Cluster {
         }
         self.network.links.entry((from, to)).or_default().connected = Some(ends);
         self.counts.add(Count::Hellos);
+    }
+
+    /// Whose messages count is bound durably to the disk that it has.
+    fn check_bound(&self, id: NodeId, hello: &Hello) {
+        let bound = self.node(id).bound.get(&hello.node).copied();
+        hold!(
+            Refusal,
+            bound == Some(hello.directory),
+            "node {id} lets node {} take part with directory {:x}, and is bound durably to {bound:x?}",
+            hello.node,
+            hello.directory
+        );
     }
 
     /// The process is gone, and its connections with it; the others dial again.

@@ -139,6 +139,8 @@ pub(super) struct Running {
     pub has_handed_on: bool,
     /// Bitset of [`Thread`]s that have a step scheduled.
     pub scheduled: u8,
+    /// Of those, the ones that do not run until then, whatever happens.
+    pub stalled: u8,
 }
 
 enum Effect {
@@ -241,6 +243,7 @@ impl Node {
             disk_factor: 1,
             has_handed_on: false,
             scheduled: 0,
+            stalled: 0,
         });
         Ok(recovered)
     }
@@ -323,7 +326,6 @@ impl Running {
         let mut works = Vec::new();
         let any = self.works.drain(&mut works);
         if any {
-            works.retain(|work| work.generation == self.storage.generation());
             self.writing = Some(works);
         }
         any

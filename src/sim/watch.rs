@@ -176,8 +176,11 @@ impl Cluster {
         );
     }
 
-    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written.
+    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written;
+    /// and all that it holds is durable now.
     pub(super) fn reconcile(&mut self, id: NodeId) {
+        let unsynced = self.node(id).disk.unsynced();
+        hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");
         let running = self.running(id);
         let reader = running.reader.clone();
         let hard_state = running.storage.store().hard_state();
@@ -231,6 +234,9 @@ impl Cluster {
                 "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
             );
         }
+        // Those too that were written and not told.
+        let held = self.running(id).storage.store().bindings().clone();
+        self.node_mut(id).bound.extend(held);
     }
 
     /// The applier delivered some of what is chosen.

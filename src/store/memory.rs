@@ -101,6 +101,17 @@ impl MemoryEngine {
         *state = State { current, full: state.full, ..State::default() };
     }
 
+    /// Whether the next write is going to fail.
+    pub fn fails_next(&self) -> bool {
+        let state = self.state.lock();
+        state.full || state.put_fails.is_some() || state.sync_fails.is_some()
+    }
+
+    /// How many writes were not synced: who acts on what they hold may lose it.
+    pub fn unsynced(&self) -> usize {
+        self.state.lock().unsynced.len()
+    }
+
     /// How many keys a space has.
     pub fn len(&self, space: Space) -> usize {
         self.state.lock().current.keys().filter(|(of, _)| *of == space).count()
@@ -172,7 +183,8 @@ impl Engine for MemoryEngine {
             return Err(error);
         }
         let kept = state.kept_at_reopen.take().unwrap_or(Kept::Lost);
-        state.forget_unsynced(&mut || kept);
+        // What is there to be read now may still be lost until a sync.
+        state.unsynced = state.forget_unsynced(&mut || kept);
         state.failed = false;
         Ok(())
     }
@@ -211,8 +223,9 @@ impl State {
         }
     }
 
-    /// Takes back all that was not synced, and does again what is kept of it.
-    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) {
+    /// Takes back all that was not synced, does again what is kept of it, and says what was kept whole.
+    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Change>> {
+        let mut whole = Vec::new();
         let unsynced = std::mem::take(&mut self.unsynced);
         for (key, old, _) in unsynced.iter().rev().flat_map(|changes| changes.iter().rev()) {
             self.set(key.clone(), old.clone());
@@ -220,10 +233,14 @@ impl State {
         for changes in unsynced {
             match keep() {
                 Kept::Lost => {}
-                Kept::Whole => changes.into_iter().for_each(|(key, _, new)| drop(self.set(key, new))),
+                Kept::Whole => {
+                    changes.iter().for_each(|(key, _, new)| drop(self.set(key.clone(), new.clone())));
+                    whole.push(changes);
+                }
                 Kept::Torn(bits) => self.tear(changes, bits),
             }
         }
+        whole
     }
 
     fn tear(&mut self, changes: Vec<Change>, bits: u64) {

@@ -387,16 +387,17 @@ impl Cluster {
         }
         let Status { compacted, chosen, last, .. } = status;
         assert!(compacted <= chosen && chosen <= last, "{compacted} <= {chosen} <= {last}");
-        self.count(&batch.events);
+        self.count(id, &batch.events);
         self.describe(id, words, &batch);
         self.carry_out(id, batch.clone());
         batch
     }
 
-    fn count(&mut self, events: &[Event]) {
+    fn count(&mut self, id: NodeId, events: &[Event]) {
         for event in events {
             match event {
-                Event::Leading { adopted, holes, .. } => {
+                Event::Leading { ballot, adopted, holes } => {
+                    self.checker.leads(id, *ballot);
                     self.reached.elections += 1;
                     self.reached.adopted += adopted;
                     self.reached.holes += holes;

@@ -1,0 +1,122 @@
+//! Is the net tight? The patches in `tests/sabotage/` each bring back one bug that real implementations had;
+//! `tests/sabotage/run.sh` builds each and demands that golden scripts or simulator find it. Here is what that
+//! command runs, and what keeps the patches in step with the code: neither needs git or any other program.
+
+use std::fs;
+use std::num::NonZero;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use spaxos::sim::{Plan, Violation, run};
+
+/// Every patch still applies, and says what it breaks, what should notice, and why it matters.
+#[test]
+fn patches_apply() {
+    let patches = patches();
+    assert!(patches.len() >= 24, "{} patches", patches.len());
+    for path in patches {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a patch can be read");
+        for field in ["Bug: ", "Caught by: ", "Matters: "] {
+            assert!(text.lines().any(|line| line.starts_with(field)), "{name} has no line \"{field}\"");
+        }
+        if let Err(why) = applies(&text) {
+            panic!(
+                "{name} does not apply: {why}. Make it anew, or take it away with the code that it breaks"
+            );
+        }
+    }
+}
+
+/// The part of `run.sh` that hunts: seeds of all sizes of cluster until one breaks a rule. It prints
+/// `clean after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
+#[test]
+#[ignore = "a part of tests/sabotage/run.sh, which says how many seeds"]
+fn hunt() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = number("SABOTAGE_SEEDS").unwrap_or(200);
+    let jobs =
+        number("SABOTAGE_JOBS").or(thread::available_parallelism().ok().map(|it| NonZero::get(it) as u64));
+    panic::set_hook(Box::new(|_| {}));
+    match first_failure(seeds, jobs.unwrap_or(1)) {
+        None => println!("clean after {seeds} seeds"),
+        Some((Plan { seed, nodes, .. }, Violation { invariant, text })) => {
+            println!(
+                "found by {invariant}, seed {seed} of {nodes} nodes, seeds needed: {}\n{text}",
+                seed + 1
+            );
+        }
+    }
+}
+
+/// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some are of
+/// an even number, where half is no quorum.
+fn plan(seed: u64) -> Plan {
+    let nodes = [3, 5, 3, 4, 3, 5, 3, 2][seed as usize % 8];
+    Plan { nodes, ..Plan::new(seed) }
+}
+
+/// The lowest seed that breaks a rule, whatever the number of threads.
+fn first_failure(seeds: u64, jobs: u64) -> Option<(Plan, Violation)> {
+    let (next, lowest) = (AtomicU64::new(0), Mutex::new(None::<(Plan, Violation)>));
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let found = lowest.lock().unwrap().as_ref().map_or(seeds, |(plan, _)| plan.seed);
+            if seed >= found {
+                break;
+            }
+            let outcome = run(&plan(seed), 0);
+            let mut lowest = lowest.lock().unwrap();
+            if let Some(violation) = outcome.violation
+                && lowest.as_ref().is_none_or(|(plan, _)| seed < plan.seed)
+            {
+                *lowest = Some((outcome.plan, violation));
+            }
+        }
+    };
+    thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(worker))));
+    lowest.into_inner().unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn patches() -> Vec<PathBuf> {
+    let files = fs::read_dir(root().join("tests/sabotage")).expect("the folder of patches is there");
+    let paths = files.map(|file| file.expect("the folder can be read").path());
+    let mut patches: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "patch")).collect();
+    patches.sort();
+    patches
+}
+
+/// Whether what a unified diff takes for the old text of each hunk still stands in its file, to the letter; lines
+/// may have moved.
+fn applies(patch: &str) -> Result<(), String> {
+    let (mut file, mut hunks) = (None, 0);
+    let mut lines = patch.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(name) = line.strip_prefix("--- a/") {
+            let text = fs::read_to_string(root().join(name)).map_err(|error| format!("{name}: {error}"))?;
+            file = Some((name, text));
+        }
+        if !line.starts_with("@@ ") {
+            continue;
+        }
+        let (name, text) = file.as_ref().ok_or("a hunk of no file")?;
+        let is_body = |line: &&str| line.starts_with([' ', '-', '+']) && !line.starts_with("--- ");
+        let mut old = Vec::new();
+        while let Some(line) = lines.next_if(is_body) {
+            old.extend(line.strip_prefix([' ', '-']));
+        }
+        if !text.lines().collect::<Vec<_>>().windows(old.len()).any(|there| there == old) {
+            return Err(format!("{name} has no such text any more: {line}"));
+        }
+        hunks += 1;
+    }
+    if hunks == 0 { Err("it changes nothing".into()) } else { Ok(()) }
+}
