@@ -16,7 +16,7 @@ use crate::store::memory::{Kept, MemoryEngine};
 use super::cluster::{Cluster, Step};
 use super::counts::{Count, Counts};
 use super::faults::Faults;
-use super::node::Thread;
+use super::node::{Node, Thread};
 use super::plan::{Class, FaultId, Plan};
 use super::trace::What;
 
@@ -171,6 +171,7 @@ impl Cluster {
             Act::Begin(_) if self.chaos.is_over => {}
             Act::Begin(class) => {
                 let nodes = self.nodes.len() as u64;
+                self.chaos.last_fault += 1;
                 let (_, random, number) = &mut self.chaos.classes[class as usize];
                 *number += 1;
                 let fault = FaultId { class, number: *number };
@@ -217,7 +218,6 @@ impl Cluster {
     }
 
     fn begin_fault(&mut self, fault: FaultId, dice: &Dice) {
-        self.chaos.last_fault += 1;
         let number = self.chaos.last_fault;
         let leader = self.leader().filter(|_| dice.at_leader);
         let id = leader.unwrap_or(dice.node);
@@ -325,9 +325,8 @@ impl Cluster {
 
     /// Who leads, if anyone thinks so.
     pub fn leader(&self) -> Option<NodeId> {
-        let leads = |node: &&super::node::Node| {
-            node.running.as_ref().is_some_and(|running| running.told.0 == Role::Leader)
-        };
+        let leads =
+            |node: &&Node| node.running.as_ref().is_some_and(|running| running.told.0 == Role::Leader);
         self.nodes
             .iter()
             .filter(leads)
@@ -337,7 +336,7 @@ impl Cluster {
 
     /// Whether a majority is left without this node and all that were harmed.
     fn may_harm(&self, id: NodeId) -> bool {
-        let is_marked = |node: &super::node::Node| node.is_harmed || self.chaos.torn == Some(node.id);
+        let is_marked = |node: &Node| node.is_harmed || self.chaos.torn == Some(node.id);
         let harmed = self.nodes.iter().filter(|node| is_marked(node)).count();
         !is_marked(self.node(id)) && 2 * (harmed + 1) < self.nodes.len()
     }

@@ -12,7 +12,7 @@ use crate::pipeline::requests::{Answer, Digest, Ticket};
 
 use super::cluster::{Cluster, Step};
 use super::counts::Count;
-use super::invariant::{Shown, hold};
+use super::invariant::{Invariant, Shown, broken, hold};
 use super::node::Thread;
 use super::plan::Plan;
 use super::trace::What;
@@ -237,10 +237,7 @@ impl Cluster {
     /// A client hears: the truth, once, and nothing that contradicts what others were told before.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         let Some(waiter) = self.clients.waiting.remove(&ticket) else {
-            super::invariant::broken(
-                super::invariant::Invariant::OnceOnly,
-                format_args!("{ticket:?} does not wait, and hears {answer:?}"),
-            )
+            broken(Invariant::OnceOnly, format_args!("{ticket:?} does not wait, and hears {answer:?}"))
         };
         let Waiter { node, client, request, payload, .. } = waiter;
         let index = answer.index();

@@ -22,9 +22,11 @@ mod invariant;
 mod network;
 mod node;
 mod plan;
+mod processes;
 mod run;
 mod scenario;
 mod shrink;
+mod threads;
 pub mod trace;
 mod watch;
 

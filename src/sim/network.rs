@@ -10,7 +10,9 @@ use crate::consensus::message::{Body, Message};
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
 use crate::pipeline::trust::Verdict;
+use crate::wire::frame::{FrameDecoder, MAX_FRAME_BYTES};
 use crate::wire::hello::{Hello, RefusalCode};
+use crate::wire::message::{Decoded, decode_message, encode_message};
 
 use super::cluster::{Cluster, Step};
 use super::counts::Count;
@@ -106,6 +108,23 @@ impl Cluster {
             self.launch(Flight { id, message: message.clone(), process });
         }
         self.launch(Flight { id, message, process });
+    }
+
+    /// The same message, by way of its bytes.
+    fn by_wire(&mut self, message: &Message) -> Message {
+        self.buffer.clear();
+        let encoded = encode_message(message, &mut self.buffer);
+        hold!(Honesty, encoded.is_ok(), "{message} cannot be encoded: {encoded:?}");
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        let frame = decoder.decode(&mut &self.buffer[..]);
+        let Ok(Some(frame)) = frame else { broken(Invariant::Honesty, format_args!("{message}: {frame:?}")) };
+        match decode_message(frame) {
+            Ok(Decoded::Message(decoded)) => {
+                hold!(Honesty, decoded == *message, "{message} is decoded as {decoded}");
+                decoded
+            }
+            other => broken(Invariant::Honesty, format_args!("{message} is decoded as {other:?}")),
+        }
     }
 
     fn drop_message(&mut self, node: NodeId, id: u64, why: &'static str, count: Count) {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
-use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
+use crate::consensus::protocol::Role;
+use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::{Durable, read_chosen};
 use crate::store::ReadError;
 use crate::store::engine::EngineError;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Step};
 use super::counts::Count;
 use super::invariant::{Shown, hold};
 use super::trace::What;
@@ -48,9 +49,9 @@ impl Cluster {
         if self.running(id).told != (status.role, status.promised) {
             self.running(id).told = (status.role, status.promised);
             let role = match status.role {
-                crate::consensus::protocol::Role::Follower => "follower",
-                crate::consensus::protocol::Role::Candidate => "candidate",
-                crate::consensus::protocol::Role::Leader => "leader",
+                Role::Follower => "follower",
+                Role::Candidate => "candidate",
+                Role::Leader => "leader",
             };
             self.record(id, What::Role { role: role.into(), ballot: status.promised });
         }
@@ -268,10 +269,27 @@ impl Cluster {
                 true => entry.command.to_string(),
                 false => "nothing".into(),
             });
-            let request = if *counts { request } else { crate::consensus::types::RequestId::NONE };
+            let request = if *counts { request } else { RequestId::NONE };
             self.record(id, What::Delivered { index: entry.index, request, text });
         }
         hold!(Order, applied == last, "node {id} delivered up to {last}, and says {applied}");
+    }
+
+    pub(super) fn read(&mut self) {
+        let pause_us = self.random.between(500, 50_000);
+        let id = self.random.between(1, self.nodes.len() as u64 + 1);
+        self.read_of(id);
+        self.schedule(pause_us, Step::Read);
+    }
+
+    pub(super) fn read_of(&mut self, id: NodeId) {
+        let (nested, back) = (self.random.between(0, 30), self.random.between(0, 6));
+        let of_client = self.random.between(0, 3) > 0;
+        if !self.is_reading && self.node(id).is_up() {
+            self.is_reading = true;
+            self.read_log(id, nested, back, of_client);
+            self.is_reading = false;
+        }
     }
 
     /// A reader of a node's log, while `nested` steps of anyone happen within the read: it sees a prefix of the log.
