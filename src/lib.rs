@@ -43,7 +43,7 @@
 //! | [`consensus`] | the pure cores: state and input give state and batch |
 //!
 //! Read `consensus::types`, `message`, `batch`, `protocol`, then a golden script of `tests/golden`, then
-//! `consensus::paxos`, `pipeline`, `node`.
+//! `consensus::paxos`, `pipeline`, `node`; then `sim`, and run it with a seed.
 
 pub mod cli;
 pub mod client;

@@ -9,6 +9,16 @@
 //! production code's own assertions are on, too. Some rules are checked by counting independently of the cores
 //! ([`checker`]).
 //!
+//! | file | what of it |
+//! | --- | --- |
+//! | `plan`, `faults` | what a run is made from, and what goes wrong in it |
+//! | `cluster` | time, the queue of steps, all nodes |
+//! | `node`, `threads`, `processes` | a node, what its threads do, how it starts and ends |
+//! | `network`, `clients`, `chaos` | what is around nodes, and what happens to them |
+//! | `invariant`, `checker`, `watch` | what must hold, who counts for itself, what is looked at after a step |
+//! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often what happened |
+//! | `trace` | what a run leaves behind |
+//!
 //! Left out: sockets, the client port's bytes, files (their tests are their own), more than one thread.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
