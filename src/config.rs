@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::consensus::config::ProtocolName;
 use crate::consensus::types::NodeId;
 
 /// A cluster has at most so many nodes.
@@ -28,7 +29,7 @@ pub struct Config {
     /// This node: one of `peers`.
     pub node: NodeId,
     /// How the nodes agree.
-    pub protocol: Protocol,
+    pub protocol: ProtocolName,
     /// The data directory.
     pub data: PathBuf,
     /// The founding members by id with their peer addresses, this node included; 1 to [`MAX_PEERS`].
@@ -43,22 +44,6 @@ pub struct Config {
     pub client: ClientConfig,
     /// `[store]`.
     pub store: StoreConfig,
-}
-
-/// How the nodes agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Multi-Paxos.
-    Paxos,
-}
-
-impl Protocol {
-    /// As the configuration, the data directory and the hello of peers have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Paxos => "paxos",
-        }
-    }
 }
 
 /// `[log]`: the log file and the terminal.

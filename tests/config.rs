@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use spaxos::config::{Config, ConfigError, Protocol, Terminal};
+use spaxos::config::{Config, ConfigError, Terminal};
+use spaxos::consensus::config::ProtocolName;
 
 /// The form of which other tools write configurations; what is not in it is optional.
 const FORM: &str = r#"cluster = "demo"
@@ -43,7 +44,7 @@ fn error_with(from: &str, to: &str) -> String {
 #[test]
 fn the_form_of_other_tools_is_read() {
     let config = parse(FORM).unwrap();
-    assert_eq!((config.cluster.as_str(), config.node, config.protocol), ("demo", 1, Protocol::Paxos));
+    assert_eq!((config.cluster.as_str(), config.node, config.protocol), ("demo", 1, ProtocolName::Paxos));
     assert_eq!(config.data, Path::new("data/node1"));
     assert_eq!(config.peers[&2], "127.0.0.1:10002".parse().unwrap());
     assert_eq!(config.log.file, Path::new("data/node1/simplesvr.log"));
@@ -99,8 +100,8 @@ fn wrong_values_are_told_with_their_place_and_what_is_allowed() {
         ("node = 1", "node = 3", "node.toml:2:8: node 3 is not among [[peers]], which lists 1, 2"),
         (
             "\"paxos\"",
-            "\"raft\"",
-            "node.toml:3:12: protocol \"raft\" is not in this version; allowed: \"paxos\"",
+            "\"zab\"",
+            "node.toml:3:12: protocol \"zab\" is not in this version; allowed: \"paxos\", \"raft\"",
         ),
         ("\"data/node1\"", "\"\"", "node.toml:4:8: data is empty"),
         ("\"info\"", "\"loud\"", "node.toml:7:9: log.level is \"loud\"; allowed are \"error\", \"warn\","),

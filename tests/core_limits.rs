@@ -4,8 +4,8 @@
 mod common;
 
 use spaxos::consensus::batch::{Batch, Page};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message, Range};
-use spaxos::consensus::paxos::{Config, Restored};
 use spaxos::consensus::protocol::{Input, PeerStatus, Protocol, Role};
 use spaxos::consensus::types::{
     Command, Entry, HardState, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,

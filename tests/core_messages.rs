@@ -5,8 +5,9 @@ mod common;
 
 use bytes::Bytes;
 use spaxos::consensus::batch::Batch;
+use spaxos::consensus::config::{Config, ProtocolName, Restored};
 use spaxos::consensus::message::{Body, Message, Range};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
+use spaxos::consensus::paxos::Paxos;
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::random::Random;
@@ -130,6 +131,7 @@ impl Life {
 
 fn cluster(nodes: u64) -> Cluster {
     Cluster::new(Shape {
+        protocol: ProtocolName::Paxos,
         nodes,
         election_ms: ELECTION_MS,
         heartbeat_ms: 20,

@@ -1,15 +1,16 @@
-//! Random schedules over Paxos cores: loss, duplication, reordering, crashes that lose what was not flushed,
+//! Random schedules over cores of each protocol: loss, duplication, reordering, crashes that lose what was not flushed,
 //! restarts, rebuilds, leaders that hand over, cut links, clocks that run apart and stand still, proposals repeated
 //! through several nodes. `sim::checker` watches every step; when the faults end, the cluster must find together.
 //!
 //! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
-//! `SEED=n` runs one seed and prints all it did.
+//! `SEED=n cargo test --test core_random raft -- --nocapture` runs one seed and prints all it did.
 
 mod common;
 
 use std::env;
 
 use bytes::Bytes;
+use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::random::Random;
@@ -28,21 +29,33 @@ const FLIGHT: usize = 100;
 /// Agreement, immutability of the chosen, promises that never regress, ballots used once, delivery in order
 /// and at most once, validity; and, once faults end, progress (known bugs 1, 2, 4, 10, 14, 15, 16, 24).
 #[test]
-fn random_schedules_keep_every_rule() {
+fn random_schedules_keep_every_rule_paxos() {
+    random_schedules_keep_every_rule(ProtocolName::Paxos);
+}
+
+/// The same of Raft; and election safety, leader completeness.
+#[test]
+fn random_schedules_keep_every_rule_raft() {
+    random_schedules_keep_every_rule(ProtocolName::Raft);
+}
+
+fn random_schedules_keep_every_rule(protocol: ProtocolName) {
     if let Some(seed) = number("SEED") {
-        return println!("{:?}", run(seed, Detail::Full));
+        return println!("{:?}", run(protocol, seed, Detail::Full));
     }
     let first = number("FIRST").unwrap_or(0);
     let mut sum = Reached::default();
     let seeds = number("SEEDS").unwrap_or(500);
     for seed in first..first + seeds {
-        let reached = run(seed, Detail::Nothing);
+        let reached = run(protocol, seed, Detail::Nothing);
         sum.chosen += reached.chosen;
         sum.elections += reached.elections;
         sum.stepped_down += reached.stepped_down;
         sum.adopted += reached.adopted;
         sum.holes += reached.holes;
         sum.catch_ups += reached.catch_ups;
+        sum.truncations += reached.truncations;
+        sum.pages += reached.pages;
         sum.repeats += reached.repeats;
         sum.crashes += reached.crashes;
         sum.transfers += reached.transfers;
@@ -53,10 +66,16 @@ fn random_schedules_keep_every_rule() {
     println!("{sum:?}");
     // A harness that never elects, or only elects, finds nothing. Few seeds may well reach little.
     let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, .. } = sum;
-    let Reached { transfers, taken_over, kept, ignored, .. } = sum;
-    let all = [chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes];
-    let all = all.into_iter().chain([transfers, taken_over, kept]);
-    assert!(seeds < 500 || all.min() > Some(0), "the schedules reach too little: {sum:?}");
+    let Reached { transfers, taken_over, kept, ignored, truncations, pages, .. } = sum;
+    let own = match protocol {
+        ProtocolName::Paxos => [holes, catch_ups],
+        ProtocolName::Raft => [truncations, pages],
+    };
+    let all = [chosen, elections, stepped_down, adopted, repeats, crashes, transfers, taken_over, kept];
+    assert!(
+        seeds < 500 || all.into_iter().chain(own).min() > Some(0),
+        "the schedules reach too little: {sum:?}"
+    );
     assert_eq!(ignored, 0, "cores take each other's messages for nonsense");
 }
 
@@ -75,9 +94,9 @@ impl Drop for Seed {
     }
 }
 
-fn run(seed: u64, detail: Detail) -> Reached {
+fn run(protocol: ProtocolName, seed: u64, detail: Detail) -> Reached {
     let _named = Seed(seed);
-    let mut schedule = Schedule::new(seed, detail);
+    let mut schedule = Schedule::new(protocol, seed, detail);
     for _ in 0..schedule.steps {
         schedule.act();
         schedule.print();
@@ -109,10 +128,11 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(seed: u64, detail: Detail) -> Schedule {
+    fn new(protocol: ProtocolName, seed: u64, detail: Detail) -> Schedule {
         let mut random = Random::new(seed);
         let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
         let shape = Shape {
+            protocol,
             nodes: pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5]),
             election_ms: ELECTION_MS,
             heartbeat_ms: pick(&[10, 20]),
@@ -195,8 +215,10 @@ impl Schedule {
             self.cluster.say(Detail::Full, || format!("{id} crashes"));
             self.cluster.crash(id);
         } else {
-            // The first node forgets; the others can still answer those that are behind.
-            if id == 1 && self.percent(30) {
+            // The first node forgets; the others can still answer those that are behind. (A Raft leader would need a
+            // snapshot.)
+            let can_forget = self.cluster.shape().protocol == ProtocolName::Paxos;
+            if id == 1 && can_forget && self.percent(30) {
                 let compacted = self.random.between(0, 20);
                 self.cluster.compact(id, compacted);
             }

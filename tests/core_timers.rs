@@ -3,8 +3,8 @@
 
 mod common;
 
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, Message, Range};
-use spaxos::consensus::paxos::{Config, Restored};
 use spaxos::consensus::protocol::{Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command};

@@ -14,6 +14,7 @@ use std::path::Path;
 use goldenscript::{Context, Runner};
 use spaxos::cli::trace::mermaid;
 use spaxos::consensus::batch::Event;
+use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Status;
 use spaxos::consensus::types::{Command as Request, Entry, NodeId};
@@ -126,6 +127,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
         if let Command::Cluster { nodes, window_entries, window_bytes } = command {
             let cluster = self.cluster.insert(Cluster::new(Shape {
+                protocol: ProtocolName::Paxos,
                 nodes: *nodes,
                 election_ms: 100,
                 heartbeat_ms: 20,

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId};
+use crate::consensus::config::ProtocolName;
+use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId};
 
-use super::{ClientConfig, Config, Limits, LogConfig, MAX_CLUSTER_BYTES, MAX_PEERS, Protocol, StoreConfig};
+use super::{ClientConfig, Config, Limits, LogConfig, MAX_CLUSTER_BYTES, MAX_PEERS, StoreConfig};
 use super::{Terminal, Timing, parse_address};
 
 /// No configuration is longer.
@@ -165,13 +166,17 @@ fn cluster(name: &Spanned<String>) -> Result<String> {
     Ok(text.clone())
 }
 
-fn protocol(name: &Spanned<String>) -> Result<Protocol> {
-    match name.get_ref().as_str() {
-        "paxos" => Ok(Protocol::Paxos),
-        other => {
-            wrong(&name.span(), format!("protocol {other:?} is not in this version; allowed: \"paxos\""))
-        }
-    }
+fn protocol(name: &Spanned<String>) -> Result<ProtocolName> {
+    ProtocolName::from_name(name.get_ref()).map_or_else(
+        || {
+            let names = ProtocolName::ALL.map(|protocol| format!("\"{protocol}\"")).join(", ");
+            wrong(
+                &name.span(),
+                format!("protocol {:?} is not in this version; allowed: {names}", name.get_ref()),
+            )
+        },
+        Ok,
+    )
 }
 
 fn peers(list: &Spanned<Vec<RawPeer>>) -> Result<BTreeMap<NodeId, SocketAddr>> {
@@ -258,7 +263,12 @@ fn limits(raw: &RawLimits) -> Result<Limits> {
     Ok(Limits {
         value_bytes: number("limits.value_bytes", &raw.value_bytes, value_bytes, 1..=value_bytes)? as usize,
         window_entries: number("limits.window_entries", &raw.window_entries, 4096, 1..=MAX_WINDOW_ENTRIES)?,
-        window_bytes: number("limits.window_bytes", &raw.window_bytes, 16 << 20, 1 << 16..=1 << 30)? as usize,
+        window_bytes: number(
+            "limits.window_bytes",
+            &raw.window_bytes,
+            16 << 20,
+            1 << 16..=MAX_WINDOW_BYTES as u64,
+        )? as usize,
         clients: number("limits.clients", &raw.clients, 10_000, 1..=100_000)? as usize,
         pending: number("limits.pending", &raw.pending, 100_000, 1..=1_000_000)? as usize,
     })

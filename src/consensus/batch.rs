@@ -1,7 +1,7 @@
 //! What one turn of a core wants done: one plain, printable value.
 //!
 //! A core has no disk, socket or logger; it fills a [`Batch`], and whoever drives it (`pipeline`, a test, a
-//! simulator) carries it out in this order: `early` at once; then `hard_state` and `entries` in one atomic
+//! simulator) carries it out in this order: `early` at once; then `hard_state`, `truncate` and `entries` in one atomic
 //! durable write; then `messages`, those to the node itself included. `chosen` and `events` promise nothing
 //! and need not wait; `pages` are read from what is chosen.
 
@@ -18,6 +18,9 @@ pub struct Batch {
     pub early: Vec<Message>,
     /// To be made durable, in one write with `entries`. Later batches replace it.
     pub hard_state: Option<HardState>,
+    /// To be removed durably, before `entries` are put: all entries from this index on. Raft followers only, and only
+    /// what is not chosen.
+    pub truncate: Option<Index>,
     /// To be made durable; what stood at their indexes is replaced.
     pub entries: Vec<Entry>,
     /// Messages that leave only after the write of this batch and of all before it, those to the node
@@ -51,18 +54,19 @@ pub enum Event {
         /// The ballot it would use.
         ballot: Ballot,
     },
-    /// A majority would follow, or the leader hands over: the ballot is promised and prepared.
+    /// A majority would follow, or the leader hands over: the ballot is promised and prepared (Raft: votes are asked
+    /// for).
     Preparing {
         /// The candidate's ballot.
         ballot: Ballot,
         /// The leader that hands over.
         handed_by: Option<NodeId>,
     },
-    /// A majority promised, and all they had accepted is adopted.
+    /// A majority promised, and all they had accepted is adopted (Raft: a majority voted).
     Leading {
         /// The leader's ballot.
         ballot: Ballot,
-        /// How many entries of earlier ballots it proposes again.
+        /// How many entries of earlier ballots it proposes again (Raft: has in its log).
         adopted: u64,
         /// How many holes it fills with no-ops.
         holes: u64,
@@ -95,6 +99,15 @@ pub enum Event {
         /// The ballot it leads under.
         ballot: Ballot,
     },
+    /// Its log differs from the leader's: its own end goes.
+    Truncating {
+        /// The first entry that goes.
+        first: Index,
+        /// The last one.
+        last: Index,
+        /// Under which the leader leads.
+        ballot: Ballot,
+    },
     /// It lacks chosen entries and asks for them.
     CatchingUp {
         /// Whom it asks.
@@ -114,7 +127,13 @@ impl Batch {
 
     /// Whether something has to be made durable.
     pub fn must_write(&self) -> bool {
-        self.hard_state.is_some() || !self.entries.is_empty()
+        self.hard_state.is_some() || self.truncate.is_some() || !self.entries.is_empty()
+    }
+
+    /// Removes all entries from an index on, those of this batch, too.
+    pub(crate) fn truncate_from(&mut self, first: Index) {
+        self.entries.retain(|entry| entry.index < first);
+        self.truncate = Some(self.truncate.map_or(first, |earlier| earlier.min(first)));
     }
 
     /// Adds a message that promises nothing.
@@ -151,9 +170,17 @@ fn push(messages: &mut Vec<Message>, message: Message) {
                 }
             }
         }
+        (Body::Append { chosen, entries, .. }, Body::Append { chosen: newer, entries: more, .. }) => {
+            *chosen = newer.max(*chosen);
+            entries.extend(more);
+        }
+        (Body::Appended { chosen, matched, .. }, Body::Appended { chosen: newer, matched: further, .. }) => {
+            *chosen = newer.max(*chosen);
+            *matched = further.max(*matched);
+        }
         (Body::Forward { commands }, Body::Forward { commands: more }) => commands.extend(more),
         (
-            Body::Heartbeat { chosen, .. } | Body::Accept { chosen, .. },
+            Body::Heartbeat { chosen, .. } | Body::Accept { chosen, .. } | Body::Append { chosen, .. },
             Body::Heartbeat { chosen: newer, .. },
         ) => *chosen = newer.max(*chosen),
         (body, other) => unreachable!("{body} cannot be joined with {other}"),
@@ -171,6 +198,9 @@ impl fmt::Display for Batch {
         }
         if let Some(hard_state) = &self.hard_state {
             writeln!(f, "write {hard_state}")?;
+        }
+        if let Some(first) = self.truncate {
+            writeln!(f, "write truncate from {first}")?;
         }
         if !self.entries.is_empty() {
             writeln!(f, "write [{}]", join(&self.entries))?;
@@ -208,6 +238,9 @@ impl fmt::Display for Event {
             Event::HandingOver { to, ballot } => write!(f, "handing over from ballot {ballot} to node {to}"),
             Event::KeptLeading { to, ballot } => {
                 write!(f, "node {to} did not take over: still leading with ballot {ballot}")
+            }
+            Event::Truncating { first, last, ballot } => {
+                write!(f, "dropping entries {first} to {last}: the leader of ballot {ballot} has others")
             }
             Event::CatchingUp { from, first, chosen } => {
                 write!(f, "catching up from node {from}: indexes {first} to {chosen}")

@@ -113,6 +113,17 @@ impl Log {
         Entry { index: self.chosen, ballot, command }
     }
 
+    /// Removes all entries from an index on.
+    pub fn truncate_from(&mut self, first: Index) {
+        assert!(first > self.chosen, "index {first} is chosen (up to {}), it never goes", self.chosen);
+        let kept = usize::try_from(first - self.chosen - 1).unwrap_or(usize::MAX).min(self.slots.len());
+        let gone = self.slots.drain(kept..).flatten();
+        self.bytes -= gone.map(|slot| slot.command.cost_bytes()).sum::<usize>();
+        while self.slots.back().is_some_and(Option::is_none) {
+            self.slots.pop_back();
+        }
+    }
+
     fn place(&self, index: Index) -> Option<usize> {
         usize::try_from(index.checked_sub(self.chosen + 1)?).ok()
     }
@@ -130,6 +141,7 @@ mod tests {
     enum Step {
         Put(u64, u64, u8),
         Choose,
+        Truncate(u64),
     }
 
     proptest! {
@@ -139,6 +151,7 @@ mod tests {
             prop_oneof![
                 (1..20u64, 1..5u64, 0..9u8).prop_map(|(ahead, round, len)| Step::Put(ahead, round, len)),
                 Just(Step::Choose),
+                (1..20u64).prop_map(Step::Truncate),
             ], 1..200)) {
             let mut log = Log::new(0, 0);
             let mut model: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
@@ -149,6 +162,10 @@ mod tests {
                         let command = Command::value(1, 1, vec![b'x'; usize::from(len)]);
                         log.put(chosen + ahead, Ballot { round, node: 1 }, command);
                         model.insert(chosen + ahead, (round, usize::from(len)));
+                    }
+                    Step::Truncate(ahead) => {
+                        log.truncate_from(chosen + ahead);
+                        model.retain(|index, _| *index < chosen + ahead);
                     }
                     Step::Choose => {
                         let expected = model.remove(&(chosen + 1));

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::types::{Ballot, Command, Entry, Index, NodeId};
+use super::types::{Ballot, Command, Entry, Index, NodeId, Position};
 
 /// What a list of entries or commands in a message holds at most (in [`Command::cost_bytes`]), unless its first
 /// item alone is larger.
@@ -32,7 +32,9 @@ pub struct Range {
     pub last: Index,
 }
 
-/// What a message says.
+/// What a message says. Shared by all protocols: [`PreVoteReply`](Body::PreVoteReply), heartbeats,
+/// [`Refuse`](Body::Refuse), [`Learn`](Body::Learn), [`Forward`](Body::Forward), [`TimeoutNow`](Body::TimeoutNow); the
+/// last six kinds are Raft's, the others Paxos's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// "Would you follow me under this ballot?" Promises nothing: nobody's state changes. (Raft thesis
@@ -41,7 +43,7 @@ pub enum Body {
         /// The ballot it would use; echoed by the answer, so that late answers are inert.
         ballot: Ballot,
     },
-    /// Answers [`Body::PreVote`]. Promises nothing.
+    /// Answers [`Body::PreVote`] and [`Body::RequestPreVote`]. Promises nothing.
     PreVoteReply {
         /// The asked ballot.
         ballot: Ballot,
@@ -112,7 +114,7 @@ pub enum Body {
         /// The `sent_ms` of the heartbeat.
         sent_ms: u64,
     },
-    /// Answers a Prepare, Accept, Heartbeat or TimeoutNow below what was promised. Promises nothing: it only tells the
+    /// Answers a Prepare, Accept, RequestVote, Append, Heartbeat or TimeoutNow below what was promised. Promises nothing: it only tells the
     /// asker to give up.
     Refuse {
         /// The ballot that is refused.
@@ -143,6 +145,59 @@ pub enum Body {
         /// The leader's ballot.
         ballot: Ballot,
     },
+    /// Raft: "would you vote for me?" (thesis section 9.6). Promises nothing: nobody's state changes.
+    RequestPreVote {
+        /// The ballot it would use; echoed by the answer.
+        ballot: Ballot,
+        /// Where its log ends.
+        last: Position,
+    },
+    /// Raft: asks for a vote (thesis section 3.4). Promises: its ballot is never used again by another incarnation of
+    /// the candidate, so it waits until the candidate's vote for itself is durable.
+    RequestVote {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// Where its log ends.
+        last: Position,
+    },
+    /// Raft: grants a vote. Promises.
+    Vote {
+        /// The candidate's ballot.
+        ballot: Ballot,
+    },
+    /// Raft: entries that follow `previous` in the leader's log; none to find out where the logs agree (thesis section
+    /// 3.5, AppendEntries). Promises nothing: the leader's vote for itself is durable since before it was elected,
+    /// and its own copy is counted apart.
+    Append {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The leader's watermark.
+        chosen: Index,
+        /// What stands before the entries in the leader's log: a log that has it is equal to the leader's up to it.
+        previous: Position,
+        /// Without gaps from `previous.index + 1` on, with the ballots of the leaders that made them.
+        entries: Vec<Entry>,
+    },
+    /// Raft: the log up to an index is the leader's. Promises.
+    Appended {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The follower's watermark.
+        chosen: Index,
+        /// Up to it the logs are the same, and the follower's is durable.
+        matched: Index,
+    },
+    /// Raft: `previous` of an Append is not in the follower's log. Promises nothing.
+    Mismatch {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The follower's watermark: up to it the logs agree.
+        chosen: Index,
+        /// The index of that `previous`.
+        previous: Index,
+        /// The last place at or below it whose round is not above its round: the logs may agree up to there.
+        hint: Position,
+    },
 }
 
 impl Body {
@@ -168,6 +223,16 @@ impl Body {
             (Body::Forward { commands }, Body::Forward { commands: more }) => {
                 fits_a_page(commands.iter().chain(more))
             }
+            (
+                Body::Append { ballot, previous, entries, .. },
+                Body::Append { ballot: other, previous: next, entries: more, .. },
+            ) => {
+                let last = entries.last().map_or(previous.index, |entry| entry.index);
+                let commands = entries.iter().chain(more).map(|entry| &entry.command);
+                ballot == other && last == next.index && fits_a_page(commands)
+            }
+            (Body::Appended { ballot, .. }, Body::Appended { ballot: other, .. }) => ballot == other,
+            (Body::Append { ballot, .. }, Body::Heartbeat { ballot: other, .. }) => ballot == other,
             (Body::Heartbeat { ballot, .. }, Body::Heartbeat { ballot: other, .. }) => ballot == other,
             (Body::Accept { ballot, .. }, Body::Heartbeat { ballot: other, .. }) => ballot == other,
             _ => false,
@@ -227,6 +292,18 @@ impl fmt::Display for Body {
             Body::Learn { chosen, entries } => write!(f, "Learn chosen={chosen} [{}]", join(entries)),
             Body::Forward { commands } => write!(f, "Forward [{}]", join(commands)),
             Body::TimeoutNow { ballot } => write!(f, "TimeoutNow {ballot}"),
+            Body::RequestPreVote { ballot, last } => write!(f, "RequestPreVote {ballot} last={last}"),
+            Body::RequestVote { ballot, last } => write!(f, "RequestVote {ballot} last={last}"),
+            Body::Vote { ballot } => write!(f, "Vote {ballot}"),
+            Body::Append { ballot, chosen, previous, entries } => {
+                write!(f, "Append {ballot} chosen={chosen} previous={previous} [{}]", join(entries))
+            }
+            Body::Appended { ballot, chosen, matched } => {
+                write!(f, "Appended {ballot} chosen={chosen} matched={matched}")
+            }
+            Body::Mismatch { ballot, chosen, previous, hint } => {
+                write!(f, "Mismatch {ballot} chosen={chosen} previous={previous} hint={hint}")
+            }
         }
     }
 }

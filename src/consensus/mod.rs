@@ -6,11 +6,15 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod batch;
+pub mod config;
 pub mod log;
+mod member;
 pub mod message;
 pub mod paxos;
 pub mod proposals;
 pub mod protocol;
 pub mod quorum;
+pub mod raft;
 pub mod random;
+mod transfer;
 pub mod types;

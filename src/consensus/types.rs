@@ -25,6 +25,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 /// unchosen indexes than this: the highest `limits.window_entries`.
 pub const MAX_WINDOW_ENTRIES: u64 = 65_536;
 
+/// The highest `limits.window_bytes`: what a leader may have proposed and not yet chosen.
+pub const MAX_WINDOW_BYTES: usize = 1 << 30;
+
 /// A ballot number: "Paxos Made Simple" section 2.2 has them unique to their proposer, which the node's id
 /// gives. Ordered by round, then node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,10 +177,28 @@ impl fmt::Display for Entry {
     }
 }
 
+/// A place in the log and the round of what stands there. Ordered as Raft compares logs: of two logs that end
+/// differently, the one whose last entry has the higher round is more up to date, and with equal rounds the longer
+/// one (Raft thesis section 3.6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The round of the entry; 0 with index 0 is "before the first".
+    pub round: Round,
+    /// The index of the entry.
+    pub index: Index,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index, self.round)
+    }
+}
+
 /// What must be durable beside entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
-    /// Nothing below it is accepted or promised any more. Never regresses, over all restarts.
+    /// Nothing below it is accepted or promised any more. Never regresses, over all restarts. Raft: the current term,
+    /// and whom this node voted for in it (0: nobody yet).
     pub promised: Ballot,
     /// All indexes up to it are chosen; a lower bound, written along with other things.
     pub chosen: Index,

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::consensus::batch::Batch;
+use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::paxos::{Config, Paxos, Restored};
+use crate::consensus::paxos::Paxos;
 use crate::consensus::protocol::{Input, Proposal, Protocol};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::Command;

@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 
 use crate::client::Service;
 use crate::config::Config;
-use crate::consensus::paxos;
+use crate::consensus::config as core;
 use crate::consensus::protocol::{Role, Status};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
@@ -204,7 +204,7 @@ impl Node {
         let seed = recovered.directory as u64 ^ recovered.start;
         let core_config = core_config(config, seed);
         let restored = restored(&recovered);
-        let state_machine = StateMachine::new(core_config, restored, recent.clone());
+        let state_machine = StateMachine::new(config.protocol, core_config, restored, recent.clone());
         let status = Arc::new(Mutex::new(state_machine.status()));
         let reader = store.reader();
         let applied = Arc::new(AtomicU64::new(reader.compacted()));
@@ -404,8 +404,8 @@ fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
     }
 }
 
-fn core_config(config: &Config, seed: u64) -> paxos::Config {
-    paxos::Config {
+fn core_config(config: &Config, seed: u64) -> core::Config {
+    core::Config {
         node: config.node,
         voters: Voters::new(config.peers.keys().copied().collect()),
         election_ms: config.timing.election_ms,

@@ -119,6 +119,7 @@ impl EventLog {
             Event::SteppedDown { .. } | Event::KeptLeading { .. } => warn!("{event}"),
             Event::HandingOver { .. }
             | Event::Preparing { .. }
+            | Event::Truncating { .. }
             | Event::Leading { .. }
             | Event::Following { .. } => info!("{event}"),
         }

@@ -139,7 +139,7 @@ mod tests {
         let store = store_with(&[entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "stale")]);
         let recent = Arc::new(Recent::new(1 << 20, 0));
         // Indexes 1 and 2 were learned as they are in the store already; 3 is under way to it.
-        recent.put(&[entry(3, 2, "chosen")], 1);
+        recent.put(None, &[entry(3, 2, "chosen")], 1);
         recent.raise_chosen(3);
         let requests = Arc::new(Mutex::new(Requests::new(100)));
         let mut applier = Applier::new(recent, store.reader(), requests);

@@ -1,8 +1,8 @@
 //! What waits for the state machine thread: its own messages, peers' messages, bindings, proposals and wishes, each
 //! in a bounded queue with its own policy, behind one bell.
 
+use crate::consensus::config::Restored;
 use crate::consensus::message::{Body, Message};
-use crate::consensus::paxos::Restored;
 use crate::consensus::protocol::Proposal;
 use crate::consensus::types::{Command, Entry, NodeId};
 pub use crate::store::{Binding, DirectoryId};
@@ -99,7 +99,7 @@ pub fn message_cost_bytes(message: &Message) -> usize {
     let entries = |entries: &[Entry]| entries.iter().map(|entry| entry.command.cost_bytes()).sum();
     let held: usize = match &message.body {
         Body::Promise { entries: list, .. } | Body::Accept { entries: list, .. } => entries(list),
-        Body::Learn { entries: list, .. } => entries(list),
+        Body::Append { entries: list, .. } | Body::Learn { entries: list, .. } => entries(list),
         Body::Forward { commands } => commands.iter().map(Command::cost_bytes).sum(),
         Body::Accepted { ranges, .. } => 16 * ranges.len(),
         _ => 0,

@@ -54,11 +54,19 @@ impl Recent {
         assert!(before <= chosen, "the watermark is raised, never lowered: {chosen} after {before}");
     }
 
-    /// Adds entries that the work `number` writes, replacing what stood at their indexes.
-    pub fn put(&self, entries: &[Entry], number: u64) {
+    /// Removes entries from `truncate` on, then adds those that the work `number` writes, replacing what stood at their
+    /// indexes.
+    pub fn put(&self, truncate: Option<Index>, entries: &[Entry], number: u64) {
         let chosen = self.chosen();
         let durable = self.durable.load(Ordering::Acquire);
         let mut kept = self.kept.lock();
+        if let Some(first) = truncate {
+            assert!(
+                first > chosen,
+                "what is chosen (up to {chosen}) stays, entries from {first} on cannot go"
+            );
+            kept.truncate_from(first);
+        }
         for entry in entries {
             kept.put(entry, number);
         }
@@ -134,6 +142,13 @@ impl Kept {
         }
     }
 
+    fn truncate_from(&mut self, first: Index) {
+        let kept =
+            usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.slots.len());
+        let gone = self.slots.drain(kept..).flatten();
+        self.bytes -= gone.map(|(entry, _)| entry.command.cost_bytes()).sum::<usize>();
+    }
+
     /// Drops the first slot if the store serves it as well; whether it did.
     fn drop_first(&mut self, chosen: Index, durable: u64) -> bool {
         match self.slots.front() {
@@ -166,24 +181,24 @@ mod tests {
     #[test]
     fn keeps_what_the_store_could_not_serve() {
         let recent = Recent::new(250, 0);
-        recent.put(&[entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)], 1);
+        recent.put(None, &[entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)], 1);
         assert_eq!(indexes(&recent, 1), [1, 2, 3, 4]);
         recent.raise_chosen(2);
-        recent.put(&[entry(5, 1)], 2);
+        recent.put(None, &[entry(5, 1)], 2);
         assert_eq!(indexes(&recent, 1), [1, 2, 3, 4, 5]);
         recent.set_durable(1);
-        recent.put(&[entry(3, 2)], 3);
+        recent.put(None, &[entry(3, 2)], 3);
         assert_eq!(indexes(&recent, 1), [] as [u64; 0]);
         assert_eq!(indexes(&recent, 3), [3, 4, 5]);
         recent.raise_chosen(5);
-        recent.put(&[entry(6, 2)], 4);
+        recent.put(None, &[entry(6, 2)], 4);
         assert_eq!(indexes(&recent, 3), [3, 4, 5, 6]);
     }
 
     #[test]
     fn reads_stop_at_holes_and_limits() {
         let recent = Recent::new(1 << 20, 0);
-        recent.put(&[entry(5, 1), entry(7, 1), entry(4, 1)], 1);
+        recent.put(None, &[entry(5, 1), entry(7, 1), entry(4, 1)], 1);
         assert_eq!(indexes(&recent, 4), [4, 5]);
         assert_eq!(indexes(&recent, 6), [] as [u64; 0]);
         assert_eq!(indexes(&recent, 9), [] as [u64; 0]);
@@ -199,12 +214,12 @@ mod tests {
     #[test]
     fn what_is_read_across_a_rebuild_does_not_count() {
         let recent = Recent::new(1 << 20, 0);
-        recent.put(&[entry(1, 2)], 1);
+        recent.put(None, &[entry(1, 2)], 1);
         recent.raise_chosen(1);
         assert_eq!(recent.read_chosen(|chosen| recent.read(1, chosen, 1).len()), Some(1));
         let across = recent.read_chosen(|chosen| {
             recent.restart(0);
-            recent.put(&[entry(1, 1)], 2);
+            recent.put(None, &[entry(1, 1)], 2);
             recent.read(1, chosen, 1)
         });
         assert_eq!(across, None);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::consensus::batch::{Batch, Event, Page};
+use crate::consensus::config::{Config, ProtocolName, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::paxos::{Config, Paxos, Restored};
 use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
 use crate::consensus::types::{Entry, HardState, Index, NodeId};
 use crate::store::Binding;
@@ -44,6 +44,8 @@ pub struct Work {
     pub number: u64,
     /// To be made durable.
     pub hard_state: Option<HardState>,
+    /// Entries to be removed durably before `entries` are put: all from this index on.
+    pub truncate: Option<Index>,
     /// To be made durable.
     pub entries: Vec<Entry>,
     /// To be made durable.
@@ -64,7 +66,8 @@ impl Work {
 
     /// Whether anything has to be made durable.
     pub fn must_write(&self) -> bool {
-        self.hard_state.is_some() || !self.entries.is_empty() || !self.bindings.is_empty()
+        let log = self.truncate.is_some() || !self.entries.is_empty();
+        log || self.hard_state.is_some() || !self.bindings.is_empty()
     }
 
     fn is_empty(&self) -> bool {
@@ -91,6 +94,7 @@ pub struct Turn {
 pub struct StateMachine {
     core: Box<dyn Protocol>,
     /// For the cores of later incarnations.
+    protocol: ProtocolName,
     config: Config,
     /// Raised with every rebuild of the core.
     generation: u64,
@@ -102,9 +106,14 @@ pub struct StateMachine {
 
 impl StateMachine {
     /// The first incarnation of a run.
-    pub fn new(config: Config, restored: Restored, recent: Arc<Recent>) -> StateMachine {
-        let core = Box::new(Paxos::new(config.clone(), restored));
-        StateMachine { core, config, generation: 0, last_work: 0, suspended: false, recent }
+    pub fn new(
+        protocol: ProtocolName,
+        config: Config,
+        restored: Restored,
+        recent: Arc<Recent>,
+    ) -> StateMachine {
+        let core = protocol.core(config.clone(), restored);
+        StateMachine { core, protocol, config, generation: 0, last_work: 0, suspended: false, recent }
     }
 
     /// How the core stands.
@@ -176,7 +185,7 @@ impl StateMachine {
     fn rebuild(&mut self, mut restored: Restored) {
         let used = self.core.status().highest_round;
         restored.highest_round = restored.highest_round.max(used);
-        self.core = Box::new(Paxos::new(self.config.clone(), restored));
+        self.core = self.protocol.core(self.config.clone(), restored);
         let new = self.core.status();
         assert!(
             new.highest_round >= used,
@@ -196,11 +205,10 @@ impl StateMachine {
     }
 
     fn sort(&mut self, batch: Batch, bindings: Vec<Binding>, left: Vec<Proposal>) -> Turn {
-        let Batch { early, hard_state, entries, messages, pages, chosen, events } = batch;
-        let number = self.last_work + 1;
-        let work =
-            Work { generation: self.generation, number, hard_state, entries, bindings, messages, pages };
-        self.recent.put(&work.entries, number);
+        let Batch { early, hard_state, truncate, entries, messages, pages, chosen, events } = batch;
+        let (generation, number) = (self.generation, self.last_work + 1);
+        let work = Work { generation, number, hard_state, truncate, entries, bindings, messages, pages };
+        self.recent.put(work.truncate, &work.entries, number);
         if let Some(chosen) = chosen {
             self.recent.raise_chosen(chosen);
         }
@@ -232,7 +240,7 @@ mod tests {
             seed: 1,
         };
         let recent = Arc::new(Recent::new(1 << 20, 0));
-        let mut machine = StateMachine::new(config, Restored::default(), recent);
+        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent);
         let granted = Body::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
         let promise =

@@ -10,9 +10,9 @@
 use std::sync::Arc;
 
 use crate::consensus::batch::Page;
+use crate::consensus::config::Restored;
 use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
-use crate::consensus::paxos::Restored;
-use crate::consensus::types::{Entry, NodeId};
+use crate::consensus::types::{Entry, Index, NodeId};
 use crate::store::{Binding, Change, LogReader, OpenError, ReadError, Recovered, Store, Write, WriteError};
 
 use super::inbox::Outgoing;
@@ -92,6 +92,7 @@ impl Storage {
 pub fn restored(recovered: &Recovered) -> Restored {
     Restored {
         hard_state: recovered.hard_state,
+        chosen_ballot: recovered.chosen_ballot,
         highest_round: recovered.max_round,
         compacted: recovered.compacted,
         entries: recovered.entries.clone(),
@@ -144,24 +145,50 @@ fn turn(node: NodeId, works: Vec<Work>, store: &mut Store, recent: &Recent) -> R
     let must_write = works.iter().any(Work::must_write);
     let hard_state = works.iter().rev().find_map(|work| work.hard_state);
     let mut durable = Durable::default();
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut log = LogChanges::default();
     let mut pages: Vec<Page> = Vec::new();
     for work in works {
-        entries.extend(work.entries);
+        log.add(work.truncate, work.entries);
         durable.messages.extend(work.messages);
         durable.bindings.extend(work.bindings);
         pages.extend(work.pages);
     }
     if must_write {
-        let changes = [Change::Entries(&entries)];
-        store.write(&Write { changes: &changes, hard_state, bindings: &durable.bindings })?;
+        store.write(&Write { changes: &log.changes(), hard_state, bindings: &durable.bindings })?;
     }
     recent.set_durable(last);
-    durable.entries = entries.len();
+    durable.entries = log.entries.len();
     for page in pages {
         durable.messages.extend(read_page(node, page, store, recent)?);
     }
     Ok(durable)
+}
+
+/// The changes of the log in several works, one after the other.
+#[derive(Default)]
+struct LogChanges {
+    entries: Vec<Entry>,
+    /// Where the log is truncated, and how many of the entries are put before that.
+    truncations: Vec<(usize, Index)>,
+}
+
+impl LogChanges {
+    fn add(&mut self, truncate: Option<Index>, entries: Vec<Entry>) {
+        self.truncations.extend(truncate.map(|first| (self.entries.len(), first)));
+        self.entries.extend(entries);
+    }
+
+    fn changes(&self) -> Vec<Change<'_>> {
+        let mut changes = Vec::with_capacity(1 + 2 * self.truncations.len());
+        let mut put = 0;
+        for (before, first) in &self.truncations {
+            changes.push(Change::Entries(&self.entries[put..*before]));
+            changes.push(Change::TruncateFrom(*first));
+            put = *before;
+        }
+        changes.push(Change::Entries(&self.entries[put..]));
+        changes
+    }
 }
 
 fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result<Option<Message>, ReadError> {

@@ -1,47 +1,63 @@
 //! The rules that hold after every step, whatever happens: an observer that sees every message leave, every
 //! write become durable, every watermark rise and every delivery, and knows nothing of how the cores decide.
 //!
-//! It counts for itself: a command is chosen when a majority of nodes durably holds it under one ballot
-//! ("Paxos Made Simple", section 2.2). A core that believes anything else fails here. Each call costs in
-//! proportion to what it is told of.
+//! It counts for itself. Paxos: a command is chosen when a majority of nodes durably holds it under one ballot
+//! ("Paxos Made Simple", section 2.2). Raft: an entry is chosen when a majority wrote it while in its very round, and
+//! all before it with it (thesis section 3.6.2): what is on a majority by the hand of later leaders does not count. A
+//! core that believes anything else fails here. Each call costs in proportion to what it is told of, an election in
+//! proportion to the log.
 //!
 //! Also used without the simulator, by golden scripts and random schedules over bare cores.
 
 use std::collections::BTreeMap;
 
+use crate::consensus::config::ProtocolName;
 use crate::consensus::message::{Body, Message};
 use crate::consensus::quorum::Set;
-use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
+use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId, Round};
 
 use super::invariant::{Shown, hold};
 
 /// All that was ever observed, over all incarnations of all nodes.
 pub struct Checker {
+    protocol: ProtocolName,
     quorum: usize,
     /// What anyone ever asked for.
     proposed: BTreeMap<RequestId, Vec<Command>>,
-    /// What a ballot proposed at an index, as Accept messages said.
+    /// What a ballot proposed at an index, as Accept and Append messages said.
     accepts: BTreeMap<(Index, Ballot), Command>,
     /// What is durable under a ballot at an index, and on which nodes it ever was.
     votes: BTreeMap<(Index, Ballot), (Command, Set)>,
     chosen: BTreeMap<Index, Command>,
-    /// The ballot by which an index was first seen to be chosen.
+    /// The ballot by which an index was first seen to be chosen (Raft: of the leader whose entry chose it).
     chosen_under: BTreeMap<Index, Ballot>,
     /// What was delivered from index 1 on; `None`: a no-op, or a request that was delivered before.
     delivered: Vec<Option<Command>>,
     first_delivery: BTreeMap<RequestId, Index>,
     /// Who prepared a ballot, in which incarnation.
     prepared: BTreeMap<Ballot, u64>,
-    /// Who promised a ballot, all that it had accepted told.
+    /// Who promised a ballot, all that it had accepted told (Raft: voted).
     promisers: BTreeMap<Ballot, Set>,
+    /// The durable state of each node; used for Raft.
+    disks: BTreeMap<NodeId, Disk>,
+    /// Raft: who leads in a round.
+    leaders: BTreeMap<Round, NodeId>,
     /// How often a chosen request was delivered as a no-op, being delivered before.
     pub repeats: u64,
 }
 
+/// What is durable on a node.
+#[derive(Default)]
+struct Disk {
+    round: Round,
+    log: BTreeMap<Index, (Ballot, Command)>,
+}
+
 impl Checker {
     /// For a cluster of nodes 1 to `nodes`.
-    pub fn new(nodes: usize) -> Checker {
+    pub fn new(protocol: ProtocolName, nodes: usize) -> Checker {
         Checker {
+            protocol,
             quorum: nodes / 2 + 1,
             proposed: BTreeMap::new(),
             accepts: BTreeMap::new(),
@@ -52,6 +68,8 @@ impl Checker {
             first_delivery: BTreeMap::new(),
             prepared: BTreeMap::new(),
             promisers: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             repeats: 0,
         }
     }
@@ -83,19 +101,27 @@ impl Checker {
     pub fn early(&mut self, message: &Message) {
         let Message { from, to, body } = message;
         hold!(WriteFirst, from != to, "a message to oneself left before the write: {message}");
-        let promises = matches!(body, Body::Prepare { .. } | Body::Promise { .. } | Body::Accepted { .. });
+        let promises = matches!(
+            body,
+            Body::Prepare { .. }
+                | Body::Promise { .. }
+                | Body::Accepted { .. }
+                | Body::RequestVote { .. }
+                | Body::Vote { .. }
+                | Body::Appended { .. }
+        );
         hold!(WriteFirst, !promises, "a message that promises left before the write: {message}");
     }
 
     /// One ballot proposes one command at an index, and is prepared by one incarnation (known bug 4).
     pub fn sent(&mut self, message: &Message, incarnation: u64) {
         match &message.body {
-            Body::Accept { ballot, entries, .. } => {
+            Body::Accept { entries, .. } | Body::Append { entries, .. } => {
                 for entry in entries {
-                    self.proposes(*ballot, entry);
+                    self.proposes(entry.ballot, entry);
                 }
             }
-            Body::Prepare { ballot, .. } => {
+            Body::Prepare { ballot, .. } | Body::RequestVote { ballot, .. } => {
                 let first = *self.prepared.entry(*ballot).or_insert(incarnation);
                 hold!(
                     Ballot,
@@ -103,7 +129,7 @@ impl Checker {
                     "ballot {ballot} was used by the incarnations {first} and {incarnation}"
                 );
             }
-            Body::Promise { ballot, more: false, .. } => {
+            Body::Promise { ballot, more: false, .. } | Body::Vote { ballot } => {
                 self.promisers.entry(*ballot).or_default().insert(message.from as usize - 1);
             }
             _ => {}
@@ -126,27 +152,66 @@ impl Checker {
     }
 
     /// A node begins to lead: a majority said, behind their writes, that they promised (known bugs 9 and 24).
-    pub fn leads(&self, node: NodeId, ballot: Ballot) {
+    pub fn leads(&mut self, node: NodeId, ballot: Ballot) {
         let promisers = self.promisers.get(&ballot).map_or(0, |nodes| nodes.len());
         hold!(
             Majority,
             promisers >= self.quorum && ballot.node == node,
             "node {node} leads with ballot {ballot}, which {promisers} nodes promised"
         );
+        if self.protocol == ProtocolName::Raft {
+            self.raft_leads(node, ballot);
+        }
     }
 
-    /// The hard state on a disk never regresses (known bugs 1 and 3).
-    pub fn durable(&self, node: NodeId, before: HardState, after: HardState) {
+    /// Election Safety, and Leader Completeness (thesis section 3.6.3): a leader has all that was chosen in earlier
+    /// rounds.
+    fn raft_leads(&mut self, node: NodeId, ballot: Ballot) {
+        let first = *self.leaders.entry(ballot.round).or_insert(node);
+        hold!(Ballot, first == node, "nodes {first} and {node} lead in round {}", ballot.round);
+        let log = self.disks.get(&node).map(|disk| &disk.log);
+        for (index, under) in self.chosen_under.iter().filter(|(_, under)| under.round < ballot.round) {
+            let (chosen, held) = (&self.chosen[index], log.and_then(|log| log.get(index)));
+            hold!(
+                Proposal,
+                held.is_some_and(|(_, command)| command == chosen),
+                "node {node} leads with ballot {ballot}; at {index} {chosen} was chosen under {under}, and it has {}",
+                Shown(held.map(|(_, command)| command))
+            );
+        }
+    }
+
+    /// The hard state on a disk never regresses (known bugs 1 and 3). Told before the entries of the same write.
+    pub fn durable(&mut self, node: NodeId, before: HardState, after: HardState) {
         hold!(
             Promise,
             before.promised <= after.promised && before.chosen <= after.chosen,
             "node {node}: durable state went from {before} to {after}"
         );
+        self.disks.entry(node).or_default().round = after.promised.round;
+    }
+
+    /// A node durably removed the entries from an index on: none of them is chosen.
+    pub fn truncated(&mut self, node: NodeId, first: Index) {
+        let removed = self.disks.entry(node).or_default().log.split_off(&first);
+        for (index, (ballot, command)) in removed {
+            let chosen = self.chosen.get(&index).filter(|chosen| **chosen == command);
+            hold!(
+                Chosen,
+                chosen.is_none(),
+                "node {node} removes {index}@{ballot}:{command}, which is chosen"
+            );
+        }
     }
 
     /// An entry became durable: a vote.
     pub fn voted(&mut self, node: NodeId, entry: &Entry) {
         let Entry { index, ballot, command } = entry;
+        let disk = self.disks.entry(node).or_default();
+        if self.protocol == ProtocolName::Raft {
+            disk.log.insert(*index, (*ballot, command.clone()));
+        }
+        let counts = self.protocol == ProtocolName::Paxos || disk.round == ballot.round;
         let none = || (command.clone(), Set::default());
         let (voted, nodes) = self.votes.entry((*index, *ballot)).or_insert_with(none);
         hold!(
@@ -154,13 +219,35 @@ impl Checker {
             voted == command,
             "under ballot {ballot} there are durable at {index}: {voted}, and on node {node} {command}"
         );
-        nodes.insert(node as usize - 1);
+        if counts {
+            nodes.insert(node as usize - 1);
+        }
         if nodes.len() < self.quorum {
             return;
         }
+        match self.protocol {
+            ProtocolName::Paxos => self.choose(*index, command, *ballot),
+            ProtocolName::Raft => self.choose_up_to(node, *index, *ballot),
+        }
+    }
+
+    /// Raft: what a node holds up to `last` is chosen.
+    fn choose_up_to(&mut self, node: NodeId, last: Index, under: Ballot) {
+        let first = self.chosen.keys().next_back().map_or(1, |highest| highest + 1);
+        let log = self.disks.get(&node).map(|disk| &disk.log);
+        let prefix: Vec<_> = log.into_iter().flat_map(|log| log.range(first.min(last)..=last)).collect();
+        let prefix: Vec<_> =
+            prefix.into_iter().map(|(index, (_, command))| (*index, command.clone())).collect();
+        for (index, command) in prefix {
+            self.choose(index, &command, under);
+        }
+    }
+
+    fn choose(&mut self, index: Index, command: &Command, ballot: Ballot) {
+        let index = &index;
         let chosen = self.chosen.entry(*index).or_insert_with(|| command.clone());
         hold!(Chosen, chosen == command, "at {index} {chosen} was chosen, and then {command} under {ballot}");
-        let under = *self.chosen_under.entry(*index).or_insert(*ballot);
+        let under = *self.chosen_under.entry(*index).or_insert(ballot);
         for ((_, higher), proposed) in self.accepts.range((*index, under)..(*index + 1, Ballot::ZERO)) {
             hold!(
                 Proposal,

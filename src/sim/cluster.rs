@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 use bytes::BytesMut;
 
-use crate::consensus::paxos::Config;
+use crate::consensus::config::{Config, ProtocolName};
 use crate::consensus::quorum::Voters;
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
@@ -169,7 +169,7 @@ impl Cluster {
             clients: Clients::new(plan),
             chaos: Chaos::new(plan),
             faults,
-            checker: Checker::new(plan.nodes as usize),
+            checker: Checker::new(ProtocolName::Paxos, plan.nodes as usize),
             counts: Counts::default(),
             recorder: Recorder::new(keep),
             random,

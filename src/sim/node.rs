@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::consensus::config::{Config, ProtocolName};
 use crate::consensus::message::Message;
-use crate::consensus::paxos::Config;
 use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
 use crate::pipeline::applier::Applier;
@@ -208,7 +208,7 @@ impl Node {
         let recent = Arc::new(Recent::new(sizes.recent_bytes, recovered.hard_state.chosen));
         let requests = Arc::new(Mutex::new(Requests::new(sizes.window)));
         let config = Config { seed: self.config.seed ^ recovered.start, ..self.config.clone() };
-        let machine = StateMachine::new(config, restored(&recovered), recent.clone());
+        let machine = StateMachine::new(ProtocolName::Paxos, config, restored(&recovered), recent.clone());
         let reader = store.reader();
         let mut trust = Trust::new(self.hello(&recovered), self.config.voters.others(self.id));
         recovered.bindings.iter().for_each(|(node, directory)| {

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::consensus::types::{Entry, HardState, Index, NodeId, Round};
+use crate::consensus::types::{Ballot, Entry, HardState, Index, NodeId, Round};
 
 use engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space};
 use reader::Shared;
@@ -105,6 +105,9 @@ pub struct Recovered {
     pub start: u64,
     /// The newest hard state.
     pub hard_state: HardState,
+    /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that is 0, or not there (an error
+    /// for Raft, which compares logs by it).
+    pub chosen_ballot: Ballot,
     /// The highest round in any entry or hard state ever stored.
     pub max_round: Round,
     /// The entries above `hard_state.chosen`, by ascending index, the latest version of each.

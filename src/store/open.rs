@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::consensus::types::{HardState, Index, NodeId};
+use crate::consensus::config::ProtocolName;
+use crate::consensus::types::{Ballot, HardState, Index, NodeId};
 
 use super::engine::{Engine, Op, Space};
 use super::reader::Shared;
 use super::record::{Builder, seal};
 use super::tail::{Mark, Tail};
 use super::{
-    DirectoryId, Founding, Home, Identity, OpenError, Recovered, SledEngine, Store, StoreOptions, directory,
-    put_and_sync, recover, seal_number,
+    DirectoryId, Founding, Home, Identity, OpenError, ReadError, Recovered, SledEngine, Store, StoreOptions,
+    directory, put_and_sync, recover, seal_number,
 };
 
 impl Store {
@@ -136,12 +137,20 @@ impl Store {
 
     pub(super) fn recovered(&self) -> Result<Recovered, OpenError> {
         let reader = self.reader();
+        let damaged = |error: ReadError| OpenError::damaged(&self.path, error.to_string());
+        let chosen = self.hard_state.chosen;
+        let chosen_ballot = match reader.read(chosen, chosen, usize::MAX) {
+            Ok(entries) => entries[0].ballot,
+            // Paxos goes without.
+            Err(_) if chosen == 0 || self.identity.founding.protocol != ProtocolName::Raft.name() => {
+                Ballot::ZERO
+            }
+            Err(error) => return Err(damaged(error)),
+        };
         let mut entries = vec![];
-        let mut next = self.hard_state.chosen.saturating_add(1);
+        let mut next = chosen.saturating_add(1);
         while let Some(first) = reader.next_entry(next) {
-            let run = reader
-                .read(first, Index::MAX, usize::MAX)
-                .map_err(|error| OpenError::damaged(&self.path, error.to_string()))?;
+            let run = reader.read(first, Index::MAX, usize::MAX).map_err(damaged)?;
             next = first.saturating_add(run.len() as u64);
             entries.extend(run);
         }
@@ -149,6 +158,7 @@ impl Store {
             directory: self.identity.directory,
             start: self.start,
             hard_state: self.hard_state,
+            chosen_ballot,
             max_round: self.max_round,
             entries,
             last: reader.last(),

@@ -131,6 +131,10 @@ impl Model {
             directory,
             start: self.starts,
             hard_state: self.hard_state,
+            chosen_ballot: self
+                .entries
+                .get(&self.hard_state.chosen)
+                .map_or(Ballot::ZERO, |entry| entry.ballot),
             max_round: self.max_round,
             entries: above.map(|(_, entry)| entry.clone()).collect(),
             last: self.last(),

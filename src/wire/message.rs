@@ -19,6 +19,8 @@
 //!   uint64 sent_ms         = 15;
 //!   bool   more            = 16;
 //!   bool   granted         = 17;
+//!   uint64 position_index  = 18;
+//!   uint64 position_round  = 19;
 //! }
 //! ```
 //!
@@ -40,7 +42,7 @@ mod tests;
 use bytes::{Bytes, BytesMut};
 
 use crate::consensus::message::{Body, Message, Range};
-use crate::consensus::types::{Ballot, Command, Entry, Index, NodeId};
+use crate::consensus::types::{Ballot, Command, Entry, Index, NodeId, Position};
 
 use super::frame::FrameError;
 
@@ -100,6 +102,8 @@ mod field {
     pub const SENT_MS: u32 = 15;
     pub const MORE: u32 = 16;
     pub const GRANTED: u32 = 17;
+    pub const POSITION_INDEX: u32 = 18;
+    pub const POSITION_ROUND: u32 = 19;
 }
 
 /// The numbers of the fields in an entry or a forwarded command.
@@ -130,6 +134,12 @@ mod kind {
     pub const LEARN: u64 = 11;
     pub const FORWARD: u64 = 12;
     pub const TIMEOUT_NOW: u64 = 13;
+    pub const REQUEST_PRE_VOTE: u64 = 14;
+    pub const REQUEST_VOTE: u64 = 15;
+    pub const VOTE: u64 = 16;
+    pub const APPEND: u64 = 17;
+    pub const APPENDED: u64 = 18;
+    pub const MISMATCH: u64 = 19;
 }
 
 /// The fields of a record that are single values; what a kind does not use is zero.
@@ -147,6 +157,7 @@ struct Values {
     sent_ms: u64,
     more: bool,
     granted: bool,
+    position: Position,
 }
 
 /// The fields of a record that are lists.
@@ -205,13 +216,34 @@ fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
         }
         Body::Forward { commands } => (Values { kind: kind::FORWARD, ..values }, Lists { commands, ..none }),
         Body::TimeoutNow { ballot } => (Values { kind: kind::TIMEOUT_NOW, ballot: *ballot, ..values }, none),
+        Body::RequestPreVote { ballot, last } => {
+            (Values { kind: kind::REQUEST_PRE_VOTE, ballot: *ballot, position: *last, ..values }, none)
+        }
+        Body::RequestVote { ballot, last } => {
+            (Values { kind: kind::REQUEST_VOTE, ballot: *ballot, position: *last, ..values }, none)
+        }
+        Body::Vote { ballot } => (Values { kind: kind::VOTE, ballot: *ballot, ..values }, none),
+        Body::Append { ballot, chosen, previous, entries } => {
+            let (ballot, chosen, position) = (*ballot, *chosen, *previous);
+            let values = Values { kind: kind::APPEND, ballot, chosen, position, ..values };
+            (values, Lists { entries, ..none })
+        }
+        Body::Appended { ballot, chosen, matched } => {
+            let (ballot, chosen, last) = (*ballot, *chosen, *matched);
+            (Values { kind: kind::APPENDED, ballot, chosen, last, ..values }, none)
+        }
+        Body::Mismatch { ballot, chosen, previous, hint } => {
+            let (ballot, chosen, last, position) = (*ballot, *chosen, *previous, *hint);
+            (Values { kind: kind::MISMATCH, ballot, chosen, last, position, ..values }, none)
+        }
     }
 }
 
 /// The body that the fields of a record make; `None` for an unknown kind. Fields that the kind does not use
 /// are ignored.
 fn to_body(values: Values, lists: OwnedLists) -> Option<Body> {
-    let Values { ballot, promised, chosen, compacted, first, last, sent_ms, more, granted, .. } = values;
+    let Values { ballot, promised, chosen, compacted, first, last, sent_ms, more, granted, position, .. } =
+        values;
     let Lists { entries, ranges, commands } = lists;
     Some(match values.kind {
         kind::PRE_VOTE => Body::PreVote { ballot },
@@ -227,6 +259,12 @@ fn to_body(values: Values, lists: OwnedLists) -> Option<Body> {
         kind::LEARN => Body::Learn { chosen, entries },
         kind::FORWARD => Body::Forward { commands },
         kind::TIMEOUT_NOW => Body::TimeoutNow { ballot },
+        kind::REQUEST_PRE_VOTE => Body::RequestPreVote { ballot, last: position },
+        kind::REQUEST_VOTE => Body::RequestVote { ballot, last: position },
+        kind::VOTE => Body::Vote { ballot },
+        kind::APPEND => Body::Append { ballot, chosen, previous: position, entries },
+        kind::APPENDED => Body::Appended { ballot, chosen, matched: last },
+        kind::MISMATCH => Body::Mismatch { ballot, chosen, previous: last, hint: position },
         _ => return None,
     })
 }

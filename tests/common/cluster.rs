@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 use std::mem;
 
 use spaxos::consensus::batch::{Batch, Event, Page};
+use spaxos::consensus::config::{Config, ProtocolName, Restored};
 use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
 use spaxos::consensus::quorum::Voters;
-use spaxos::consensus::types::{Command, Entry, HardState, Index, NodeId, Round};
+use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Round};
 use spaxos::pipeline::requests::Requests;
 use spaxos::sim::checker::Checker;
 use spaxos::sim::trace::What;
@@ -24,6 +24,7 @@ use super::tracer::Tracer;
 /// What all nodes of a cluster have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    pub protocol: ProtocolName,
     pub nodes: u64,
     pub election_ms: u64,
     pub heartbeat_ms: u64,
@@ -68,6 +69,8 @@ pub struct Reached {
     pub adopted: u64,
     pub holes: u64,
     pub catch_ups: u64,
+    pub truncations: u64,
+    pub pages: u64,
     pub repeats: u64,
     pub crashes: u64,
     pub transfers: u64,
@@ -78,7 +81,7 @@ pub struct Reached {
 
 /// A node: a core while it is up, a disk always.
 struct Node {
-    core: Option<Paxos>,
+    core: Option<Box<dyn Protocol>>,
     incarnation: u64,
     now_ms: u64,
     disk: Disk,
@@ -101,6 +104,7 @@ struct Disk {
 
 struct Unflushed {
     hard_state: Option<HardState>,
+    truncate: Option<Index>,
     entries: Vec<Entry>,
     messages: Vec<Message>,
 }
@@ -112,7 +116,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             flight: Vec::new(),
             cut: BTreeSet::new(),
-            checker: Checker::new(shape.nodes as usize),
+            checker: Checker::new(shape.protocol, shape.nodes as usize),
             tracer: None,
             reached: Reached::default(),
             detail: Detail::Nothing,
@@ -193,6 +197,10 @@ impl Cluster {
             if let Some(hard_state) = write.hard_state {
                 self.checker.durable(id, node.disk.hard_state, hard_state);
                 node.disk.hard_state = hard_state;
+            }
+            if let Some(first) = write.truncate {
+                self.checker.truncated(id, first);
+                node.disk.entries.split_off(&first);
             }
             for entry in write.entries {
                 self.checker.voted(id, &entry);
@@ -317,8 +325,8 @@ impl Cluster {
         self.node(id).core.as_ref().expect("a node that is up").status()
     }
 
-    pub fn core(&self, id: NodeId) -> Option<&Paxos> {
-        self.node(id).core.as_ref()
+    pub fn core(&self, id: NodeId) -> Option<&dyn Protocol> {
+        self.node(id).core.as_deref()
     }
 
     pub fn now_ms(&self, id: NodeId) -> u64 {
@@ -404,6 +412,7 @@ impl Cluster {
                 }
                 Event::SteppedDown { .. } => self.reached.stepped_down += 1,
                 Event::CatchingUp { .. } => self.reached.catch_ups += 1,
+                Event::Truncating { .. } => self.reached.truncations += 1,
                 Event::HandingOver { .. } => self.reached.transfers += 1,
                 Event::Preparing { handed_by: Some(_), .. } => self.reached.taken_over += 1,
                 Event::KeptLeading { .. } => self.reached.kept += 1,
@@ -431,18 +440,22 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, id: NodeId, batch: Batch) {
-        let Batch { early, hard_state, entries, messages, pages, chosen, .. } = batch;
+        let Batch { early, hard_state, truncate, entries, messages, pages, chosen, .. } = batch;
         for message in &early {
             self.checker.early(message);
         }
         self.post(id, early, true);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        if let Some(first) = truncate {
+            node.seen.split_off(&first);
+        }
         for entry in &entries {
             node.seen.insert(entry.index, entry.clone());
         }
-        if hard_state.is_some() || !entries.is_empty() || !messages.is_empty() {
-            node.unflushed.push_back(Unflushed { hard_state, entries, messages });
+        if hard_state.is_some() || truncate.is_some() || !entries.is_empty() || !messages.is_empty() {
+            node.unflushed.push_back(Unflushed { hard_state, truncate, entries, messages });
         }
+        self.reached.pages += pages.len() as u64;
         let learns = pages.into_iter().map(|page| self.read_page(id, page)).collect();
         self.post(id, learns, true);
         if let Some(chosen) = chosen {
@@ -501,7 +514,8 @@ impl Cluster {
     }
 
     fn start(&mut self, id: NodeId, highest_round: Round) {
-        let Shape { nodes, election_ms, heartbeat_ms, window_entries, window_bytes, seed } = self.shape;
+        let Shape { protocol, nodes, election_ms, heartbeat_ms, window_entries, window_bytes, seed } =
+            self.shape;
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.core.is_none(), "node {id} is up");
         node.incarnation += 1;
@@ -518,11 +532,15 @@ impl Cluster {
         let open = disk.entries.range(disk.hard_state.chosen + 1..);
         let restored = Restored {
             hard_state: disk.hard_state,
+            chosen_ballot: disk
+                .entries
+                .get(&disk.hard_state.chosen)
+                .map_or(Ballot::ZERO, |entry| entry.ballot),
             highest_round: disk.highest_round.max(highest_round),
             compacted: disk.compacted,
             entries: open.map(|(_, entry)| entry.clone()).collect(),
         };
-        node.core = Some(Paxos::new(config, restored));
+        node.core = Some(protocol.core(config, restored));
         node.seen = disk.entries.clone();
         node.requests = Requests::default();
         let chosen = disk.hard_state.chosen;

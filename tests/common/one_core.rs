@@ -3,8 +3,9 @@
 //! test says to the node what it says to itself.
 
 use spaxos::consensus::batch::{Batch, Event};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
+use spaxos::consensus::paxos::Paxos;
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, Index, NodeId};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use spaxos::consensus::batch::{Batch, Event, Page};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
+use spaxos::consensus::paxos::Paxos;
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, MAX_WINDOW_ENTRIES, NodeId, Round};
@@ -391,7 +392,8 @@ impl Durable {
             window_bytes: 1 << 20,
             seed: node,
         };
-        let mut core = Paxos::new(config, Restored { hard_state, highest_round, compacted: 0, entries });
+        let mut core =
+            Paxos::new(config, Restored { hard_state, highest_round, entries, ..Restored::default() });
         core.normalize();
         core
     }

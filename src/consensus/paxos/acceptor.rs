@@ -1,30 +1,30 @@
 //! The acceptor: promises ballots, accepts entries, follows the leader it hears.
 
-use super::super::batch::{Batch, Event};
+use super::super::batch::Batch;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
-use super::{Activity, MAX_WINDOWS_AHEAD, Paxos};
+use super::{Activity, Paxos};
+
+/// What a node keeps of entries above its watermark at most, in windows of a leader: what comes beyond is
+/// dropped, and learned once chosen (but for the entry that the watermark waits for).
+const MAX_WINDOWS_AHEAD: usize = 4;
 
 impl Paxos {
     /// Pre-vote: would follow anyone, unless a leader was heard within T.
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
-        if from == self.config.node || !self.plausible(from, ballot) {
-            self.ignored += 1;
+        if from == self.member.config.node || !self.member.plausible(from, ballot) {
+            self.member.ignored += 1;
             return;
         }
-        let leader_lives = match self.leader {
-            Some(leader) if leader == self.config.node => true,
-            Some(_) => self.now_ms < self.heard_leader_ms + self.config.election_ms,
-            None => false,
-        };
+        let leader_lives = self.member.leader_lives();
         let reply = Body::PreVoteReply { ballot, granted: !leader_lives, promised: self.promised };
-        out.send_early(self.config.node, from, reply);
+        out.send_early(self.member.config.node, from, reply);
     }
 
     /// Phase 1b: promises, and says what it accepted above its watermark.
     pub(super) fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, first: Index, out: &mut Batch) {
-        if from == self.config.node || first == 0 || !self.plausible(from, ballot) {
-            self.ignored += 1;
+        if from == self.member.config.node || first == 0 || !self.member.plausible(from, ballot) {
+            self.member.ignored += 1;
             return;
         }
         if ballot < self.promised {
@@ -33,10 +33,10 @@ impl Paxos {
         let newer = ballot > self.promised;
         self.promise(ballot, out);
         if newer {
-            self.restart_election_timer();
+            self.member.restart_election_timer();
         }
         let page = self.promise_page(ballot, first);
-        out.send(self.config.node, from, page);
+        out.send(self.member.config.node, from, page);
     }
 
     /// What was accepted from `first` on and above the watermark, as much of it as a page holds.
@@ -88,7 +88,7 @@ impl Paxos {
         self.follow_watermark(from, ballot, chosen, out);
         if !ranges.is_empty() {
             let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
-            out.send(self.config.node, from, reply);
+            out.send(self.member.config.node, from, reply);
         }
     }
 
@@ -100,11 +100,11 @@ impl Paxos {
         }
         if let Some(slot) = self.log.slot(index).filter(|slot| slot.ballot == ballot) {
             let same = slot.command == *command;
-            self.ignored += u64::from(!same);
+            self.member.ignored += u64::from(!same);
             return same;
         }
         if !self.has_room(index, command) {
-            self.dropped += 1;
+            self.member.dropped += 1;
             return false;
         }
         self.log.put(index, ballot, command.clone());
@@ -118,7 +118,7 @@ impl Paxos {
         let ahead = index - self.log.chosen();
         let replaced = self.log.slot(index).map_or(0, |slot| slot.command.cost_bytes());
         let bytes = self.log.bytes() - replaced + command.cost_bytes();
-        let ahead_bytes = MAX_WINDOWS_AHEAD.saturating_mul(self.config.window_bytes);
+        let ahead_bytes = MAX_WINDOWS_AHEAD.saturating_mul(self.member.config.window_bytes);
         ahead == 1 || (ahead <= MAX_WINDOW_ENTRIES && bytes <= ahead_bytes)
     }
 
@@ -135,13 +135,13 @@ impl Paxos {
         }
         self.follow_watermark(from, ballot, chosen, out);
         let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
-        out.send_early(self.config.node, from, reply);
+        out.send_early(self.member.config.node, from, reply);
     }
 
     /// Follows the sender of what only a leader says, if its ballot is not below the promise.
     pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
-        if from == self.config.node || !self.plausible(from, ballot) {
-            self.ignored += 1;
+        if from == self.member.config.node || !self.member.plausible(from, ballot) {
+            self.member.ignored += 1;
             return false;
         }
         if ballot < self.promised {
@@ -155,20 +155,13 @@ impl Paxos {
         assert!(
             matches!(self.activity, Activity::Following),
             "node {} neither leads nor campaigns once it promised {ballot} to another",
-            self.config.node
+            self.member.config.node
         );
-        self.heard_leader_ms = self.now_ms;
-        self.restart_election_timer();
-        if self.leader != Some(from) {
-            self.leader = Some(from);
-            out.events.push(Event::Following { leader: from, ballot });
-            self.forward_wait_ms = 2 * self.config.heartbeat_ms;
-            self.forward_again(out);
-        }
+        self.member.heard_leader(from, ballot, out);
         true
     }
 
     fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
-        out.send_early(self.config.node, to, Body::Refuse { ballot, promised: self.promised });
+        out.send_early(self.member.config.node, to, Body::Refuse { ballot, promised: self.promised });
     }
 }

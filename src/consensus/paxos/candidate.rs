@@ -51,16 +51,16 @@ pub(super) struct PromisePage {
 impl Paxos {
     /// No leader was heard for long enough, or the last campaign came to nothing.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
-        self.leader = None;
-        self.restart_election_timer();
-        let ballot = Ballot { round: self.highest_round + 1, node: self.config.node };
+        self.member.leader = None;
+        self.member.restart_election_timer();
+        let ballot = Ballot { round: self.member.highest_round + 1, node: self.member.config.node };
         let mut granted = Set::default();
-        granted.insert(self.own_place());
+        granted.insert(self.member.own_place());
         out.events.push(Event::Campaigning { ballot });
-        let repeat_at_ms = self.now_ms + self.config.heartbeat_ms;
+        let repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
         let phase = Phase::PreVote { granted };
         self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
-        match self.config.voters.is_quorum(granted) {
+        match self.member.config.voters.is_quorum(granted) {
             true => self.prepare(None, out),
             false => self.ask(out),
         }
@@ -69,17 +69,17 @@ impl Paxos {
     /// Asks again, once a heartbeat interval, those who have not answered.
     pub(super) fn repeat_question(&mut self, out: &mut Batch) {
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        if self.now_ms < candidate.repeat_at_ms {
+        if self.member.now_ms < candidate.repeat_at_ms {
             return;
         }
-        candidate.repeat_at_ms = self.now_ms + self.config.heartbeat_ms;
+        candidate.repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
         self.ask(out);
     }
 
     fn ask(&mut self, out: &mut Batch) {
         let Activity::Campaigning(Candidate { ballot, phase, .. }) = &self.activity else { return };
-        let node = self.config.node;
-        for (place, peer) in self.config.voters.ids().iter().copied().enumerate() {
+        let node = self.member.config.node;
+        for (place, peer) in self.member.config.voters.ids().iter().copied().enumerate() {
             if peer == node {
                 continue;
             }
@@ -104,7 +104,7 @@ impl Paxos {
         promised: Ballot,
         out: &mut Batch,
     ) {
-        if !self.note_round(promised.round) {
+        if !self.member.note_round(promised.round) {
             return;
         }
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
@@ -113,7 +113,7 @@ impl Paxos {
             return;
         }
         set.insert(place);
-        if self.config.voters.is_quorum(*set) {
+        if self.member.config.voters.is_quorum(*set) {
             self.prepare(None, out);
         }
     }
@@ -121,21 +121,21 @@ impl Paxos {
     /// Phase 1a, without pre-vote if a leader hands over. The promise to itself comes back from behind the write; Prepare, too, waits for it, so that
     /// no other incarnation can use the ballot.
     pub(super) fn prepare(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
-        let node = self.config.node;
-        let ballot = Ballot { round: self.highest_round + 1, node };
+        let node = self.member.config.node;
+        let ballot = Ballot { round: self.member.highest_round + 1, node };
         assert!(ballot > self.promised, "a new ballot {ballot} is above all promised {}", self.promised);
-        self.highest_round = ballot.round;
+        self.member.highest_round = ballot.round;
         self.promised = ballot;
         out.hard_state = Some(self.hard_state());
         out.events.push(Event::Preparing { ballot, handed_by });
-        self.restart_election_timer();
+        self.member.restart_election_timer();
         let (chosen, first) = (self.log.chosen(), self.log.chosen() + 1);
         self.activity = Activity::Campaigning(Candidate {
             ballot,
-            repeat_at_ms: self.now_ms + self.config.heartbeat_ms,
+            repeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
             phase: Phase::Prepare(Prepare {
                 complete: Set::default(),
-                awaited: vec![first; self.config.voters.ids().len()],
+                awaited: vec![first; self.member.config.voters.ids().len()],
                 found: BTreeMap::new(),
                 watermark: chosen,
                 holder: node,
@@ -150,8 +150,8 @@ impl Paxos {
 
     /// Phase 1b arrives: the awaited page of a promiser counts, anything else is late.
     pub(super) fn handle_promise(&mut self, from: NodeId, page: PromisePage, out: &mut Batch) {
-        let place = self.config.voters.place(from).expect("handle_message looked it up");
-        let own = from == self.config.node;
+        let place = self.member.config.voters.place(from).expect("handle_message looked it up");
+        let own = from == self.member.config.node;
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
         let Phase::Prepare(prepare) = &mut candidate.phase else { return };
         let PromisePage { ballot, chosen, first, last, more, entries } = page;
@@ -164,7 +164,7 @@ impl Paxos {
         let within = first..=last.min(reach);
         let sound = |entry: &Entry| within.contains(&entry.index) && entry.ballot < ballot;
         if last < first || !entries.iter().all(sound) || (more && last >= reach) {
-            self.ignored += 1;
+            self.member.ignored += 1;
             return;
         }
         if chosen > prepare.watermark {
@@ -179,11 +179,11 @@ impl Paxos {
         }
         if more {
             *awaited = last + 1;
-            out.send(self.config.node, from, Body::Prepare { ballot, first: last + 1 });
+            out.send(self.member.config.node, from, Body::Prepare { ballot, first: last + 1 });
             return;
         }
         prepare.complete.insert(place);
-        let counts = self.config.voters.is_quorum(prepare.complete);
+        let counts = self.member.config.voters.is_quorum(prepare.complete);
         assert!(
             !own || self.promised == ballot,
             "its own promise {ballot} came back behind {}",
@@ -201,7 +201,7 @@ impl Paxos {
         else {
             return;
         };
-        if !self.config.voters.is_quorum(prepare.complete) {
+        if !self.member.config.voters.is_quorum(prepare.complete) {
             return;
         }
         if prepare.watermark > self.log.chosen() {
@@ -236,7 +236,7 @@ impl Paxos {
                 true => adopted += 1,
                 false => holes += 1,
             }
-            commands.push(best.unwrap_or_else(|| Command::noop(self.config.node)));
+            commands.push(best.unwrap_or_else(|| Command::noop(self.member.config.node)));
         }
         out.events.push(Event::Leading { ballot, adopted, holes });
         self.lead(ballot, commands, out);
@@ -244,7 +244,7 @@ impl Paxos {
 
     /// Somebody promised higher: this ballot is lost, the next one goes above.
     pub(super) fn handle_refuse(&mut self, ballot: Ballot, promised: Ballot, out: &mut Batch) {
-        if promised <= ballot || !self.note_round(promised.round) {
+        if promised <= ballot || !self.member.note_round(promised.round) {
             return;
         }
         let current = match &self.activity {
@@ -255,9 +255,5 @@ impl Paxos {
         if current == ballot {
             self.step_down("a peer promised a higher ballot", out);
         }
-    }
-
-    pub(super) fn own_place(&self) -> usize {
-        self.config.voters.place(self.config.node).expect("asserted at the start")
     }
 }

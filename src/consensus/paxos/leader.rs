@@ -2,13 +2,12 @@
 //! majority is heard. And, for all roles, what happens to a proposal.
 
 use super::super::batch::Batch;
+use super::super::member::pages;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
-use super::super::types::{
-    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
-};
-use super::transfer::Transfer;
+use super::super::transfer::Transfer;
+use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
 /// What a leader knows beside the log.
@@ -35,21 +34,20 @@ impl Paxos {
     /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for which
     /// nobody would have a place: the last of them, now of this ballot, says the same.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
-        let repeat_wait_ms = 2 * self.config.heartbeat_ms;
+        let repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
         self.activity = Activity::Leading(Leader {
             ballot,
-            heartbeat_at_ms: self.now_ms + self.config.heartbeat_ms,
-            repeat_at_ms: self.now_ms + repeat_wait_ms,
+            heartbeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
+            repeat_at_ms: self.member.now_ms + repeat_wait_ms,
             repeat_wait_ms,
             transfer: None,
         });
-        self.elections += 1;
-        self.leader = Some(self.config.node);
-        for peer in &mut self.peers {
-            peer.followed_ms = self.now_ms;
-        }
-        self.proposals.restart();
-        let noop = ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.config.node));
+        self.member.elections += 1;
+        self.member.leader = Some(self.member.config.node);
+        self.member.follow_now();
+        self.member.proposals.restart();
+        let noop =
+            ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.config.node));
         let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
         self.propose_entries(entries, out);
@@ -57,79 +55,27 @@ impl Paxos {
     }
 
     pub(super) fn handle_propose(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
-        let mut added = Vec::new();
-        for proposal in proposals {
-            let command = proposal.command.clone();
-            if self.proposals.add_own(proposal) {
-                added.push(command);
-            }
-        }
-        match (&self.activity, self.leader) {
-            (Activity::Leading(_), _) => self.place_waiting(out),
-            (_, Some(leader)) => self.forward(leader, added, out),
-            (_, None) => {}
-        }
+        self.member.take_proposals(proposals, out);
+        self.place_waiting(out);
     }
 
     /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats. What this
     /// version could not deliver is not proposed: once chosen, it would stop every node that does not know it.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
-            self.dropped += commands.len() as u64;
+            self.member.dropped += commands.len() as u64;
             return;
         }
-        for command in commands {
-            let sound = command.request != RequestId::NONE
-                && command.from == from
-                && !matches!(command.kind, Kind::Noop | Kind::Unknown(_))
-                && command.payload.len() <= MAX_PAYLOAD_BYTES;
-            if !sound {
-                self.ignored += 1;
-            } else if !self.proposals.add_forwarded(command) {
-                self.dropped += 1;
-            }
-        }
+        self.member.take_forwarded(from, commands);
         self.place_waiting(out);
-    }
-
-    /// Sends all own proposals to whoever leads now.
-    pub(super) fn forward_again(&mut self, out: &mut Batch) {
-        self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        self.forward_wait_ms = (2 * self.forward_wait_ms).min(self.config.election_ms);
-        let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) else { return };
-        let commands: Vec<Command> = self.proposals.own().cloned().collect();
-        self.forward(leader, commands, out);
-    }
-
-    fn forward(&mut self, leader: NodeId, commands: Vec<Command>, out: &mut Batch) {
-        if commands.is_empty() {
-            return;
-        }
-        if self.forward_at_ms <= self.now_ms {
-            self.forward_wait_ms = 2 * self.config.heartbeat_ms;
-            self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        }
-        for commands in pages(commands, |command| command) {
-            out.send_early(self.config.node, leader, Body::Forward { commands });
-        }
     }
 
     /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
         let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
-        let mut entries = Vec::new();
-        let (mut open, mut bytes) = (self.log.open(), self.log.bytes());
-        loop {
-            let fits = |command: &Command| {
-                let room = bytes + command.cost_bytes() <= self.config.window_bytes;
-                open == 0 || (open < self.config.window_entries && room)
-            };
-            let Some(command) = self.proposals.next_waiting(fits) else { break };
-            open += 1;
-            bytes += command.cost_bytes();
-            let index = self.log.chosen() + open;
-            entries.push(Entry { index, ballot, command });
-        }
+        let commands = self.member.next_to_place(&self.log, self.member.config.window_entries);
+        let entries = commands.into_iter().zip(self.log.last() + 1..);
+        let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
         if !entries.is_empty() {
             self.propose_entries(entries, out);
         }
@@ -141,17 +87,17 @@ impl Paxos {
         let ballot = leader.ballot;
         assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {entries:?}");
         if self.log.open() == 0 {
-            leader.repeat_at_ms = self.now_ms + leader.repeat_wait_ms;
+            leader.repeat_at_ms = self.member.now_ms + leader.repeat_wait_ms;
         }
-        let (node, chosen) = (self.config.node, self.log.chosen());
+        let (node, chosen) = (self.member.config.node, self.log.chosen());
         let (first, last) = (entries[0].index, entries[entries.len() - 1].index);
         for Entry { index, ballot, command } in &entries {
             self.log.put(*index, *ballot, command.clone());
-            self.proposals.placed(command, *index);
+            self.member.proposals.placed(command, *index);
         }
         out.entries.extend(entries.iter().cloned());
         for entries in pages(entries, |entry| &entry.command) {
-            for peer in self.config.voters.others(node) {
+            for peer in self.member.config.voters.others(node) {
                 let entries = entries.clone();
                 out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
             }
@@ -169,11 +115,11 @@ impl Paxos {
         ranges: &[Range],
         out: &mut Batch,
     ) {
-        self.peers[place].chosen = self.peers[place].chosen.max(chosen);
+        self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
         if !matches!(&self.activity, Activity::Leading(leader) if leader.ballot == ballot) {
             return;
         }
-        self.peers[place].followed_ms = self.now_ms;
+        self.member.peers[place].followed_ms = self.member.now_ms;
         for Range { first, last } in ranges {
             for index in (*first).max(self.log.chosen() + 1)..=(*last).min(self.log.last()) {
                 let slot = self.log.slot_mut(index).expect("a leader's window has no holes");
@@ -188,37 +134,25 @@ impl Paxos {
         let before = self.log.chosen();
         let mut forwarders = Set::default();
         while let Some(slot) = self.log.front() {
-            if !self.config.voters.is_quorum(slot.accepted_by) {
+            if !self.member.config.voters.is_quorum(slot.accepted_by) {
                 break;
             }
             let entry = self.choose_front(out);
-            if let Some(place) = self.config.voters.place(entry.command.from) {
+            if let Some(place) = self.member.config.voters.place(entry.command.from) {
                 forwarders.insert(place);
             }
         }
         if self.log.chosen() == before {
             return;
         }
-        let now_ms = self.now_ms;
-        if let Activity::Leading(leader) = &mut self.activity {
-            leader.repeat_wait_ms = 2 * self.config.heartbeat_ms;
-            leader.repeat_at_ms = now_ms + leader.repeat_wait_ms;
-        }
+        let now_ms = self.member.now_ms;
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        let ballot = leader.ballot;
+        leader.repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
+        leader.repeat_at_ms = now_ms + leader.repeat_wait_ms;
         self.place_waiting(out);
-        self.tell_forwarders(forwarders, out);
+        self.member.tell_forwarders(forwarders, ballot, self.log.chosen(), out);
         self.tell_successor(out);
-    }
-
-    /// Those whose clients wait for what was just chosen hear of it at once, unless an Accept in this batch
-    /// tells them; the others hear with the next Accept or heartbeat.
-    fn tell_forwarders(&mut self, forwarders: Set, out: &mut Batch) {
-        let Activity::Leading(Leader { ballot, .. }) = self.activity else { return };
-        let (node, chosen, sent_ms) = (self.config.node, self.log.chosen(), self.now_ms);
-        for (place, peer) in self.config.voters.ids().iter().copied().enumerate() {
-            if peer != node && forwarders.contains(place) {
-                out.send_early(node, peer, Body::Heartbeat { ballot, chosen, sent_ms });
-            }
-        }
     }
 
     pub(super) fn handle_heartbeat_reply(
@@ -230,53 +164,33 @@ impl Paxos {
         out: &mut Batch,
     ) {
         if matches!(&self.activity, Activity::Leading(leader) if leader.ballot == ballot) {
-            let peer = &mut self.peers[place];
-            peer.chosen = peer.chosen.max(chosen);
-            match sent_ms <= self.now_ms {
-                true => peer.followed_ms = peer.followed_ms.max(sent_ms),
-                false => self.ignored += 1,
-            }
+            self.member.heartbeat_answered(place, chosen, sent_ms);
             self.hand_over(out);
         }
     }
 
     pub(super) fn tick_leader(&mut self, out: &mut Batch) {
-        if !self.hears_a_majority() {
+        if !self.member.hears_a_majority() {
             return self.step_down("no majority was heard for the election timeout", out);
         }
         let Activity::Leading(leader) = &mut self.activity else { return };
         let ballot = leader.ballot;
-        if self.now_ms >= leader.heartbeat_at_ms {
-            leader.heartbeat_at_ms = self.now_ms + self.config.heartbeat_ms;
-            let (node, chosen, sent_ms) = (self.config.node, self.log.chosen(), self.now_ms);
-            for peer in self.config.voters.others(node) {
-                out.send_early(node, peer, Body::Heartbeat { ballot, chosen, sent_ms });
-            }
+        if self.member.now_ms >= leader.heartbeat_at_ms {
+            leader.heartbeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
+            self.member.send_heartbeats(ballot, self.log.chosen(), out);
         }
-        if self.log.open() > 0 && self.now_ms >= leader.repeat_at_ms {
-            leader.repeat_wait_ms = (2 * leader.repeat_wait_ms).min(self.config.election_ms);
-            leader.repeat_at_ms = self.now_ms + leader.repeat_wait_ms;
+        if self.log.open() > 0 && self.member.now_ms >= leader.repeat_at_ms {
+            leader.repeat_wait_ms = (2 * leader.repeat_wait_ms).min(self.member.config.election_ms);
+            leader.repeat_at_ms = self.member.now_ms + leader.repeat_wait_ms;
             self.repeat_accepts(ballot, out);
         }
         self.tick_transfer(out);
     }
 
-    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.
-    fn hears_a_majority(&self) -> bool {
-        let mut heard = Set::default();
-        for (place, peer) in self.peers.iter().enumerate() {
-            let own = place == self.own_place();
-            if own || self.now_ms < peer.followed_ms + self.config.election_ms {
-                heard.insert(place);
-            }
-        }
-        self.config.voters.is_quorum(heard)
-    }
-
     /// Sends each peer the first page of what it has not accepted.
     fn repeat_accepts(&mut self, ballot: Ballot, out: &mut Batch) {
-        let (node, chosen) = (self.config.node, self.log.chosen());
-        for (place, peer) in self.config.voters.ids().iter().copied().enumerate() {
+        let (node, chosen) = (self.member.config.node, self.log.chosen());
+        for (place, peer) in self.member.config.voters.ids().iter().copied().enumerate() {
             if peer == node {
                 continue;
             }
@@ -297,31 +211,14 @@ impl Paxos {
     }
 }
 
-/// Cuts a list into pieces of at most [`MAX_PAGE_BYTES`], each of at least one item.
-fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
-    let mut pages: Vec<Vec<T>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for item in items {
-        let cost_bytes = command(&item).cost_bytes();
-        bytes = bytes.saturating_add(cost_bytes);
-        match pages.last_mut() {
-            Some(page) if bytes <= MAX_PAGE_BYTES => page.push(item),
-            _ => {
-                bytes = cost_bytes;
-                pages.push(vec![item]);
-            }
-        }
-    }
-    pages
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Restored};
     use super::*;
+    use crate::consensus::config::{Config, Restored};
     use crate::consensus::message::Message;
     use crate::consensus::protocol::{Input, Protocol};
     use crate::consensus::quorum::Voters;
+    use crate::consensus::types::Kind;
 
     /// Node 1 of three, elected with these entries of its own, and the batch in which it began to lead.
     fn leader(entries: Vec<Entry>) -> (Paxos, Batch) {
@@ -347,7 +244,7 @@ mod tests {
             batch = Batch::default();
             core.step(Input::Message(Message { from, to: 1, body: body.clone() }), &mut batch);
         }
-        assert_eq!(core.leader, Some(1));
+        assert_eq!(core.member.leader, Some(1));
         (core, batch)
     }
 

@@ -102,6 +102,12 @@ pub fn name(body: &Body) -> &'static str {
         Body::Learn { .. } => "Learn",
         Body::Forward { .. } => "Forward",
         Body::TimeoutNow { .. } => "TimeoutNow",
+        Body::RequestPreVote { .. } => "RequestPreVote",
+        Body::RequestVote { .. } => "RequestVote",
+        Body::Vote { .. } => "Vote",
+        Body::Append { .. } => "Append",
+        Body::Appended { .. } => "Appended",
+        Body::Mismatch { .. } => "Mismatch",
     }
 }
 
@@ -110,7 +116,7 @@ pub fn digest(message: &Message) -> u64 {
     let mut out = Numbers::default();
     out.numbers(&[message.from, message.to]);
     match &message.body {
-        Body::PreVote { ballot } | Body::TimeoutNow { ballot } => out.ballot(*ballot),
+        Body::PreVote { ballot } | Body::TimeoutNow { ballot } | Body::Vote { ballot } => out.ballot(*ballot),
         Body::PreVoteReply { ballot, granted, promised } => {
             out.ballot(*ballot);
             out.ballot(*promised);
@@ -151,6 +157,23 @@ pub fn digest(message: &Message) -> u64 {
         Body::Forward { commands } => {
             out.number(commands.len() as u64);
             commands.iter().for_each(|command| out.command(command));
+        }
+        Body::RequestPreVote { ballot, last } | Body::RequestVote { ballot, last } => {
+            out.ballot(*ballot);
+            out.numbers(&[last.index, last.round]);
+        }
+        Body::Append { ballot, chosen, previous, entries } => {
+            out.ballot(*ballot);
+            out.numbers(&[*chosen, previous.index, previous.round]);
+            out.entries(entries);
+        }
+        Body::Appended { ballot, chosen, matched } => {
+            out.ballot(*ballot);
+            out.numbers(&[*chosen, *matched]);
+        }
+        Body::Mismatch { ballot, chosen, previous, hint } => {
+            out.ballot(*ballot);
+            out.numbers(&[*chosen, *previous, hint.index, hint.round]);
         }
     }
     out.word(name(&message.body));

@@ -1,7 +1,7 @@
 //! What an honest node never says, whatever its state. A core may rely on all of it.
 
 use crate::consensus::message::{Body, Message, Range};
-use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, RequestId};
+use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, Position, RequestId};
 
 use super::MessageError;
 
@@ -28,6 +28,7 @@ pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
         Body::PreVote { ballot }
         | Body::PreVoteReply { ballot, .. }
         | Body::Refuse { ballot, .. }
+        | Body::Vote { ballot }
         | Body::TimeoutNow { ballot } => check_ballot("its ballot", *ballot),
         Body::Prepare { ballot, first } => {
             check_ballot("its ballot", *ballot)?;
@@ -66,6 +67,33 @@ pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
             check_inside(entries, 1, *chosen)
         }
         Body::Forward { .. } => Ok(()),
+        Body::RequestPreVote { ballot, last } | Body::RequestVote { ballot, last } => {
+            check_ballot("its ballot", *ballot)?;
+            check_position("the end of its log", *last)
+        }
+        Body::Append { ballot, chosen, previous, entries } => {
+            check_ballot("its ballot", *ballot)?;
+            check_watermark(*chosen)?;
+            check_position("what comes before", *previous)?;
+            check_follow(*previous, entries, *ballot)?;
+            check_window(*chosen, entries.last().map(|entry| entry.index))
+        }
+        Body::Appended { ballot, chosen, matched } => {
+            check_ballot("its ballot", *ballot)?;
+            check_watermark(*chosen)?;
+            check_watermark(*matched)?;
+            check_window(*chosen, Some(*matched))
+        }
+        Body::Mismatch { ballot, chosen, previous, hint } => {
+            check_ballot("its ballot", *ballot)?;
+            check_watermark(*chosen)?;
+            check_index("previous", *previous)?;
+            check_position("its hint", *hint)?;
+            match hint.index <= *previous {
+                true => Ok(()),
+                false => nonsense(format!("its hint {hint} is above {previous}")),
+            }
+        }
     }
 }
 
@@ -80,6 +108,30 @@ fn check_index(what: &str, index: Index) -> Result<(), MessageError> {
     match index {
         1..=MAX_INDEX => Ok(()),
         _ => nonsense(format!("{what} is {index}, indexes are 1 to {MAX_INDEX}")),
+    }
+}
+
+/// Before the first index there is no round.
+fn check_position(what: &str, position: Position) -> Result<(), MessageError> {
+    match position {
+        Position { index: 0, round: 0 } | Position { index: 1..=MAX_INDEX, round: 1.. } => Ok(()),
+        _ => nonsense(format!("{what} is {position}, indexes and rounds begin at 1")),
+    }
+}
+
+/// Entries that follow `previous` without gaps in a leader's log, whose rounds never fall.
+fn check_follow(previous: Position, entries: &[Entry], ballot: Ballot) -> Result<(), MessageError> {
+    let mut before = previous;
+    for entry in entries {
+        let next = Position { index: entry.index, round: entry.ballot.round };
+        if next.index != before.index + 1 || next.round < before.round {
+            return nonsense(format!("{next} follows {before} at once"));
+        }
+        before = next;
+    }
+    match before.round <= ballot.round {
+        true => Ok(()),
+        false => nonsense(format!("{before} in the log of a leader of ballot {ballot}")),
     }
 }
 

@@ -57,6 +57,8 @@ fn read_value(
         field::FIRST => &mut values.first,
         field::LAST => &mut values.last,
         field::SENT_MS => &mut values.sent_ms,
+        field::POSITION_INDEX => &mut values.position.index,
+        field::POSITION_ROUND => &mut values.position.round,
         field::MORE => {
             values.more = take_uint(wire_type, rest)? != 0;
             return Ok(());

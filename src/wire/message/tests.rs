@@ -47,6 +47,10 @@ struct Twin {
     more: bool,
     #[prost(bool, tag = "17")]
     granted: bool,
+    #[prost(uint64, tag = "18")]
+    position_index: u64,
+    #[prost(uint64, tag = "19")]
+    position_round: u64,
     /// What a newer version might add.
     #[prost(message, optional, tag = "900")]
     future: Option<TwinEntry>,
@@ -176,11 +180,39 @@ fn bodies() -> impl Strategy<Value = Body> {
         }),
         (ballots(), ballots()).prop_map(|(ballot, promised)| Body::Refuse { ballot, promised }),
         ballots().prop_map(|ballot| Body::TimeoutNow { ballot }),
+        (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestPreVote { ballot, last }),
+        (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestVote { ballot, last }),
+        ballots().prop_map(|ballot| Body::Vote { ballot }),
+        (chosen(), 1..=1000u64).prop_flat_map(|(before, round)| appends(before, round)),
+        (ballots(), chosen(), 0..=1000u64).prop_map(|(ballot, chosen, ahead)| Body::Appended {
+            ballot,
+            chosen,
+            matched: chosen + ahead
+        }),
+        (ballots(), chosen(), positions(), 0..=1000u64).prop_map(|(ballot, chosen, hint, above)| {
+            Body::Mismatch { ballot, chosen, previous: (hint.index + above).clamp(1, MAX_INDEX), hint }
+        }),
         index().prop_map(|first| Body::CatchUp { first }),
         chosen().prop_flat_map(|before| entries(before, 1..=1)
             .prop_map(move |entries| Body::Learn { chosen: before + 50, entries })),
         prop::collection::vec(commands(), 0..20).prop_map(|commands| Body::Forward { commands }),
     ]
+}
+
+fn positions() -> impl Strategy<Value = Position> {
+    let some = (1..=MAX_INDEX, 1..=u64::MAX).prop_map(|(index, round)| Position { index, round });
+    prop_oneof![Just(Position::default()), some]
+}
+
+fn appends(before: Index, round: u64) -> impl Strategy<Value = Body> {
+    (entries(before, 1..=1), 0..=9u64).prop_map(move |(mut entries, higher)| {
+        let ballot = Ballot { round: round + higher, node: 1 };
+        for entry in &mut entries {
+            entry.ballot.round = round + higher / 2;
+        }
+        let previous = if before == 0 { Position::default() } else { Position { index: before, round } };
+        Body::Append { ballot, chosen: before, previous, entries }
+    })
 }
 
 fn promises(chosen: Index) -> impl Strategy<Value = Body> {

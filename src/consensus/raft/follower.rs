@@ -1,0 +1,198 @@
+//! The follower (thesis section 3.5): makes its log equal to the leader's, and raises its watermark with it.
+
+use super::super::batch::{Batch, Event};
+use super::super::message::Body;
+use super::super::types::{
+    Ballot, Entry, Index, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId, Position,
+};
+use super::{Activity, Raft};
+
+/// What a follower keeps above its watermark at most, beside [`MAX_WINDOW_ENTRIES`]: as much as a leader may have open,
+/// whatever its limits, one large entry and the no-ops of elections. (A lower limit could stop the cluster: what a leader
+/// adopted is chosen only together with an entry of its own, which comes last.) What comes beyond is dropped.
+const MAX_AHEAD_BYTES: usize = MAX_WINDOW_BYTES + MAX_PAYLOAD_BYTES + 64 * MAX_WINDOW_ENTRIES as usize;
+
+/// What a leader told. The watermark rises as far as both of its indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Followed {
+    /// The leader's ballot.
+    pub(super) ballot: Ballot,
+    /// Up to it the log is known to be the leader's: an Append matched there.
+    matched: Index,
+    /// The highest watermark that the leader told of.
+    chosen: Index,
+}
+
+impl Raft {
+    /// Follows the sender of what only a leader says, if its round is not below this node's.
+    pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
+        if from == self.member.config.node || !self.member.plausible(from, ballot) {
+            self.member.ignored += 1;
+            return false;
+        }
+        if ballot.round < self.promised.round {
+            self.refuse(from, ballot, out);
+            return false;
+        }
+        if ballot.round > self.promised.round {
+            self.adopt_round(ballot.round, out);
+        }
+        // A round has one leader: who says otherwise is not honest.
+        let other = self.followed.ballot.round == ballot.round && self.followed.ballot != ballot;
+        if other || matches!(self.activity, Activity::Leading(_)) {
+            self.member.ignored += 1;
+            return false;
+        }
+        self.step_down("a leader is heard", out);
+        if self.followed.ballot != ballot {
+            self.followed = Followed { ballot, matched: 0, chosen: 0 };
+        }
+        self.member.heard_leader(from, ballot, out);
+        true
+    }
+
+    /// Takes entries if the logs agree before them; otherwise says where they may agree.
+    pub(super) fn handle_append(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        previous: Position,
+        entries: Vec<Entry>,
+        out: &mut Batch,
+    ) {
+        if !self.follow(from, ballot, out) {
+            return;
+        }
+        self.note_watermark(from, chosen);
+        // What is chosen is in every leader's log, so the logs agree up to there.
+        let own = self.log.chosen();
+        if previous.index > own && self.log.round_at(previous.index) != Some(previous.round) {
+            let hint = self.log.agreement(previous, own);
+            let reply = Body::Mismatch { ballot, chosen: own, previous: previous.index, hint };
+            return out.send_early(self.member.config.node, from, reply);
+        }
+        let mut matched = previous.index;
+        for entry in entries {
+            let index = entry.index;
+            if index != matched + 1 || entry.ballot.round > ballot.round || !self.append(entry, out) {
+                break;
+            }
+            matched = index;
+            // As it goes, so that what is chosen leaves the window and makes room.
+            self.followed.matched = self.followed.matched.max(matched);
+            self.choose_followed(out);
+        }
+        let matched = matched.max(self.log.chosen());
+        self.followed.matched = self.followed.matched.max(matched);
+        self.choose_followed(out);
+        let (node, chosen) = (self.member.config.node, self.log.chosen());
+        out.send(node, from, Body::Appended { ballot, chosen, matched });
+    }
+
+    /// Whether the log holds the entry now. Only what conflicts with it is removed: what follows an entry that is there
+    /// already may have come with a later message.
+    fn append(&mut self, entry: Entry, out: &mut Batch) -> bool {
+        let index = entry.index;
+        match self.log.round_at(index) {
+            _ if index <= self.log.chosen() => return true,
+            Some(round) if round == entry.ballot.round => return true,
+            Some(_) if index <= self.followed.matched => {
+                self.member.ignored += 1;
+                return false;
+            }
+            Some(_) => self.truncate_from(index, out),
+            None => {}
+        }
+        if entry.ballot.round < self.log.last().round {
+            self.member.ignored += 1;
+            return false;
+        }
+        let window = self.log.window();
+        let bytes = window.bytes() + entry.command.cost_bytes();
+        if window.open() >= MAX_WINDOW_ENTRIES || bytes > MAX_AHEAD_BYTES {
+            self.member.dropped += 1;
+            return false;
+        }
+        self.log.push(entry.clone());
+        out.entries.push(entry);
+        true
+    }
+
+    fn truncate_from(&mut self, first: Index, out: &mut Batch) {
+        assert!(
+            !matches!(self.activity, Activity::Leading(_)),
+            "a leader removes nothing, not the entries from {first} on (Leader Append-Only)"
+        );
+        let last = self.log.last().index;
+        out.events.push(Event::Truncating { first, last, ballot: self.followed.ballot });
+        self.log.truncate_from(first);
+        out.truncate_from(first);
+    }
+
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        sent_ms: u64,
+        out: &mut Batch,
+    ) {
+        if !self.follow(from, ballot, out) {
+            return;
+        }
+        self.note_watermark(from, chosen);
+        self.choose_followed(out);
+        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        out.send_early(self.member.config.node, from, reply);
+    }
+
+    fn note_watermark(&mut self, from: NodeId, chosen: Index) {
+        self.followed.chosen = self.followed.chosen.max(chosen);
+        if let Some(place) = self.member.config.voters.place(from) {
+            self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
+        }
+    }
+
+    /// The leader's watermark counts as far as this log is known to be the leader's: a heartbeat alone chooses nothing
+    /// that did not match.
+    fn choose_followed(&mut self, out: &mut Batch) {
+        let upto = self.followed.chosen.min(self.followed.matched);
+        while self.log.chosen() < upto {
+            self.choose_front(out);
+        }
+    }
+
+    /// Chosen entries that the leader has no longer at hand: facts, whatever the round. They are answered as appended
+    /// ones are.
+    pub(super) fn handle_learn(&mut self, from: NodeId, entries: Vec<Entry>, out: &mut Batch) {
+        if matches!(self.activity, Activity::Leading(_)) {
+            return;
+        }
+        for entry in entries {
+            if entry.index == self.log.chosen() + 1 && self.member.note_round(entry.ballot.round) {
+                self.learn_front(entry, out);
+            }
+        }
+        self.choose_followed(out);
+        if self.member.leader == Some(from) {
+            let (node, ballot, chosen) = (self.member.config.node, self.followed.ballot, self.log.chosen());
+            out.send(node, from, Body::Appended { ballot, chosen, matched: chosen });
+        }
+    }
+
+    fn learn_front(&mut self, entry: Entry, out: &mut Batch) {
+        let (index, round) = (entry.index, entry.ballot.round);
+        if round > self.promised.round {
+            self.adopt_round(round, out);
+        }
+        if self.log.round_at(index) != Some(round) {
+            if index <= self.log.last().index {
+                self.truncate_from(index, out);
+            }
+            self.log.push(entry.clone());
+            out.entries.push(entry);
+        }
+        self.choose_front(out);
+    }
+}

@@ -1,0 +1,289 @@
+//! The leader (thesis sections 3.5, 3.6.2, 6.2, 6.4): appends proposals to its log, sends followers what they lack,
+//! counts who has what, steps down when no majority is heard. And, for all roles, what happens to a proposal.
+
+use super::super::batch::{Batch, Event, Page};
+use super::super::message::Body;
+use super::super::protocol::Proposal;
+use super::super::quorum::{Set, Voters};
+use super::super::transfer::Transfer;
+use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Position};
+use super::progress::{Progress, State};
+use super::{Activity, Raft};
+
+/// No leader places more proposals above its watermark. Above it there is room for the no-ops of elections: a log may
+/// grow by one with each that does not choose anything. After 32,768 of those in a row a leader has no place for its
+/// no-op and chooses nothing.
+const MAX_PLACED: u64 = MAX_WINDOW_ENTRIES / 2;
+
+/// What a leader knows beside the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leader {
+    ballot: Ballot,
+    heartbeat_at_ms: u64,
+    /// By place in the voters; of this node's own only `matched` is used: up to it its own log is durable.
+    progress: Vec<Progress>,
+    /// While it is there, nothing is placed.
+    pub(super) transfer: Option<Transfer>,
+}
+
+impl Leader {
+    pub(super) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Whether a follower's log is the leader's up to `last`.
+    pub(super) fn has_all(&self, place: usize, last: Index) -> bool {
+        self.progress[place].matched == last
+    }
+
+    /// The highest index that a majority has.
+    fn replicated(&self, voters: &Voters) -> Index {
+        let mut matched = [0; Voters::MAX];
+        let matched = &mut matched[..self.progress.len()];
+        for (matched, progress) in matched.iter_mut().zip(&self.progress) {
+            *matched = progress.matched;
+        }
+        matched.sort_unstable();
+        matched[matched.len() - voters.quorum_size()]
+    }
+
+    pub(super) fn check_invariants(&self, last: Index) {
+        for Progress { matched, next, .. } in &self.progress {
+            assert!(
+                matched < next && *next <= last + 1,
+                "matched {matched} < next {next}, at most one above last {last}"
+            );
+        }
+    }
+}
+
+impl Raft {
+    /// Begins to lead: appends a no-op of its own round, with which all that it has from earlier ones is chosen; then
+    /// what waits.
+    pub(super) fn lead(&mut self, ballot: Ballot, out: &mut Batch) {
+        let (node, last) = (self.member.config.node, self.log.last().index);
+        let adopted = last - self.log.chosen();
+        self.activity = Activity::Leading(Leader {
+            ballot,
+            heartbeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
+            progress: vec![Progress::new(last + 1); self.member.config.voters.ids().len()],
+            transfer: None,
+        });
+        self.member.elections += 1;
+        self.member.leader = Some(node);
+        self.member.follow_now();
+        self.member.proposals.restart();
+        out.events.push(Event::Leading { ballot, adopted, holes: 0 });
+        for (index, slot) in self.log.window().entries_from(0) {
+            self.member.proposals.placed(&slot.command, index);
+        }
+        if adopted < MAX_WINDOW_ENTRIES {
+            self.place(vec![Command::noop(node)], out);
+        }
+        self.place_waiting(out);
+    }
+
+    pub(super) fn handle_propose(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
+        self.member.take_proposals(proposals, out);
+        self.place_waiting(out);
+    }
+
+    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats.
+    pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
+        if !matches!(self.activity, Activity::Leading(_)) {
+            self.member.dropped += commands.len() as u64;
+            return;
+        }
+        self.member.take_forwarded(from, commands);
+        self.place_waiting(out);
+    }
+
+    /// Appends waiting proposals, as far as the window allows; none while leadership is handed over.
+    pub(super) fn place_waiting(&mut self, out: &mut Batch) {
+        let Activity::Leading(Leader { transfer: None, .. }) = self.activity else { return };
+        let window_entries = self.member.config.window_entries.min(MAX_PLACED);
+        let commands = self.member.next_to_place(self.log.window(), window_entries);
+        if !commands.is_empty() {
+            self.place(commands, out);
+        }
+    }
+
+    /// Appends commands to its log: to others they leave at once, its own copy counts behind the write.
+    fn place(&mut self, commands: Vec<Command>, out: &mut Batch) {
+        let Activity::Leading(leader) = &self.activity else { return };
+        let ballot = leader.ballot;
+        assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {commands:?}");
+        for command in commands {
+            let index = self.log.last().index + 1;
+            self.member.proposals.placed(&command, index);
+            let entry = Entry { index, ballot, command };
+            self.log.push(entry.clone());
+            out.entries.push(entry);
+        }
+        for place in 0..self.member.peers.len() {
+            self.send_entries(place, out);
+        }
+        let (node, chosen, matched) = (self.member.config.node, self.log.chosen(), self.log.last().index);
+        out.send(node, node, Body::Appended { ballot, chosen, matched });
+    }
+
+    /// Sends a follower all that it lacks and may be sent now.
+    fn send_entries(&mut self, place: usize, out: &mut Batch) {
+        let last = self.log.last().index;
+        while let Activity::Leading(leader) = &self.activity
+            && leader.progress[place].next <= last
+            && self.send_append(place, false, out)
+        {}
+    }
+
+    /// Sends a follower what comes next; whether it may be sent more. If so much is under way that it must wait, and it
+    /// `asks` all the same, it sends no entries: the answer tells whether what is under way was lost.
+    fn send_append(&mut self, place: usize, asks: bool, out: &mut Batch) -> bool {
+        let node = self.member.config.node;
+        let to = self.member.config.voters.ids()[place];
+        let Activity::Leading(leader) = &mut self.activity else { return false };
+        let (ballot, progress) = (leader.ballot, &mut leader.progress[place]);
+        let waits = progress.waits(self.member.now_ms, self.member.config.window_bytes);
+        if to == node || waits && !(asks && matches!(progress.state, State::Replicate { .. })) {
+            return false;
+        }
+        let (chosen, first) = (self.log.chosen(), progress.next);
+        if first <= self.log.base().index {
+            // What is compacted waits for snapshots.
+            if first > self.log.window().compacted() && out.pages.iter().all(|page| page.to != to) {
+                out.pages.push(Page { to, first, chosen });
+            }
+            let again_at_ms = self.member.now_ms + 2 * self.member.config.heartbeat_ms;
+            progress.state = State::CatchUp { again_at_ms };
+            return false;
+        }
+        let round = self.log.round_at(first - 1).expect("the base and all above it is known");
+        let previous = Position { index: first - 1, round };
+        let entries = if waits { Vec::new() } else { self.log.page(first) };
+        let bytes = entries.iter().map(|entry| entry.command.cost_bytes()).sum();
+        progress.sent(first + entries.len() as u64 - 1, bytes);
+        out.send_early(node, to, Body::Append { ballot, chosen, previous, entries });
+        matches!(progress.state, State::Replicate { .. })
+    }
+
+    /// A follower, or this node's own storage, has the log up to `matched`.
+    pub(super) fn handle_appended(
+        &mut self,
+        place: usize,
+        ballot: Ballot,
+        chosen: Index,
+        matched: Index,
+        out: &mut Batch,
+    ) {
+        self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        if leader.ballot != ballot {
+            return;
+        }
+        if matched > self.log.last().index {
+            self.member.ignored += 1;
+            return;
+        }
+        self.member.peers[place].followed_ms = self.member.now_ms;
+        if leader.progress[place].handle_appended(matched) {
+            self.choose_matched(out);
+        }
+        self.send_entries(place, out);
+        self.hand_over(out);
+    }
+
+    /// What a majority has is chosen, if it is of this leader's own round; with it all before it. An entry of an earlier
+    /// round may be on a majority and still be replaced (figure 8 of the Raft paper).
+    fn choose_matched(&mut self, out: &mut Batch) {
+        let Activity::Leading(leader) = &self.activity else { return };
+        let ballot = leader.ballot;
+        let upto = leader.replicated(&self.member.config.voters);
+        if upto <= self.log.chosen() || self.log.round_at(upto) != Some(ballot.round) {
+            return;
+        }
+        let mut forwarders = Set::default();
+        while self.log.chosen() < upto {
+            let from = self.choose_front(out);
+            if let Some(place) = self.member.config.voters.place(from) {
+                forwarders.insert(place);
+            }
+        }
+        self.place_waiting(out);
+        self.member.tell_forwarders(forwarders, ballot, self.log.chosen(), out);
+    }
+
+    /// Raises the watermark over the next entry, which is known to be chosen; who proposed it.
+    pub(super) fn choose_front(&mut self, out: &mut Batch) -> NodeId {
+        let (request, from) = self.log.choose_front();
+        out.chosen = Some(self.log.chosen());
+        self.member.proposals.chosen(request);
+        from
+    }
+
+    /// An Append did not match: the next one begins where the logs may agree.
+    pub(super) fn handle_mismatch(
+        &mut self,
+        place: usize,
+        ballot: Ballot,
+        chosen: Index,
+        previous: Index,
+        hint: Position,
+        out: &mut Batch,
+    ) {
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        let last = self.log.last().index;
+        if leader.ballot != ballot {
+            return;
+        }
+        if chosen > last || hint.index > last {
+            self.member.ignored += 1;
+            return;
+        }
+        let peer = &mut self.member.peers[place];
+        peer.followed_ms = self.member.now_ms;
+        peer.chosen = peer.chosen.max(chosen);
+        // Below the base nothing is known of rounds; but all is chosen there, and so is what the follower has up to its
+        // watermark.
+        let agreed = match hint.index >= self.log.base().index {
+            true => self.log.agreement(hint, 0).index,
+            false => chosen,
+        };
+        if leader.progress[place].handle_mismatch(previous, agreed.max(chosen) + 1) {
+            self.send_append(place, false, out);
+        }
+    }
+
+    /// A follower lives. If it lacks something, an Append finds out what.
+    pub(super) fn handle_heartbeat_reply(
+        &mut self,
+        place: usize,
+        ballot: Ballot,
+        chosen: Index,
+        sent_ms: u64,
+        out: &mut Batch,
+    ) {
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        if leader.ballot != ballot {
+            return;
+        }
+        self.member.heartbeat_answered(place, chosen, sent_ms);
+        let progress = &mut leader.progress[place];
+        progress.handle_heartbeat_reply();
+        if progress.matched < self.log.last().index || chosen < self.log.chosen() {
+            self.send_append(place, true, out);
+        }
+        self.hand_over(out);
+    }
+
+    pub(super) fn tick_leader(&mut self, out: &mut Batch) {
+        if !self.member.hears_a_majority() {
+            return self.step_down("no majority was heard for the election timeout", out);
+        }
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        if self.member.now_ms >= leader.heartbeat_at_ms {
+            leader.heartbeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
+            self.member.send_heartbeats(leader.ballot, self.log.chosen(), out);
+        }
+        self.tick_transfer(out);
+    }
+}
