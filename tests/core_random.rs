@@ -56,6 +56,7 @@ fn random_schedules_keep_every_rule(protocol: ProtocolName) {
         sum.catch_ups += reached.catch_ups;
         sum.truncations += reached.truncations;
         sum.pages += reached.pages;
+        sum.reads += reached.reads;
         sum.repeats += reached.repeats;
         sum.crashes += reached.crashes;
         sum.transfers += reached.transfers;
@@ -66,12 +67,13 @@ fn random_schedules_keep_every_rule(protocol: ProtocolName) {
     println!("{sum:?}");
     // A harness that never elects, or only elects, finds nothing. Few seeds may well reach little.
     let Reached { chosen, elections, stepped_down, adopted, holes, catch_ups, repeats, crashes, .. } = sum;
-    let Reached { transfers, taken_over, kept, ignored, truncations, pages, .. } = sum;
+    let Reached { transfers, taken_over, kept, ignored, truncations, pages, reads, .. } = sum;
     let own = match protocol {
         ProtocolName::Paxos => [holes, catch_ups],
         ProtocolName::Raft => [truncations, pages],
     };
-    let all = [chosen, elections, stepped_down, adopted, repeats, crashes, transfers, taken_over, kept];
+    let all =
+        [chosen, elections, stepped_down, adopted, repeats, crashes, transfers, taken_over, kept, reads];
     assert!(
         seeds < 500 || all.into_iter().chain(own).min() > Some(0),
         "the schedules reach too little: {sum:?}"
@@ -122,6 +124,8 @@ struct Schedule {
     faults: [u64; 4],
     /// In thousandths.
     transfer: u64,
+    /// In thousandths.
+    read: u64,
     requests: u64,
     /// Of forty values, how many are large.
     large: u64,
@@ -157,13 +161,15 @@ impl Schedule {
             requests: pick(&[10, 100]),
             large: pick(&[0, 1, 20]),
             transfer: pick(&[0, 0, 5, 20]),
+            read: pick(&[0, 20, 60]),
             random,
         }
     }
 
     fn act(&mut self) {
         let [crash, rebuild, cut, pause] = self.faults;
-        let limits = [crash, rebuild, cut, pause, 10 * self.ticks, self.propose, 150, 3, 2, self.transfer];
+        let limits =
+            [crash, rebuild, cut, pause, 10 * self.ticks, self.propose, 150, 3, 2, self.transfer, self.read];
         let mut dice = self.random.between(0, 1000);
         let action = limits.iter().position(|limit| {
             let hit = dice < *limit;
@@ -181,6 +187,7 @@ impl Schedule {
             Some(7) => self.lose_all(),
             Some(8) => self.cluster.settle(),
             Some(9) => self.transfer(),
+            Some(10) => self.read(),
             _ => self.deliver(),
         }
     }
@@ -281,6 +288,13 @@ impl Schedule {
         let (id, to) = (self.victim(), self.any_node());
         if self.cluster.is_up(id) && id != to {
             let _ = self.cluster.transfer(id, to);
+        }
+    }
+
+    fn read(&mut self) {
+        let id = self.any_node();
+        if self.cluster.is_up(id) {
+            let _ = self.cluster.read(id);
         }
     }
 

@@ -28,10 +28,22 @@ pub struct Batch {
     pub messages: Vec<Message>,
     /// Pages of chosen entries to read from the log and send.
     pub pages: Vec<Page>,
+    /// Reads of this node's that may be answered once all up to an index is delivered.
+    pub reads: Vec<ReadIndex>,
     /// The new watermark, if it was raised: the applier may deliver up to it.
     pub chosen: Option<Index>,
     /// What happened, for a person to read.
     pub events: Vec<Event>,
+}
+
+/// A read that [`Input::Read`](super::protocol::Input::Read) asked for may be answered from a state that has all up to
+/// `index`: then it sees everything that anyone was told of before it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadIndex {
+    /// As it was asked for.
+    pub id: u64,
+    /// What has to be delivered before.
+    pub index: Index,
 }
 
 /// A page of chosen entries that a peer asked for: to be sent as [`Body::Learn`], with at least one entry
@@ -210,6 +222,9 @@ impl fmt::Display for Batch {
         }
         for Page { to, first, chosen } in &self.pages {
             writeln!(f, "page to {to}: {first}..{chosen}")?;
+        }
+        for ReadIndex { id, index } in &self.reads {
+            writeln!(f, "read {id} from {index}")?;
         }
         if let Some(chosen) = self.chosen {
             writeln!(f, "chosen {chosen}")?;

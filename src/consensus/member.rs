@@ -243,6 +243,16 @@ impl Member {
     }
 }
 
+/// Reads.
+impl Member {
+    /// Asks the leader for a read of this node's; without one it is not answered.
+    pub(super) fn pass_on_read(&self, id: u64, out: &mut Batch) {
+        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) {
+            out.send_early(self.config.node, leader, Body::Read { id });
+        }
+    }
+}
+
 /// Proposals.
 impl Member {
     /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it is to

@@ -34,7 +34,7 @@ pub struct Range {
 
 /// What a message says. Shared by all protocols: [`PreVoteReply`](Body::PreVoteReply), heartbeats,
 /// [`Refuse`](Body::Refuse), [`Learn`](Body::Learn), [`Forward`](Body::Forward), [`TimeoutNow`](Body::TimeoutNow); the
-/// last six kinds are Raft's, the others Paxos's.
+/// kinds about reads; those from [`RequestPreVote`](Body::RequestPreVote) on are Raft's, the others Paxos's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// "Would you follow me under this ballot?" Promises nothing: nobody's state changes. (Raft thesis
@@ -144,6 +144,33 @@ pub enum Body {
     TimeoutNow {
         /// The leader's ballot.
         ballot: Ballot,
+    },
+    /// "Do you still follow me?" Says all that a heartbeat does but the watermark. Promises nothing.
+    Confirm {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Echoed by the answer.
+        number: u64,
+    },
+    /// Answers [`Body::Confirm`]: it follows. Promises nothing: a higher promise is refused from when it is made, and
+    /// durable before anyone counts it.
+    Confirmed {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The number of the question.
+        number: u64,
+    },
+    /// Asks the leader from which index on a state answers a read. Promises nothing.
+    Read {
+        /// The asker's name for it.
+        id: u64,
+    },
+    /// Answers [`Body::Read`]. Promises nothing: it states a fact.
+    ReadReply {
+        /// The asker's name for it.
+        id: u64,
+        /// What has to be delivered before.
+        index: Index,
     },
     /// Raft: "would you vote for me?" (thesis section 9.6). Promises nothing: nobody's state changes.
     RequestPreVote {
@@ -292,6 +319,10 @@ impl fmt::Display for Body {
             Body::Learn { chosen, entries } => write!(f, "Learn chosen={chosen} [{}]", join(entries)),
             Body::Forward { commands } => write!(f, "Forward [{}]", join(commands)),
             Body::TimeoutNow { ballot } => write!(f, "TimeoutNow {ballot}"),
+            Body::Confirm { ballot, number } => write!(f, "Confirm {ballot} number={number}"),
+            Body::Confirmed { ballot, number } => write!(f, "Confirmed {ballot} number={number}"),
+            Body::Read { id } => write!(f, "Read {id}"),
+            Body::ReadReply { id, index } => write!(f, "ReadReply {id} index={index}"),
             Body::RequestPreVote { ballot, last } => write!(f, "RequestPreVote {ballot} last={last}"),
             Body::RequestVote { ballot, last } => write!(f, "RequestVote {ballot} last={last}"),
             Body::Vote { ballot } => write!(f, "Vote {ballot}"),

@@ -16,5 +16,6 @@ pub mod protocol;
 pub mod quorum;
 pub mod raft;
 pub mod random;
+mod reads;
 mod transfer;
 pub mod types;

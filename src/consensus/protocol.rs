@@ -35,6 +35,12 @@ pub enum Input {
     Message(Message),
     /// Proposals of this node's clients, all at once so that they share messages and one write.
     Propose(Vec<Proposal>),
+    /// A reader wants to know from which index on a state answers what is asked now. It is told by
+    /// [`Batch::reads`], or never (no leader, a lost message): then it asks again under another id.
+    Read {
+        /// Names the question; one may stand for many reads.
+        id: u64,
+    },
     /// If this node leads, it is to hand leadership over, within T or not at all; proposals wait meanwhile.
     Transfer {
         /// The successor, another voter.

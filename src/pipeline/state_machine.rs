@@ -205,7 +205,8 @@ impl StateMachine {
     }
 
     fn sort(&mut self, batch: Batch, bindings: Vec<Binding>, left: Vec<Proposal>) -> Turn {
-        let Batch { early, hard_state, truncate, entries, messages, pages, chosen, events } = batch;
+        // Nobody here asks for reads yet.
+        let Batch { early, hard_state, truncate, entries, messages, pages, reads: _, chosen, events } = batch;
         let (generation, number) = (self.generation, self.last_work + 1);
         let work = Work { generation, number, hard_state, truncate, entries, bindings, messages, pages };
         self.recent.put(work.truncate, &work.entries, number);

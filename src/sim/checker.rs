@@ -40,6 +40,8 @@ pub struct Checker {
     promisers: BTreeMap<Ballot, Set>,
     /// The durable state of each node; used for Raft.
     disks: BTreeMap<NodeId, Disk>,
+    /// Raft: the ballot that the chosen entry at an index carries on every node.
+    entry_ballots: BTreeMap<Index, Ballot>,
     /// Raft: who leads in a round.
     leaders: BTreeMap<Round, NodeId>,
     /// How often a chosen request was delivered as a no-op, being delivered before.
@@ -69,6 +71,7 @@ impl Checker {
             prepared: BTreeMap::new(),
             promisers: BTreeMap::new(),
             disks: BTreeMap::new(),
+            entry_ballots: BTreeMap::new(),
             leaders: BTreeMap::new(),
             repeats: 0,
         }
@@ -195,12 +198,8 @@ impl Checker {
     pub fn truncated(&mut self, node: NodeId, first: Index) {
         let removed = self.disks.entry(node).or_default().log.split_off(&first);
         for (index, (ballot, command)) in removed {
-            let chosen = self.chosen.get(&index).filter(|chosen| **chosen == command);
-            hold!(
-                Chosen,
-                chosen.is_none(),
-                "node {node} removes {index}@{ballot}:{command}, which is chosen"
-            );
+            let is_chosen = self.entry_ballots.get(&index) == Some(&ballot);
+            hold!(Chosen, !is_chosen, "node {node} removes {index}@{ballot}:{command}, which is chosen");
         }
     }
 
@@ -234,11 +233,17 @@ impl Checker {
     /// Raft: what a node holds up to `last` is chosen.
     fn choose_up_to(&mut self, node: NodeId, last: Index, under: Ballot) {
         let first = self.chosen.keys().next_back().map_or(1, |highest| highest + 1);
-        let log = self.disks.get(&node).map(|disk| &disk.log);
-        let prefix: Vec<_> = log.into_iter().flat_map(|log| log.range(first.min(last)..=last)).collect();
+        let Some(disk) = self.disks.get(&node) else { return };
+        let prefix = disk.log.range(first.min(last)..=last);
         let prefix: Vec<_> =
-            prefix.into_iter().map(|(index, (_, command))| (*index, command.clone())).collect();
-        for (index, command) in prefix {
+            prefix.map(|(index, (ballot, command))| (*index, *ballot, command.clone())).collect();
+        for (index, ballot, command) in prefix {
+            let first = *self.entry_ballots.entry(index).or_insert(ballot);
+            hold!(
+                Chosen,
+                first == ballot,
+                "at {index} the entry of {first} was chosen, and then that of {ballot}"
+            );
             self.choose(index, &command, under);
         }
     }

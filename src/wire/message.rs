@@ -21,6 +21,7 @@
 //!   bool   granted         = 17;
 //!   uint64 position_index  = 18;
 //!   uint64 position_round  = 19;
+//!   uint64 number          = 20;
 //! }
 //! ```
 //!
@@ -104,6 +105,7 @@ mod field {
     pub const GRANTED: u32 = 17;
     pub const POSITION_INDEX: u32 = 18;
     pub const POSITION_ROUND: u32 = 19;
+    pub const NUMBER: u32 = 20;
 }
 
 /// The numbers of the fields in an entry or a forwarded command.
@@ -140,6 +142,10 @@ mod kind {
     pub const APPEND: u64 = 17;
     pub const APPENDED: u64 = 18;
     pub const MISMATCH: u64 = 19;
+    pub const CONFIRM: u64 = 20;
+    pub const CONFIRMED: u64 = 21;
+    pub const READ: u64 = 22;
+    pub const READ_REPLY: u64 = 23;
 }
 
 /// The fields of a record that are single values; what a kind does not use is zero.
@@ -158,6 +164,7 @@ struct Values {
     more: bool,
     granted: bool,
     position: Position,
+    number: u64,
 }
 
 /// The fields of a record that are lists.
@@ -216,6 +223,16 @@ fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
         }
         Body::Forward { commands } => (Values { kind: kind::FORWARD, ..values }, Lists { commands, ..none }),
         Body::TimeoutNow { ballot } => (Values { kind: kind::TIMEOUT_NOW, ballot: *ballot, ..values }, none),
+        Body::Confirm { ballot, number } => {
+            (Values { kind: kind::CONFIRM, ballot: *ballot, number: *number, ..values }, none)
+        }
+        Body::Confirmed { ballot, number } => {
+            (Values { kind: kind::CONFIRMED, ballot: *ballot, number: *number, ..values }, none)
+        }
+        Body::Read { id } => (Values { kind: kind::READ, number: *id, ..values }, none),
+        Body::ReadReply { id, index } => {
+            (Values { kind: kind::READ_REPLY, number: *id, last: *index, ..values }, none)
+        }
         Body::RequestPreVote { ballot, last } => {
             (Values { kind: kind::REQUEST_PRE_VOTE, ballot: *ballot, position: *last, ..values }, none)
         }
@@ -242,8 +259,20 @@ fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
 /// The body that the fields of a record make; `None` for an unknown kind. Fields that the kind does not use
 /// are ignored.
 fn to_body(values: Values, lists: OwnedLists) -> Option<Body> {
-    let Values { ballot, promised, chosen, compacted, first, last, sent_ms, more, granted, position, .. } =
-        values;
+    let Values {
+        ballot,
+        promised,
+        chosen,
+        compacted,
+        first,
+        last,
+        sent_ms,
+        more,
+        granted,
+        position,
+        number,
+        ..
+    } = values;
     let Lists { entries, ranges, commands } = lists;
     Some(match values.kind {
         kind::PRE_VOTE => Body::PreVote { ballot },
@@ -259,6 +288,10 @@ fn to_body(values: Values, lists: OwnedLists) -> Option<Body> {
         kind::LEARN => Body::Learn { chosen, entries },
         kind::FORWARD => Body::Forward { commands },
         kind::TIMEOUT_NOW => Body::TimeoutNow { ballot },
+        kind::CONFIRM => Body::Confirm { ballot, number },
+        kind::CONFIRMED => Body::Confirmed { ballot, number },
+        kind::READ => Body::Read { id: number },
+        kind::READ_REPLY => Body::ReadReply { id: number, index: last },
         kind::REQUEST_PRE_VOTE => Body::RequestPreVote { ballot, last: position },
         kind::REQUEST_VOTE => Body::RequestVote { ballot, last: position },
         kind::VOTE => Body::Vote { ballot },

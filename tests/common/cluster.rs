@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::mem;
 
-use spaxos::consensus::batch::{Batch, Event, Page};
+use spaxos::consensus::batch::{Batch, Event, Page, ReadIndex};
 use spaxos::consensus::config::{Config, ProtocolName, Restored};
 use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
@@ -54,6 +54,8 @@ pub struct Cluster {
     pub checker: Checker,
     /// If someone wants a picture.
     pub tracer: Option<Tracer>,
+    /// By read, what anyone knew to be chosen when it was asked for.
+    asked: Vec<Index>,
     reached: Reached,
     pub detail: Detail,
     /// What happened, for a reader; taken by whoever prints it.
@@ -70,6 +72,7 @@ pub struct Reached {
     pub holes: u64,
     pub catch_ups: u64,
     pub truncations: u64,
+    pub reads: u64,
     pub pages: u64,
     pub repeats: u64,
     pub crashes: u64,
@@ -118,6 +121,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             checker: Checker::new(shape.protocol, shape.nodes as usize),
             tracer: None,
+            asked: Vec::new(),
             reached: Reached::default(),
             detail: Detail::Nothing,
             out: String::new(),
@@ -148,6 +152,15 @@ impl Cluster {
         let words = commands.iter().map(Command::to_string).collect::<Vec<_>>().join(", ");
         let proposals = commands.into_iter().map(|command| Proposal { command, deadline_ms }).collect();
         self.turn(id, &format!("propose {words}"), vec![Input::Propose(proposals)])
+    }
+
+    /// Somebody reads through a node: the answer must see all that anyone knew to be chosen by now.
+    pub fn read(&mut self, id: NodeId) -> Batch {
+        let read = self.asked.len() as u64 + 1;
+        let up = self.nodes.values().filter_map(|node| node.core.as_ref());
+        let floor = up.map(|core| core.status().chosen).max().unwrap_or(0);
+        self.asked.push(floor);
+        self.turn(id, &format!("read {read}"), vec![Input::Read { id: read }])
     }
 
     /// A node is asked to hand leadership over.
@@ -440,7 +453,12 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, id: NodeId, batch: Batch) {
-        let Batch { early, hard_state, truncate, entries, messages, pages, chosen, .. } = batch;
+        let Batch { early, hard_state, truncate, entries, messages, pages, reads, chosen, .. } = batch;
+        for ReadIndex { id: read, index } in reads {
+            let floor = self.asked[read as usize - 1];
+            assert!(index >= floor, "read {read} from {index}, and {floor} was chosen before it");
+            self.reached.reads += 1;
+        }
         for message in &early {
             self.checker.early(message);
         }

@@ -61,6 +61,9 @@ impl Tracer {
         for input in inputs {
             match input {
                 Input::Tick { .. } => {}
+                Input::Read { id } => {
+                    self.record(node, What::Noted { text: format!("is asked for read {id}") })
+                }
                 Input::Transfer { to } => {
                     self.record(node, What::Noted { text: format!("is asked to hand over to node {to}") });
                 }

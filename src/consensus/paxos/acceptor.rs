@@ -122,6 +122,13 @@ impl Paxos {
         ahead == 1 || (ahead <= MAX_WINDOW_ENTRIES && bytes <= ahead_bytes)
     }
 
+    /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
+    pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
+        if self.follow(from, ballot, out) {
+            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+        }
+    }
+
     pub(super) fn handle_heartbeat(
         &mut self,
         from: NodeId,

@@ -6,6 +6,7 @@ use super::super::member::pages;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
+use super::super::reads::{Read, Reads};
 use super::super::transfer::Transfer;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
@@ -19,6 +20,10 @@ pub(super) struct Leader {
     /// progress of the watermark puts both back.
     repeat_at_ms: u64,
     repeat_wait_ms: u64,
+    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of all that earlier
+    /// leaders told.
+    established: Index,
+    reads: Reads,
     /// While it is there, nothing is placed.
     pub(super) transfer: Option<Transfer>,
 }
@@ -35,19 +40,21 @@ impl Paxos {
     /// nobody would have a place: the last of them, now of this ballot, says the same.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
         let repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
+        let noop =
+            ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.config.node));
         self.activity = Activity::Leading(Leader {
             ballot,
             heartbeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
             repeat_at_ms: self.member.now_ms + repeat_wait_ms,
             repeat_wait_ms,
+            established: self.log.chosen() + adopted.len() as u64 + noop.iter().len() as u64,
+            reads: Reads::default(),
             transfer: None,
         });
         self.member.elections += 1;
         self.member.leader = Some(self.member.config.node);
         self.member.follow_now();
         self.member.proposals.restart();
-        let noop =
-            ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.config.node));
         let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
         self.propose_entries(entries, out);
@@ -151,6 +158,7 @@ impl Paxos {
         leader.repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
         leader.repeat_at_ms = now_ms + leader.repeat_wait_ms;
         self.place_waiting(out);
+        self.begin_reads(out);
         self.member.tell_forwarders(forwarders, ballot, self.log.chosen(), out);
         self.tell_successor(out);
     }
@@ -169,6 +177,37 @@ impl Paxos {
         }
     }
 
+    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its own on.
+    pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
+        let Activity::Leading(leader) = &mut self.activity else {
+            if from == self.member.config.node {
+                self.member.pass_on_read(id, out);
+            }
+            return;
+        };
+        if !leader.reads.add(Read { from, id }) {
+            self.member.dropped += 1;
+        }
+        self.begin_reads(out);
+    }
+
+    fn begin_reads(&mut self, out: &mut Batch) {
+        let chosen = self.log.chosen();
+        if let Activity::Leading(leader) = &mut self.activity
+            && chosen >= leader.established
+        {
+            leader.reads.begin(&self.member, leader.ballot, chosen, out);
+        }
+    }
+
+    pub(super) fn handle_confirmed(&mut self, place: usize, ballot: Ballot, number: u64, out: &mut Batch) {
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        if leader.ballot == ballot {
+            leader.reads.handle_confirmed(&self.member, place, number, out);
+            self.begin_reads(out);
+        }
+    }
+
     pub(super) fn tick_leader(&mut self, out: &mut Batch) {
         if !self.member.hears_a_majority() {
             return self.step_down("no majority was heard for the election timeout", out);
@@ -183,6 +222,9 @@ impl Paxos {
             leader.repeat_wait_ms = (2 * leader.repeat_wait_ms).min(self.member.config.election_ms);
             leader.repeat_at_ms = self.member.now_ms + leader.repeat_wait_ms;
             self.repeat_accepts(ballot, out);
+        }
+        if let Activity::Leading(leader) = &mut self.activity {
+            leader.reads.tick(&self.member, leader.ballot, out);
         }
         self.tick_transfer(out);
     }

@@ -42,7 +42,7 @@ mod transfer;
 use self::candidate::Candidate;
 use self::leader::Leader;
 use self::learner::Learner;
-use super::batch::{Batch, Event};
+use super::batch::{Batch, Event, ReadIndex};
 use super::config::{Config, Restored};
 use super::log::Log;
 use super::member::Member;
@@ -140,6 +140,10 @@ impl Paxos {
             Body::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
             Body::Forward { commands } => self.handle_forward(from, commands, out),
             Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            Body::Read { id } => self.handle_read(from, id, out),
+            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
             Body::RequestPreVote { .. }
             | Body::RequestVote { .. }
             | Body::Vote { .. }
@@ -228,6 +232,7 @@ impl Protocol for Paxos {
             Input::Tick { now_ms } => self.handle_tick(now_ms, out),
             Input::Message(message) => self.handle_message(message, out),
             Input::Propose(proposals) => self.handle_propose(proposals, out),
+            Input::Read { id } => self.handle_read(self.member.config.node, id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
         }
         if out.must_write() {

@@ -130,6 +130,13 @@ impl Raft {
         out.truncate_from(first);
     }
 
+    /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
+    pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
+        if self.follow(from, ballot, out) {
+            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+        }
+    }
+
     pub(super) fn handle_heartbeat(
         &mut self,
         from: NodeId,

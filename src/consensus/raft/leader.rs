@@ -5,6 +5,7 @@ use super::super::batch::{Batch, Event, Page};
 use super::super::message::Body;
 use super::super::protocol::Proposal;
 use super::super::quorum::{Set, Voters};
+use super::super::reads::{Read, Reads};
 use super::super::transfer::Transfer;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Position};
 use super::progress::{Progress, State};
@@ -22,6 +23,10 @@ pub(super) struct Leader {
     heartbeat_at_ms: u64,
     /// By place in the voters; of this node's own only `matched` is used: up to it its own log is durable.
     progress: Vec<Progress>,
+    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of all that earlier
+    /// leaders told.
+    established: Index,
+    reads: Reads,
     /// While it is there, nothing is placed.
     pub(super) transfer: Option<Transfer>,
 }
@@ -67,6 +72,8 @@ impl Raft {
             ballot,
             heartbeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
             progress: vec![Progress::new(last + 1); self.member.config.voters.ids().len()],
+            established: last + 1,
+            reads: Reads::default(),
             transfer: None,
         });
         self.member.elections += 1;
@@ -209,6 +216,7 @@ impl Raft {
             }
         }
         self.place_waiting(out);
+        self.begin_reads(out);
         self.member.tell_forwarders(forwarders, ballot, self.log.chosen(), out);
     }
 
@@ -275,6 +283,37 @@ impl Raft {
         self.hand_over(out);
     }
 
+    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its own on.
+    pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
+        let Activity::Leading(leader) = &mut self.activity else {
+            if from == self.member.config.node {
+                self.member.pass_on_read(id, out);
+            }
+            return;
+        };
+        if !leader.reads.add(Read { from, id }) {
+            self.member.dropped += 1;
+        }
+        self.begin_reads(out);
+    }
+
+    fn begin_reads(&mut self, out: &mut Batch) {
+        let chosen = self.log.chosen();
+        if let Activity::Leading(leader) = &mut self.activity
+            && chosen >= leader.established
+        {
+            leader.reads.begin(&self.member, leader.ballot, chosen, out);
+        }
+    }
+
+    pub(super) fn handle_confirmed(&mut self, place: usize, ballot: Ballot, number: u64, out: &mut Batch) {
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        if leader.ballot == ballot {
+            leader.reads.handle_confirmed(&self.member, place, number, out);
+            self.begin_reads(out);
+        }
+    }
+
     pub(super) fn tick_leader(&mut self, out: &mut Batch) {
         if !self.member.hears_a_majority() {
             return self.step_down("no majority was heard for the election timeout", out);
@@ -283,6 +322,9 @@ impl Raft {
         if self.member.now_ms >= leader.heartbeat_at_ms {
             leader.heartbeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
             self.member.send_heartbeats(leader.ballot, self.log.chosen(), out);
+        }
+        if let Activity::Leading(leader) = &mut self.activity {
+            leader.reads.tick(&self.member, leader.ballot, out);
         }
         self.tick_transfer(out);
     }

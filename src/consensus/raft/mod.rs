@@ -77,7 +77,7 @@ use self::election::Candidate;
 use self::follower::Followed;
 use self::leader::Leader;
 use self::log::RaftLog;
-use super::batch::{Batch, Event};
+use super::batch::{Batch, Event, ReadIndex};
 use super::config::{Config, Restored};
 use super::member::Member;
 use super::message::{Body, Message};
@@ -169,6 +169,10 @@ impl Raft {
             Body::Learn { entries, .. } => self.handle_learn(from, entries, out),
             Body::Forward { commands } => self.handle_forward(from, commands, out),
             Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            Body::Read { id } => self.handle_read(from, id, out),
+            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
             Body::PreVote { .. }
             | Body::Prepare { .. }
             | Body::Promise { .. }
@@ -242,6 +246,7 @@ impl Protocol for Raft {
             Input::Tick { now_ms } => self.handle_tick(now_ms, out),
             Input::Message(message) => self.handle_message(message, out),
             Input::Propose(proposals) => self.handle_propose(proposals, out),
+            Input::Read { id } => self.handle_read(self.member.config.node, id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
         }
         if out.must_write() {

@@ -102,6 +102,10 @@ pub fn name(body: &Body) -> &'static str {
         Body::Learn { .. } => "Learn",
         Body::Forward { .. } => "Forward",
         Body::TimeoutNow { .. } => "TimeoutNow",
+        Body::Confirm { .. } => "Confirm",
+        Body::Confirmed { .. } => "Confirmed",
+        Body::Read { .. } => "Read",
+        Body::ReadReply { .. } => "ReadReply",
         Body::RequestPreVote { .. } => "RequestPreVote",
         Body::RequestVote { .. } => "RequestVote",
         Body::Vote { .. } => "Vote",
@@ -158,6 +162,12 @@ pub fn digest(message: &Message) -> u64 {
             out.number(commands.len() as u64);
             commands.iter().for_each(|command| out.command(command));
         }
+        Body::Confirm { ballot, number } | Body::Confirmed { ballot, number } => {
+            out.ballot(*ballot);
+            out.number(*number);
+        }
+        Body::Read { id } => out.number(*id),
+        Body::ReadReply { id, index } => out.numbers(&[*id, *index]),
         Body::RequestPreVote { ballot, last } | Body::RequestVote { ballot, last } => {
             out.ballot(*ballot);
             out.numbers(&[last.index, last.round]);

@@ -29,6 +29,8 @@ pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
         | Body::PreVoteReply { ballot, .. }
         | Body::Refuse { ballot, .. }
         | Body::Vote { ballot }
+        | Body::Confirm { ballot, .. }
+        | Body::Confirmed { ballot, .. }
         | Body::TimeoutNow { ballot } => check_ballot("its ballot", *ballot),
         Body::Prepare { ballot, first } => {
             check_ballot("its ballot", *ballot)?;
@@ -66,7 +68,8 @@ pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
             check_without_gaps(entries)?;
             check_inside(entries, 1, *chosen)
         }
-        Body::Forward { .. } => Ok(()),
+        Body::Forward { .. } | Body::Read { .. } => Ok(()),
+        Body::ReadReply { index, .. } => check_watermark(*index),
         Body::RequestPreVote { ballot, last } | Body::RequestVote { ballot, last } => {
             check_ballot("its ballot", *ballot)?;
             check_position("the end of its log", *last)

@@ -59,6 +59,7 @@ fn read_value(
         field::SENT_MS => &mut values.sent_ms,
         field::POSITION_INDEX => &mut values.position.index,
         field::POSITION_ROUND => &mut values.position.round,
+        field::NUMBER => &mut values.number,
         field::MORE => {
             values.more = take_uint(wire_type, rest)? != 0;
             return Ok(());

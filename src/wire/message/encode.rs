@@ -10,8 +10,8 @@ use crate::wire::frame::{FrameError, encode_frame};
 
 use super::{Values, entry_field, field, to_record};
 
-/// A key of at most 2 bytes and a varint of at most 10, for each of the 16 single fields of a record.
-const MAX_VALUES_BYTES: usize = 16 * 12;
+/// A key of at most 2 bytes and a varint of at most 10, for each of the 17 single fields of a record.
+const MAX_VALUES_BYTES: usize = 17 * 12;
 
 /// The 9 fields of an entry without its payload.
 const MAX_ENTRY_HEAD_BYTES: usize = 9 * 11;
@@ -50,6 +50,7 @@ fn put_values(values: &Values, out: &mut BytesMut) {
         (field::GRANTED, u64::from(values.granted)),
         (field::POSITION_INDEX, values.position.index),
         (field::POSITION_ROUND, values.position.round),
+        (field::NUMBER, values.number),
     ] {
         put_uint(number, value, &mut rest);
     }

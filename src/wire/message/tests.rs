@@ -51,6 +51,8 @@ struct Twin {
     position_index: u64,
     #[prost(uint64, tag = "19")]
     position_round: u64,
+    #[prost(uint64, tag = "20")]
+    number: u64,
     /// What a newer version might add.
     #[prost(message, optional, tag = "900")]
     future: Option<TwinEntry>,
@@ -183,6 +185,10 @@ fn bodies() -> impl Strategy<Value = Body> {
         (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestPreVote { ballot, last }),
         (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestVote { ballot, last }),
         ballots().prop_map(|ballot| Body::Vote { ballot }),
+        (ballots(), any::<u64>()).prop_map(|(ballot, number)| Body::Confirm { ballot, number }),
+        (ballots(), any::<u64>()).prop_map(|(ballot, number)| Body::Confirmed { ballot, number }),
+        any::<u64>().prop_map(|id| Body::Read { id }),
+        (any::<u64>(), chosen()).prop_map(|(id, index)| Body::ReadReply { id, index }),
         (chosen(), 1..=1000u64).prop_flat_map(|(before, round)| appends(before, round)),
         (ballots(), chosen(), 0..=1000u64).prop_map(|(ballot, chosen, ahead)| Body::Appended {
             ballot,

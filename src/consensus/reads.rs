@@ -1,0 +1,111 @@
+//! Reads without a log entry (Raft thesis section 6.4; for Paxos the same): a leader says from which index on a
+//! state answers a read that was asked for now.
+//!
+//! 1. The leader waits until all that it found at its election, and an entry of its own after it, is chosen: until then
+//!    its watermark may be behind what earlier leaders told their clients.
+//! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless another leads
+//!    by now.
+//! 3. It asks the others whether they still follow it ([`Body::Confirm`]). A majority that does, asked after the read,
+//!    means that nobody led with a higher ballot when the read was asked for.
+//! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered there.
+//!
+//! All reads that come while the others are asked share the next question. A question or answer that is lost is put
+//! again; a read whose leader steps down, or that finds no leader, is never answered: who asked asks again.
+//!
+//! Invariant: a round of questions counts only answers that name its number, so each was given after all reads of the
+//! round had come.
+
+use super::batch::{Batch, ReadIndex};
+use super::member::Member;
+use super::message::Body;
+use super::quorum::Set;
+use super::types::{Ballot, Index, NodeId};
+
+/// The reads of a leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Reads {
+    /// They wait for the next round of questions.
+    waiting: Vec<Read>,
+    /// Those of the round under way; empty if there is none.
+    asked: Vec<Read>,
+    /// The watermark when the round began.
+    index: Index,
+    /// Of the round; ascending under one ballot.
+    number: u64,
+    confirmed: Set,
+    repeat_at_ms: u64,
+}
+
+/// Who wants to know, and under which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Read {
+    pub(super) from: NodeId,
+    pub(super) id: u64,
+}
+
+impl Reads {
+    /// How many wait at most; more are dropped, and asked for again.
+    pub(super) const CAPACITY: usize = 4096;
+
+    /// Takes a read. `false` if there are as many as there may be.
+    pub(super) fn add(&mut self, read: Read) -> bool {
+        let added = self.waiting.len() < Reads::CAPACITY;
+        if added && !self.waiting.contains(&read) {
+            self.waiting.push(read);
+        }
+        added
+    }
+
+    /// Begins a round, unless one is under way or nobody waits.
+    pub(super) fn begin(&mut self, member: &Member, ballot: Ballot, chosen: Index, out: &mut Batch) {
+        if !self.asked.is_empty() || self.waiting.is_empty() {
+            return;
+        }
+        self.asked = std::mem::take(&mut self.waiting);
+        self.index = chosen;
+        self.number += 1;
+        self.confirmed = Set::default();
+        // It leads now: that is its own answer, which promises nothing.
+        self.confirmed.insert(member.own_place());
+        self.ask(member, ballot, out);
+        self.end_if_confirmed(member, out);
+    }
+
+    fn ask(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
+        self.repeat_at_ms = member.now_ms + member.config.heartbeat_ms;
+        let node = member.config.node;
+        for (place, peer) in member.config.voters.ids().iter().copied().enumerate() {
+            if !self.confirmed.contains(place) {
+                out.send_early(node, peer, Body::Confirm { ballot, number: self.number });
+            }
+        }
+    }
+
+    /// Asks those again who did not answer.
+    pub(super) fn tick(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
+        if !self.asked.is_empty() && member.now_ms >= self.repeat_at_ms {
+            self.ask(member, ballot, out);
+        }
+    }
+
+    /// A follower said that it follows; late answers are inert.
+    pub(super) fn handle_confirmed(&mut self, member: &Member, place: usize, number: u64, out: &mut Batch) {
+        if number == self.number {
+            self.confirmed.insert(place);
+            self.end_if_confirmed(member, out);
+        }
+    }
+
+    fn end_if_confirmed(&mut self, member: &Member, out: &mut Batch) {
+        if !member.config.voters.is_quorum(self.confirmed) {
+            return;
+        }
+        let (node, index) = (member.config.node, self.index);
+        for Read { from, id } in self.asked.drain(..) {
+            match from == node {
+                true => out.reads.push(ReadIndex { id, index }),
+                false => out.send_early(node, from, Body::ReadReply { id, index }),
+            }
+        }
+    }
+}
