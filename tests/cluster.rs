@@ -4,6 +4,9 @@
 //! Each file has one subject. All of them wait for conditions, never for times; `harness` says how. Left out:
 //! an assertion of ours that fails (exit code 4), since nothing from outside is to make one fail.
 
+/// What the nodes run.
+const PROTOCOL: &str = "paxos";
+
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/folder.rs"]

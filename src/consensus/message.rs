@@ -33,7 +33,7 @@ pub struct Range {
 }
 
 /// What a message says. Shared by all protocols: [`PreVoteReply`](Body::PreVoteReply), heartbeats,
-/// [`Refuse`](Body::Refuse), [`Learn`](Body::Learn), [`Forward`](Body::Forward), [`TimeoutNow`](Body::TimeoutNow); the
+/// [`Refuse`](Body::Refuse), [`CatchUp`](Body::CatchUp), [`Learn`](Body::Learn), [`Forward`](Body::Forward), [`TimeoutNow`](Body::TimeoutNow); the
 /// kinds about reads; those from [`RequestPreVote`](Body::RequestPreVote) on are Raft's, the others Paxos's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use spaxos::cli::resp::{self, Reply};
+
+use super::PROTOCOL;
 use tempfile::TempDir;
 
 /// Nothing here takes this long unless it is broken.
@@ -23,6 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub const SIMPLESVR: &str = env!("CARGO_BIN_EXE_simplesvr");
+
 pub const SPAXOS: &str = env!("CARGO_BIN_EXE_spaxos");
 
 /// Polls until there is something; panics with `what` when it does not come.
@@ -101,7 +104,7 @@ impl Cluster {
             let config = dir.path().join(format!("node{id}.toml"));
             let Options { timeout_ms, log: more_log, limits, .. } = options;
             let text = format!(
-                "cluster = \"test\"\nnode = {id}\nprotocol = \"paxos\"\ndata = {data:?}\n\
+                "cluster = \"test\"\nnode = {id}\nprotocol = \"{PROTOCOL}\"\ndata = {data:?}\n\
                  [log]\nfile = {log:?}\n{more_log}\n{peers}\
                  [timing]\nelection_ms = 400\nheartbeat_ms = 60\n[limits]\n{limits}\n\
                  [client]\ntimeout_ms = {timeout_ms}\n[store]\ncache_mb = 4\nfree_mb = 0\n"

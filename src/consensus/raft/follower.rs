@@ -171,10 +171,14 @@ impl Raft {
     }
 
     /// Chosen entries that the leader has no longer at hand: facts, whatever the round. They are answered as appended
-    /// ones are.
+    /// ones are; if they begin above this node's watermark, it asks for those that it lacks.
     pub(super) fn handle_learn(&mut self, from: NodeId, entries: Vec<Entry>, out: &mut Batch) {
         if matches!(self.activity, Activity::Leading(_)) {
             return;
+        }
+        let next = self.log.chosen() + 1;
+        if entries.first().is_some_and(|entry| entry.index > next) {
+            return out.send_early(self.member.config.node, from, Body::CatchUp { first: next });
         }
         for entry in entries {
             if entry.index == self.log.chosen() + 1 && self.member.note_round(entry.ballot.round) {

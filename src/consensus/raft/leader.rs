@@ -156,12 +156,11 @@ impl Raft {
         }
         let (chosen, first) = (self.log.chosen(), progress.next);
         if first <= self.log.base().index {
-            // What is compacted waits for snapshots.
-            if first > self.log.window().compacted() && out.pages.iter().all(|page| page.to != to) {
-                out.pages.push(Page { to, first, chosen });
-            }
+            // It takes them from its watermark on, which a restart may have put below what it once matched.
+            let first = first.min(self.member.peers[place].chosen + 1);
             let again_at_ms = self.member.now_ms + 2 * self.member.config.heartbeat_ms;
             progress.state = State::CatchUp { again_at_ms };
+            self.send_page(to, first, out);
             return false;
         }
         let round = self.log.round_at(first - 1).expect("the base and all above it is known");
@@ -171,6 +170,15 @@ impl Raft {
         progress.sent(first + entries.len() as u64 - 1, bytes);
         out.send_early(node, to, Body::Append { ballot, chosen, previous, entries });
         matches!(progress.state, State::Replicate { .. })
+    }
+
+    /// A page of chosen entries, if the log still has them: what is compacted waits for snapshots.
+    pub(super) fn send_page(&mut self, to: NodeId, first: Index, out: &mut Batch) {
+        let (chosen, compacted) = (self.log.chosen(), self.log.window().compacted());
+        let wanted = to != self.member.config.node && first > compacted && first <= chosen;
+        if wanted && out.pages.iter().all(|page| page.to != to) {
+            out.pages.push(Page { to, first, chosen });
+        }
     }
 
     /// A follower, or this node's own storage, has the log up to `matched`.

@@ -167,6 +167,7 @@ impl Raft {
             }
             Body::Refuse { promised, .. } => self.handle_refuse(promised, out),
             Body::Learn { entries, .. } => self.handle_learn(from, entries, out),
+            Body::CatchUp { first } => self.send_page(from, first, out),
             Body::Forward { commands } => self.handle_forward(from, commands, out),
             Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
             Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
@@ -177,8 +178,7 @@ impl Raft {
             | Body::Prepare { .. }
             | Body::Promise { .. }
             | Body::Accept { .. }
-            | Body::Accepted { .. }
-            | Body::CatchUp { .. } => self.member.ignored += 1,
+            | Body::Accepted { .. } => self.member.ignored += 1,
         }
     }
 
