@@ -154,6 +154,8 @@ impl Raft {
             return;
         }
         if self.promised != ballot {
+            // Whoever votes for another does not go on asking for itself.
+            self.step_down("another candidate has its vote", out);
             self.promised = ballot;
             out.hard_state = Some(self.hard_state());
             self.member.restart_election_timer();
