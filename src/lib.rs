@@ -45,6 +45,7 @@
 //! Read `consensus::types`, `message`, `batch`, `protocol`, then a golden script of `tests/golden`, then
 //! `consensus::paxos`, `pipeline`, `node`; then `sim`, and run it with a seed.
 
+pub mod application;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -56,3 +57,14 @@ pub mod pipeline;
 pub mod sim;
 pub mod store;
 pub mod wire;
+
+pub use application::{Application, Item};
+pub use bytes::Bytes;
+pub use config::{Config, ConfigError};
+pub use consensus::protocol::{PeerStatus, Role, Status};
+pub use consensus::types::{Ballot, Command, Index, Kind, NodeId, RequestId};
+pub use node::{
+    ApplySender, Builder, Delivered, End, Ender, ExitCode, Failure, Items, LogItem, MemoryDisk, Node, Opened,
+    ProposeError, Proposed, Received, StartError, TransferError, WaitError, apply_channel,
+};
+pub use store::ReadError;

@@ -133,6 +133,11 @@ impl ClientPort {
         self.listener.local_addr()
     }
 
+    /// Where it was to listen.
+    pub fn wanted_address(&self) -> SocketAddr {
+        self.options.address
+    }
+
     /// What ends it.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
