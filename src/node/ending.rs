@@ -56,14 +56,27 @@ pub enum End {
     Failed(Failure),
 }
 
+#[derive(Default)]
+struct Told {
+    /// A failure stands; it takes the place of a wish.
+    end: Option<End>,
+    /// What is to be done at a failure is still under way: nobody hears of the end before.
+    is_failing: bool,
+}
+
+impl Told {
+    fn end(&self) -> Option<&End> {
+        self.end.as_ref().filter(|_| !self.is_failing)
+    }
+}
+
 /// Asks a node to end, and waits for that; any thread may hold one, and outlive the node with it.
 #[derive(Clone, Default)]
 pub struct Ender(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    /// A failure stands; it takes the place of a wish.
-    end: Mutex<Option<End>>,
+    told: Mutex<Told>,
     changed: Condvar,
     /// What is to be done at once when the node fails.
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -72,25 +85,25 @@ struct State {
 impl Ender {
     /// Asks for an orderly end: wakes whoever waits for it, who then calls [`Node::stop`](super::Node::stop).
     pub fn ask(&self) {
-        self.0.end.lock().get_or_insert(End::Asked);
+        self.0.told.lock().end.get_or_insert(End::Asked);
         self.0.changed.notify_all();
     }
 
     /// Waits for the end, for ever or at most so long; `None` if it did not come.
     pub fn wait(&self, timeout: Option<Duration>) -> Option<End> {
-        let mut end = self.0.end.lock();
+        let mut told = self.0.told.lock();
         match timeout {
-            None => self.0.changed.wait_while(&mut end, |end| end.is_none()),
+            None => self.0.changed.wait_while(&mut told, |told| told.end().is_none()),
             Some(timeout) => {
-                let _ = self.0.changed.wait_while_for(&mut end, |end| end.is_none(), timeout);
+                let _ = self.0.changed.wait_while_for(&mut told, |told| told.end().is_none(), timeout);
             }
         }
-        end.clone()
+        told.end().cloned()
     }
 
     /// Why the node cannot go on, if so.
     pub fn failure(&self) -> Option<Failure> {
-        match &*self.0.end.lock() {
+        match &self.0.told.lock().end {
             Some(End::Failed(failure)) => Some(failure.clone()),
             _ => None,
         }
@@ -99,16 +112,18 @@ impl Ender {
     /// Ends the node at once; returns `false`, for "does not go on". Of several failures the first stands.
     pub(crate) fn fail(&self, code: ExitCode, text: String) -> bool {
         error!("{text}");
-        let mut end = self.0.end.lock();
-        if !matches!(*end, Some(End::Failed(_))) {
-            *end = Some(End::Failed(Failure { code, text }));
+        let mut told = self.0.told.lock();
+        if matches!(told.end, Some(End::Failed(_))) {
+            return false;
         }
-        drop(end);
-        self.0.changed.notify_all();
+        *told = Told { end: Some(End::Failed(Failure { code, text })), is_failing: true };
+        drop(told);
         let on_failure = self.0.on_failure.lock().take();
         if let Some(on_failure) = on_failure {
             on_failure();
         }
+        self.0.told.lock().is_failing = false;
+        self.0.changed.notify_all();
         false
     }
 

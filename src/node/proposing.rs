@@ -283,6 +283,9 @@ pub(super) fn propose(
 }
 
 fn check(service: &NodeService, commands: &[(RequestId, Bytes)]) -> Result<(), ProposeError> {
+    if service.inbox.submissions.is_closed() {
+        return Err(ProposeError::Ended);
+    }
     if !(1..=MAX_COMMANDS).contains(&commands.len()) {
         return Err(ProposeError::Count(commands.len()));
     }
