@@ -7,33 +7,36 @@
 //! ```
 //!
 //! The contract, which [`spaxos::consensus`] tells in full and `Host::carry_out` shows in order: early messages at once;
-//! hard state and entries in one durable write; only then the other messages, those to the node itself included; what is
+//! hard state and log in one durable write; only then the other messages, those to the node itself included; what is
 //! chosen may be applied; ticks, always.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use spaxos::consensus::batch::{Batch, Page};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
-use spaxos::consensus::paxos::{Config, Paxos, Restored};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol};
 use spaxos::consensus::quorum::Voters;
-use spaxos::consensus::types::{Entry, HardState, Kind};
-use spaxos::{Command, Index, NodeId};
+use spaxos::consensus::types::{Ballot, Entry, HardState, Kind};
+use spaxos::{Command, Index, NodeId, ProtocolName};
 
 const ELECTION_MS: u64 = 100;
 const HEARTBEAT_MS: u64 = 20;
 const TICK_MS: u64 = 5;
 
 fn main() {
-    for (node, values) in run(20) {
-        println!("node {node} applied {} values, the last of them {:?}", values.len(), values.last());
+    for protocol in ProtocolName::ALL {
+        println!("---- {protocol} ----");
+        for (node, values) in run(protocol, 20) {
+            println!("node {node} applied {} values, the last of them {:?}", values.len(), values.last());
+        }
     }
 }
 
 /// Elects a leader, proposes values, kills the leader in the middle of it, brings it back, and gives what each node
 /// applied.
-pub fn run(values: u64) -> BTreeMap<NodeId, Vec<String>> {
-    let mut world = World::new(3);
+pub fn run(protocol: ProtocolName, values: u64) -> BTreeMap<NodeId, Vec<String>> {
+    let mut world = World::new(protocol, 3);
     while world.leader().is_none() {
         world.tick();
     }
@@ -53,15 +56,16 @@ pub fn run(values: u64) -> BTreeMap<NodeId, Vec<String>> {
 
 /// Three hosts, the messages between them, and the time.
 struct World {
+    protocol: ProtocolName,
     hosts: BTreeMap<NodeId, Host>,
     network: VecDeque<Message>,
     now_ms: u64,
 }
 
 impl World {
-    fn new(nodes: u64) -> World {
-        let hosts = (1..=nodes).map(|node| (node, Host::start(node, nodes, Disk::default())));
-        World { hosts: hosts.collect(), network: VecDeque::new(), now_ms: 0 }
+    fn new(protocol: ProtocolName, nodes: u64) -> World {
+        let hosts = (1..=nodes).map(|node| (node, Host::start(protocol, node, nodes, Disk::default())));
+        World { protocol, hosts: hosts.collect(), network: VecDeque::new(), now_ms: 0 }
     }
 
     fn leader(&self) -> Option<NodeId> {
@@ -100,7 +104,7 @@ impl World {
             self.tick();
         }
         println!("node {} leads now; node {dead} comes back", self.leader().unwrap_or_default());
-        self.hosts.insert(dead, Host::start(dead, nodes, disk));
+        self.hosts.insert(dead, Host::start(self.protocol, dead, nodes, disk));
     }
 }
 
@@ -123,8 +127,11 @@ struct Disk {
 
 impl Disk {
     /// One atomic durable write: all of it is there after a crash, or nothing. Yours ends in fsync.
-    fn write(&mut self, hard_state: Option<HardState>, entries: &[Entry]) {
+    fn write(&mut self, hard_state: Option<HardState>, truncate: Option<Index>, entries: &[Entry]) {
         self.hard_state = hard_state.unwrap_or(self.hard_state);
+        if let Some(first) = truncate {
+            self.entries.split_off(&first);
+        }
         self.entries.extend(entries.iter().map(|entry| (entry.index, entry.clone())));
     }
 
@@ -137,7 +144,7 @@ impl Disk {
 
 impl Host {
     /// Starts a core from what is on the disk: after a crash in the same way as at first.
-    fn start(node: NodeId, nodes: u64, disk: Disk) -> Host {
+    fn start(protocol: ProtocolName, node: NodeId, nodes: u64, disk: Disk) -> Host {
         let config = Config {
             node,
             voters: Voters::new((1..=nodes).collect()),
@@ -148,20 +155,18 @@ impl Host {
             // Different on each node and at each start: nodes should not campaign at the same time.
             seed: node + 100 * disk.highest_round(),
         };
+        let chosen = disk.hard_state.chosen;
         let restored = Restored {
             hard_state: disk.hard_state,
+            chosen_ballot: disk.entries.get(&chosen).map_or(Ballot::ZERO, |entry| entry.ballot),
             highest_round: disk.highest_round(),
             compacted: 0,
             // What is chosen needs no consensus any more.
-            entries: disk
-                .entries
-                .range(disk.hard_state.chosen + 1..)
-                .map(|(_, entry)| entry.clone())
-                .collect(),
+            entries: disk.entries.range(chosen + 1..).map(|(_, entry)| entry.clone()).collect(),
         };
-        let core = Box::new(Paxos::new(config, restored));
+        let core = protocol.core(config, restored);
         let mut host = Host { node, core, disk, applied: 0, values: Vec::new() };
-        host.apply(host.disk.hard_state.chosen);
+        host.apply(chosen);
         host
     }
 
@@ -176,8 +181,8 @@ impl Host {
     fn carry_out(&mut self, batch: Batch, network: &mut VecDeque<Message>) {
         // 1. Early messages promise nothing: they leave at once, while the disk is still at work.
         network.extend(batch.early);
-        // 2. What is to be durable, in one write.
-        self.disk.write(batch.hard_state, &batch.entries);
+        // 2. What is to be durable, in one write; a Raft follower may have to drop the end of its log first.
+        self.disk.write(batch.hard_state, batch.truncate, &batch.entries);
         // 3. Only now the messages that promise, those to the node itself included: it votes by message, too.
         network.extend(batch.messages);
         // 4. Pages of the chosen log that a peer lacks.

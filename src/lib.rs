@@ -61,6 +61,7 @@ pub mod wire;
 pub use application::{Application, Item};
 pub use bytes::Bytes;
 pub use config::{Config, ConfigError};
+pub use consensus::config::ProtocolName;
 pub use consensus::protocol::{PeerStatus, Role, Status};
 pub use consensus::types::{Ballot, Command, Index, Kind, NodeId, RequestId};
 pub use node::{

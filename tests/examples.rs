@@ -31,9 +31,11 @@ fn the_counter_goes_on_after_a_restart() {
 /// Over the death of a leader all cores apply all values, in the same order.
 #[test]
 fn raw_cores_agree_over_the_death_of_a_leader() {
-    let logs = raw_core::run(20);
-    assert_eq!(logs.len(), 3);
-    assert!(logs.values().all(|log| log.len() == 20 && *log == logs[&1]), "{logs:?}");
+    for protocol in spaxos::ProtocolName::ALL {
+        let logs = raw_core::run(protocol, 20);
+        assert_eq!(logs.len(), 3);
+        assert!(logs.values().all(|log| log.len() == 20 && *log == logs[&1]), "{protocol}: {logs:?}");
+    }
 }
 
 /// Three processes show the same lines, also those that one of them missed while it was killed.
