@@ -68,8 +68,8 @@ impl Members {
     fn config(&self, id: NodeId) -> Config {
         let mut config = Config::new("test", id, self.peers.clone(), "unused").unwrap();
         config.protocol = self.protocol;
-        config.timing.election_ms = 150;
-        config.timing.heartbeat_ms = 25;
+        config.timing.election_ms = 500;
+        config.timing.heartbeat_ms = 50;
         config.client.timeout_ms = 60_000;
         config
     }
@@ -364,10 +364,10 @@ fn what_breaks_a_limit_is_refused_at_once() {
 fn a_failing_start_says_why() {
     let members = Members::new(ProtocolName::Paxos, 3);
     let mut config = members.config(1);
-    config.timing.heartbeat_ms = 100;
+    config.timing.heartbeat_ms = 300;
     let error = Node::builder(config).start().err().unwrap();
     assert_eq!(error.code, ExitCode::Config);
-    assert!(error.text.contains("timing.heartbeat_ms is 100; allowed are 5 to 74"), "{error}");
+    assert!(error.text.contains("timing.heartbeat_ms is 300; allowed are 5 to 249"), "{error}");
 
     let listener = TcpListener::bind(members.peers[&1]).unwrap();
     let error = members.builder(1).start().err().unwrap();

@@ -21,7 +21,7 @@ use super::service::NodeService;
 /// A node gives the place of a proposal after one turn of its state machine, some 50 µs if it is idle. If that turn does
 /// not come so soon (the disk holds everything up), the proposal goes its way all the same, and is said to have no place
 /// yet.
-pub const PLACEMENT_WAIT: Duration = Duration::from_millis(100);
+pub const PLACEMENT_WAIT: Duration = Duration::from_millis(250);
 
 /// One proposal holds at most so many commands.
 pub const MAX_COMMANDS: usize = 4096;
