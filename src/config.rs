@@ -143,6 +143,7 @@ pub struct StoreConfig {
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// There is no such file, or it cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]

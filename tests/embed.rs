@@ -474,10 +474,10 @@ fn a_proposal_can_be_awaited() {
     let mut context = std::task::Context::from_waker(&waker);
     let mut future = std::pin::pin!(async { node.propose("8").unwrap().await });
     let outcome = loop {
-        if flag.0.swap(false, Ordering::SeqCst) {
-            if let std::task::Poll::Ready(outcome) = future.as_mut().poll(&mut context) {
-                break outcome;
-            }
+        if flag.0.swap(false, Ordering::SeqCst)
+            && let std::task::Poll::Ready(outcome) = future.as_mut().poll(&mut context)
+        {
+            break outcome;
         }
         std::thread::park_timeout(PATIENCE);
     };

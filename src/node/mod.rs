@@ -46,7 +46,7 @@ use crate::client::Service;
 use crate::config::Config;
 use crate::consensus::protocol::Status;
 use crate::consensus::types::{Command, Index, NodeId, RequestId};
-use crate::store::ReadError;
+use crate::store;
 
 use self::log::{Log, LogControl};
 use self::service::NodeService;
@@ -62,6 +62,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Why leadership is not handed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransferError {
     /// The successor is this node, or none of the cluster.
     #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
@@ -80,6 +81,30 @@ pub enum TransferError {
     /// Earlier wishes wait for the state machine.
     #[error("earlier wishes have not been looked at; try again")]
     Busy,
+}
+
+/// Why the log cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It is no longer kept.
+    #[error("entries up to index {compacted} are no longer kept")]
+    Compacted {
+        /// The highest index that is no longer kept.
+        compacted: Index,
+    },
+    /// The disk cannot be read, or what is on it is damaged; if that lasts the node ends, and says why.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl From<store::ReadError> for ReadError {
+    fn from(error: store::ReadError) -> ReadError {
+        match error {
+            store::ReadError::Compacted { compacted } => ReadError::Compacted { compacted },
+            other => ReadError::Unreadable(other.to_string()),
+        }
+    }
 }
 
 /// An item of the log, as [`Node::read_log`] finds it: delivered, and so the same on all nodes.
@@ -161,7 +186,7 @@ impl Node {
     /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1 MiB. None if
     /// nothing is delivered there yet. It reads what this node has delivered, which may be less than what is chosen.
     pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
-        self.service.delivered_from(first.max(1), count, READ_BYTES)
+        Ok(self.service.delivered_from(first.max(1), count, READ_BYTES)?)
     }
 
     /// What was delivered at an index; `None` if nothing was delivered there yet.

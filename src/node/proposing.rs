@@ -54,6 +54,7 @@ pub struct Delivered {
 
 /// Why a command was not delivered, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WaitError {
     /// It was not delivered on this node in time. It may have been chosen, or still be. Propose it again with
     /// [`Node::propose_as`](super::Node::propose_as) and the same [`Proposed::request`]: it is delivered once.
@@ -74,6 +75,7 @@ pub enum WaitError {
 
 /// Why a command is certainly not proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProposeError {
     /// Too much is under way, or the disk is full.
     #[error("busy: {0}")]
