@@ -191,7 +191,7 @@ impl Host {
         if let Some(chosen) = batch.chosen {
             self.apply(chosen);
         }
-        // 6. For your log.
+        // (6. Reads: nobody asks for any here.) And, for your log:
         for event in batch.events {
             println!("{:12} node {}: {event}", "", self.node);
         }

@@ -18,6 +18,8 @@
 //! 4. [`pages`](batch::Batch::pages) are read from what is chosen, and sent as [`Learn`](message::Body::Learn).
 //! 5. Up to [`chosen`](batch::Batch::chosen) the log may be applied, in order, at any pace. A request that was applied before
 //!    counts once.
+//! 6. [`reads`](batch::Batch::reads), which [`Input::Read`](protocol::Input::Read) asked for, may be answered from a state that
+//!    has all up to their index.
 //!
 //! Beside that: a [`Tick`](protocol::Input::Tick) comes every few milliseconds, from a clock that never goes back; messages
 //! come only from the member that they name, and may be lost, late, doubled, in any order; no more proposals are given than
