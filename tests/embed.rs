@@ -297,6 +297,26 @@ fn a_restart_applies_the_log_again() {
     });
 }
 
+/// What outlives a node keeps nothing of it: the same process opens its directory again.
+#[test]
+fn handles_that_outlive_a_node_keep_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let peers = Members::new(ProtocolName::Paxos, 1).peers;
+        Node::builder(Config::new("test", 1, peers, folder.path()).unwrap()).start().unwrap()
+    };
+    let node = start();
+    let (proposed, ender) = (node.propose("7").unwrap(), node.ender());
+    proposed.wait(PATIENCE).unwrap();
+    node.stop().unwrap();
+    let node = start();
+    drop((proposed, ender));
+    let proposed = node.propose("8").unwrap();
+    drop(node);
+    start().stop().unwrap();
+    drop(proposed);
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries

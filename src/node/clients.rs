@@ -133,9 +133,9 @@ impl ClientPort {
         self.listener.local_addr()
     }
 
-    /// Where it was to listen.
-    pub fn wanted_address(&self) -> SocketAddr {
-        self.options.address
+    /// The same, or where it was to listen if the system does not say.
+    pub fn address(&self) -> SocketAddr {
+        self.local_address().unwrap_or(self.options.address)
     }
 
     /// What ends it.

@@ -127,6 +127,11 @@ impl Ender {
         false
     }
 
+    /// The node has ended: nothing is to be done any more, and nothing of it kept.
+    pub(super) fn forget(&self) {
+        *self.0.on_failure.lock() = None;
+    }
+
     /// What is to be done when the node fails, by the thread that found out.
     pub(super) fn on_failure(&self, act: impl FnOnce() + Send + 'static) {
         *self.0.on_failure.lock() = Some(Box::new(act));

@@ -16,6 +16,9 @@ pub fn apply_channel(capacity: usize) -> (ApplySender, Items) {
     (ApplySender { queue: queue.clone() }, Items { queue, taken: Vec::new() })
 }
 
+/// Closes a channel.
+pub(super) type Closer = Arc<dyn Fn() + Send + Sync>;
+
 /// The end of an [`apply_channel`] that a node holds.
 pub struct ApplySender {
     queue: Arc<Queue<Item>>,
@@ -28,9 +31,9 @@ impl ApplySender {
     }
 
     /// Closes the channel: nobody waits for room any more.
-    pub(super) fn closer(&self) -> impl Fn() + Send + use<> {
+    pub(super) fn closer(&self) -> Closer {
         let queue = self.queue.clone();
-        move || queue.close()
+        Arc::new(move || queue.close())
     }
 }
 

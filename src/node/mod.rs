@@ -299,6 +299,7 @@ impl Node {
             log.control().stop_waiting();
         }
         threads.end(&self.service);
+        self.ender.forget();
         if self.ender.failure().is_none() {
             info!("ended");
         }

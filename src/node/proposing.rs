@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -145,9 +145,9 @@ impl std::fmt::Debug for Proposed {
     }
 }
 
-/// One that waits for a request. Dropped, it is forgotten.
+/// One that waits for a request. Dropped, it is forgotten. It keeps nothing of a node that has ended.
 struct Waiter {
-    service: Arc<NodeService>,
+    service: Weak<NodeService>,
     request: RequestId,
     ticket: Ticket,
     slot: Arc<Slot>,
@@ -155,8 +155,10 @@ struct Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.service.waiters.remove(self.ticket) {
-            self.service.requests.lock().forget(self.request, self.ticket);
+        if let Some(service) = self.service.upgrade()
+            && service.waiters.remove(self.ticket)
+        {
+            service.requests.lock().forget(self.request, self.ticket);
         }
     }
 }
@@ -318,7 +320,7 @@ fn register(service: &Arc<NodeService>, commands: &[(RequestId, Bytes)]) -> Vec<
         if let Some(answer) = requests.register(*request, Some(digest), ticket) {
             slot.tell(outcome(answer, None));
         }
-        Waiter { service: service.clone(), request: *request, ticket, slot }
+        Waiter { service: Arc::downgrade(service), request: *request, ticket, slot }
     });
     waiters.collect()
 }

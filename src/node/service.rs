@@ -48,7 +48,7 @@ pub(super) struct NodeService {
     pub(super) requests: Arc<Mutex<Requests>>,
     pub(super) recent: Arc<Recent>,
     pub(super) reader: LogReader,
-    pub(super) applied: Arc<Applied>,
+    pub(super) applied: Applied,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
     pub(super) peers: PeerTable,

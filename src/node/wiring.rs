@@ -10,6 +10,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use ::log::{info, warn};
 use parking_lot::Mutex;
 
+use crate::application::Application;
 use crate::config::Config;
 use crate::consensus::config as core;
 use crate::consensus::quorum::Voters;
@@ -21,7 +22,7 @@ use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::{self, Requests};
 use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::{Storage, restored};
-use crate::store::{Binding, Recovered};
+use crate::store::{Binding, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 
 use super::Node;
@@ -32,6 +33,7 @@ use super::clients::{Answers, ClientOptions, ClientPort, Stop};
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
 use super::health::Health;
+use super::items::{ApplySender, Closer};
 use super::log::{ChosenLog, RateLimited};
 use super::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
 use super::proposing::Waiters;
@@ -51,30 +53,104 @@ const ANSWERS_CAPACITY: usize = 1024;
 /// What is kept in memory of the latest entries for the applier and lagging peers.
 const RECENT_BYTES: usize = 32 << 20;
 
+/// Binds the ports and starts the threads.
+pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
+    let Opened { builder, store, recovered, log } = opened;
+    let Builder { config, application, apply, client, peer_listener, .. } = builder;
+    let (log, lines) = log.unzip();
+    log_recovery(&config, &recovered);
+    if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
+        warn!("{text}");
+    }
+    assert_own_room();
+    let ender = Ender::default();
+    let port = client.map(|address| bind_clients(&config, address)).transpose()?;
+    let client_address = port.as_ref().map(|(port, _)| port.address());
+    let (network, network_bell) =
+        bind_peers(peer_listener, peer_options(&config, client_address, &recovered, ender.clone()))?;
+    let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
+
+    let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
+    let seed = recovered.directory as u64 ^ recovered.start;
+    let state_machine =
+        StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
+    let service = Arc::new(NodeService {
+        cluster: config.cluster.clone(),
+        node: config.node,
+        client_address: client_address.map_or(String::new(), |address| address.to_string()),
+        pending_limit: config.limits.pending,
+        value_limit: config.limits.value_bytes,
+        propose_timeout_ms: config.client.timeout_ms,
+        session: session(&recovered),
+        last_number: AtomicU64::new(0),
+        waiters: Waiters::default(),
+        clock: Clock::start(),
+        inbox: Arc::new(Inbox::new()),
+        works: works(),
+        outgoing: outgoing(network_bell),
+        requests: Arc::new(Mutex::new(Requests::default())),
+        reader: store.reader(),
+        applied: Applied::new(recovered.compacted),
+        status: Arc::new(Mutex::new(state_machine.status())),
+        health: Arc::new(Health::default()),
+        peers: network.table(),
+        log: log.as_ref().map(|log| log.control()),
+        recent,
+    });
+    let close_apply = apply.as_ref().map(|apply| apply.closer());
+    ender.on_failure({
+        let (service, close_apply) = (service.clone(), close_apply.clone());
+        move || {
+            service.fail();
+            close_apply.iter().for_each(|close| close());
+        }
+    });
+    let tick_ms = (config.timing.heartbeat_ms / 5).clamp(1, 10);
+    let starting = Starting { service: &service, ender: &ender };
+    let answers = port.as_ref().map(|(_, answers)| answers.clone());
+    let (stop_applier, applier_bell, applier) = starting.applier(application, apply, answers, lines)?;
+    let threads = Threads {
+        storage: starting.storage(store)?,
+        network: starting.network(network)?,
+        state_machine: starting.state_machine(state_machine, tick_ms, applier_bell.clone())?,
+        stop_applier,
+        applier_bell,
+        applier,
+        close_apply,
+        clients: port.map(|(port, answers)| starting.clients(port, answers)).transpose()?,
+    };
+    Ok(Node {
+        chosen_at_start: recovered.hard_state.chosen,
+        client_address,
+        peer_address,
+        service,
+        ender,
+        threads: Some(threads),
+        log,
+    })
+}
+
 /// A node's threads, and what ends each of them.
 pub(super) struct Threads {
-    stop_clients: Option<Stop>,
-    stop_applier: Arc<AtomicBool>,
-    applier_bell: Bell,
-    /// Lets go whoever waits for room in the apply channel.
-    close_apply: Option<Box<dyn Fn() + Send + Sync>>,
-    clients: Option<JoinHandle<()>>,
+    clients: Option<(Stop, JoinHandle<()>)>,
     state_machine: JoinHandle<()>,
     storage: JoinHandle<()>,
     network: JoinHandle<()>,
+    stop_applier: Arc<AtomicBool>,
+    applier_bell: Bell,
     applier: JoinHandle<()>,
+    /// Lets go whoever waits for room in the apply channel.
+    close_apply: Option<Closer>,
 }
 
 impl Threads {
     /// Ends them in order: no new proposals, replies flushed, what was chosen delivered.
     pub(super) fn end(self, service: &NodeService) {
-        if let Some(close) = &self.close_apply {
-            close();
-        }
-        if let Some(stop) = self.stop_clients {
+        self.close_apply.iter().for_each(|close| close());
+        if let Some((stop, clients)) = self.clients {
             stop.stop();
+            join(clients);
         }
-        self.clients.into_iter().for_each(join);
         service.inbox.submissions.close();
         service.inbox.proposals.close();
         join(self.state_machine);
@@ -88,145 +164,116 @@ impl Threads {
     }
 }
 
-/// Binds the ports and starts the threads.
-pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
-    let Opened { builder, store, recovered, log } = opened;
-    let Builder { config, application, apply, client, peer_listener, .. } = builder;
-    let (log, lines) = log.unzip();
-    log_recovery(&config, &recovered);
-    if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
-        warn!("{text}");
+type Started = Result<JoinHandle<()>, StartError>;
+
+/// What all threads are started with.
+struct Starting<'a> {
+    service: &'a Arc<NodeService>,
+    ender: &'a Ender,
+}
+
+impl Starting<'_> {
+    fn clients(&self, port: ClientPort, answers: Arc<Answers>) -> Result<(Stop, JoinHandle<()>), StartError> {
+        let (stop, service, ender) = (port.stopper(), self.service.clone(), self.ender.clone());
+        let thread = self.spawn("clients", move || {
+            let ended = port.run(service, answers.clone());
+            // The applier goes on to the end, and nobody takes answers any more.
+            answers.close();
+            end_of_poll("clients", ended, &ender)
+        })?;
+        Ok((stop, thread))
     }
-    let ender = Ender::default();
-    let clock = Clock::start();
-    let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
-    let requests = Arc::new(Mutex::new(Requests::default()));
-    let inbox = Arc::new(Inbox::new());
-    let health = Arc::new(Health::default());
 
-    let port = client.map(|address| bind_clients(&config, address)).transpose()?;
-    let client_address = port.as_ref().map(|(port, _)| port.local_address().unwrap_or(port.wanted_address()));
-    let options = peer_options(&config, client_address, &recovered, ender.clone());
-    let listen = options.listen;
-    let (network, network_bell) = bind_peers(peer_listener, options)?;
+    fn applier(
+        &self,
+        application: Option<Box<dyn Application>>,
+        apply: Option<ApplySender>,
+        answers: Option<Arc<Answers>>,
+        lines: Option<ChosenLog>,
+    ) -> Result<(Arc<AtomicBool>, Bell, JoinHandle<()>), StartError> {
+        let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::new());
+        let NodeService { recent, reader, requests, .. } = &**self.service;
+        let thread = ApplierThread {
+            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            apply,
+            service: self.service.clone(),
+            answers,
+            logged: lines.as_ref().and_then(ChosenLog::last).unwrap_or(0),
+            lines,
+            bell: bell.clone(),
+            stop: stop.clone(),
+            ender: self.ender.clone(),
+        };
+        Ok((stop, bell, self.spawn("applier", move || thread.run())?))
+    }
 
-    let works = Arc::new(Queue::new(
-        WORKS_CAPACITY_BYTES,
-        |work: &Work| work.cost_bytes().max(ITEM_MIN_BYTES),
-        Bell::new(),
-    ));
-    let outgoing = Arc::new(Queue::new(
-        OUTGOING_CAPACITY_BYTES,
-        |item: &Outgoing| item.cost_bytes().max(ITEM_MIN_BYTES),
-        network_bell,
-    ));
-    let (port, answers): (Option<ClientPort>, Option<Arc<Answers>>) =
-        port.map(|(port, bell)| (port, Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, bell)))).unzip();
-    assert_own_room();
+    fn storage(&self, store: Store) -> Started {
+        let service = self.service;
+        let thread = StorageThread {
+            storage: Storage::new(service.node, store, service.recent.clone()),
+            works: service.works.clone(),
+            outgoing: service.outgoing.clone(),
+            inbox: service.inbox.clone(),
+            health: service.health.clone(),
+            clock: service.clock,
+            ender: self.ender.clone(),
+            slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
+        };
+        self.spawn("storage", move || thread.run())
+    }
 
-    let seed = recovered.directory as u64 ^ recovered.start;
-    let state_machine =
-        StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
-    let reader = store.reader();
-    let service = Arc::new(NodeService {
-        cluster: config.cluster.clone(),
-        node: config.node,
-        client_address: client_address.map_or(String::new(), |address| address.to_string()),
-        pending_limit: config.limits.pending,
-        value_limit: config.limits.value_bytes,
-        propose_timeout_ms: config.client.timeout_ms,
-        session: session(&recovered),
-        last_number: AtomicU64::new(0),
-        waiters: Waiters::default(),
-        clock,
-        inbox: inbox.clone(),
-        works: works.clone(),
-        outgoing: outgoing.clone(),
-        requests: requests.clone(),
-        recent: recent.clone(),
-        reader: reader.clone(),
-        applied: Arc::new(Applied::new(reader.compacted())),
-        status: Arc::new(Mutex::new(state_machine.status())),
-        health: health.clone(),
-        peers: network.table(),
-        log: log.as_ref().map(|log| log.control()),
-    });
-    let close_apply = || apply.as_ref().map(|apply| apply.closer());
-    let (close_at_failure, close_at_stop) = (close_apply(), close_apply());
-    ender.on_failure({
-        let service = service.clone();
-        move || {
-            service.fail();
-            if let Some(close) = close_at_failure {
-                close();
-            }
-        }
-    });
-    let applier_bell = Bell::new();
-    let stop_applier = Arc::new(AtomicBool::new(false));
-    let applier_thread = ApplierThread {
-        logged: lines.as_ref().and_then(ChosenLog::last).unwrap_or(0),
-        applier: Applier::new(recent.clone(), reader, requests, application),
-        apply,
-        service: service.clone(),
-        answers: answers.clone(),
-        lines,
-        bell: applier_bell.clone(),
-        stop: stop_applier.clone(),
-        ender: ender.clone(),
-    };
-    let storage_thread = StorageThread {
-        storage: Storage::new(config.node, store, recent),
-        works: works.clone(),
-        outgoing: outgoing.clone(),
-        inbox: inbox.clone(),
-        health,
-        clock,
-        ender: ender.clone(),
-        slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
-    };
-    let state_machine_thread = StateMachineThread {
-        state_machine,
-        clock,
-        tick_ms: (config.timing.heartbeat_ms / 5).clamp(1, 10),
-        inbox: inbox.clone(),
-        works,
-        outgoing: outgoing.clone(),
-        applier: applier_bell.clone(),
-        status: service.status.clone(),
-        events: EventLog::new(),
-    };
-    let peer_address = network.local_addr().unwrap_or(listen);
-    let stop_clients = port.as_ref().map(ClientPort::stopper);
-    let network_ender = ender.clone();
-    let threads = Threads {
-        stop_clients,
-        stop_applier,
-        applier_bell,
-        close_apply: close_at_stop.map(|close| Box::new(close) as Box<_>),
-        applier: spawn("applier", &ender, move || applier_thread.run())?,
-        storage: spawn("storage", &ender, move || storage_thread.run())?,
-        network: spawn("network", &ender, move || {
+    fn network(&self, network: PeerNetwork) -> Started {
+        let (outgoing, inbox) = (self.service.outgoing.clone(), self.service.inbox.clone());
+        let ender = self.ender.clone();
+        self.spawn("network", move || {
             let ended = network.run(&outgoing, &inbox);
             // If it failed, nobody waits for room any more.
             outgoing.close();
-            end_of_poll("network", ended, &network_ender)
-        })?,
-        state_machine: spawn("state-machine", &ender, move || state_machine_thread.run())?,
-        clients: match port.zip(answers) {
-            Some((port, answers)) => Some(spawn_clients(port, answers, service.clone(), &ender)?),
-            None => None,
-        },
-    };
-    Ok(Node {
-        chosen_at_start: recovered.hard_state.chosen,
-        client_address,
-        peer_address,
-        service,
-        ender,
-        threads: Some(threads),
-        log,
-    })
+            end_of_poll("network", ended, &ender)
+        })
+    }
+
+    fn state_machine(&self, state_machine: StateMachine, tick_ms: u64, applier: Bell) -> Started {
+        let service = self.service;
+        let thread = StateMachineThread {
+            state_machine,
+            clock: service.clock,
+            tick_ms,
+            inbox: service.inbox.clone(),
+            works: service.works.clone(),
+            outgoing: service.outgoing.clone(),
+            applier,
+            status: service.status.clone(),
+            events: EventLog::new(),
+        };
+        self.spawn("state-machine", move || thread.run())
+    }
+
+    /// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be started, those
+    /// that were end.
+    fn spawn(&self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Started {
+        let ender = self.ender.clone();
+        let guarded = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+                ender.fail(ExitCode::Assertion, format!("the {name} thread panicked: {}", text_of(&*panic)));
+            }
+        };
+        ThreadBuilder::new().name(name.to_owned()).spawn(guarded).map_err(|error| {
+            let text = format!("cannot start the {name} thread: {error}; raise the limit of threads");
+            self.ender.fail(ExitCode::Config, text.clone());
+            StartError::new(ExitCode::Config, text)
+        })
+    }
+}
+
+fn works() -> Arc<Queue<Work>> {
+    let weigh = |work: &Work| work.cost_bytes().max(ITEM_MIN_BYTES);
+    Arc::new(Queue::new(WORKS_CAPACITY_BYTES, weigh, Bell::new()))
+}
+
+fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
+    let weigh = |item: &Outgoing| item.cost_bytes().max(ITEM_MIN_BYTES);
+    Arc::new(Queue::new(OUTGOING_CAPACITY_BYTES, weigh, network))
 }
 
 /// Of this start only: a directory's id is random, and its starts are counted.
@@ -234,11 +281,13 @@ fn session(recovered: &Recovered) -> u128 {
     recovered.directory.wrapping_add(u128::from(recovered.start)).max(1)
 }
 
-fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Bell), StartError> {
-    ClientPort::bind(client_options(config, client)).map_err(|error| {
+/// With the queue of the answers that it gives.
+fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Arc<Answers>), StartError> {
+    let (port, bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
         let text = format!("cannot listen for clients on {client}: {error}; choose another address");
         StartError::new(ExitCode::Config, text)
-    })
+    })?;
+    Ok((port, Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, bell))))
 }
 
 fn bind_peers(
@@ -254,21 +303,6 @@ fn bind_peers(
         let text =
             format!("cannot listen for peers on {listen}: {error}; choose another address in [[peers]]");
         StartError::new(ExitCode::Config, text)
-    })
-}
-
-fn spawn_clients(
-    port: ClientPort,
-    answers: Arc<Answers>,
-    service: Arc<NodeService>,
-    ender: &Ender,
-) -> Result<JoinHandle<()>, StartError> {
-    let port_ender = ender.clone();
-    spawn("clients", ender, move || {
-        let ended = port.run(service, answers.clone());
-        // The applier goes on to the end, and nobody takes answers any more.
-        answers.close();
-        end_of_poll("clients", ended, &port_ender)
     })
 }
 
@@ -374,27 +408,6 @@ fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) ->
          up to index {logged} is written again. That is in order if this node was killed, and it learns the rest from \
          others; if the file is of another data directory, stop this node, move the file away and start again"
     ))
-}
-
-/// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be started, those that
-/// were end.
-fn spawn(
-    name: &'static str,
-    ender: &Ender,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let its_ender = ender.clone();
-    let guarded = move || {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-            let text = format!("the {name} thread panicked: {}", text_of(&*panic));
-            its_ender.fail(ExitCode::Assertion, text);
-        }
-    };
-    ThreadBuilder::new().name(name.to_owned()).spawn(guarded).map_err(|error| {
-        let text = format!("cannot start the {name} thread: {error}; raise the limit of threads");
-        ender.fail(ExitCode::Config, text.clone());
-        StartError::new(ExitCode::Config, text)
-    })
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
