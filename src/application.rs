@@ -38,7 +38,8 @@ pub trait Application: Send {
     /// somebody still waits for it; elsewhere it is dropped.
     ///
     /// Called once for each item in order of [`Item::number`], from 1 after every start of the node. It may take its
-    /// time (it holds up nobody but those who wait for this node to deliver). It must not panic: that ends the node, and
+    /// time (it holds up nobody but those who wait for this node to deliver), but must not wait for what this node is to
+    /// deliver later, a proposal of its own for instance, nor stop the node. It must not panic: that ends the node, and
     /// the next start, which applies the same command, as well.
     fn apply(&mut self, item: &Item) -> Bytes;
 }

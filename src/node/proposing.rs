@@ -34,7 +34,7 @@ pub struct Proposed {
     /// and this command elsewhere. `None` if it has no place yet: this node does not lead, its window is full, it hands
     /// leadership over, or the same request is under way already.
     pub index: Option<Index>,
-    /// The ballot that this node is in (Raft: term).
+    /// The ballot that this node is in (Raft: its round is the term).
     pub ballot: Ballot,
     /// Whether this node leads, as far as it knows. If not, it forwards the command to the leader, also to one that is
     /// yet to be elected, until it is chosen or `client.timeout_ms` have passed.
