@@ -104,6 +104,21 @@ fn response(delivered: spaxos::Delivered) -> String {
     String::from_utf8(delivered.response.unwrap().to_vec()).unwrap()
 }
 
+/// Nodes and handles may be shared among threads and shown.
+#[test]
+fn all_of_it_goes_between_threads() {
+    fn shared<T: Send + Sync + std::fmt::Debug>() {}
+    fn sent<T: Send + std::fmt::Debug>() {}
+    shared::<Node>();
+    shared::<spaxos::Proposed>();
+    shared::<spaxos::Ender>();
+    shared::<MemoryDisk>();
+    shared::<spaxos::ApplySender>();
+    sent::<Items>();
+    sent::<spaxos::Builder>();
+    sent::<spaxos::Opened>();
+}
+
 /// Lab 2, `Start`: the leader says at once where a command stands, under which term, and that it leads; there it is
 /// delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
 #[test]
@@ -171,9 +186,12 @@ fn the_same_request_is_delivered_once() {
         other.wait_for(delivered.index, PATIENCE).unwrap().expect("it is delivered there, too");
         let again = other.propose_as(request, "5").unwrap().wait(PATIENCE).unwrap();
         assert_eq!((again.index, again.response), (delivered.index, None));
-        let outcome = other.propose_as(request, "6").unwrap().wait(PATIENCE);
-        assert_eq!(outcome, Err(WaitError::OtherCommand { index: delivered.index }));
+        let clash = other.propose_as(request, "6").unwrap();
+        let outcome = Err(WaitError::OtherCommand { index: delivered.index });
+        assert_eq!(clash.wait(PATIENCE), outcome);
         assert_eq!(response(nodes[at].propose("1").unwrap().wait(PATIENCE).unwrap()), "6");
+        drop(nodes);
+        assert_eq!(clash.try_outcome(), Some(outcome), "an outcome stands");
     });
 }
 

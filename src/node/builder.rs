@@ -1,5 +1,6 @@
 //! How a node is started: in a server and embedded in a program alike.
 
+use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -120,6 +121,12 @@ impl Builder {
     }
 }
 
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 /// A node whose data directory is open: nobody else uses it now.
 #[must_use = "a node that is not started does nothing"]
 pub struct Opened {
@@ -139,6 +146,12 @@ impl Opened {
     /// Binds the ports and starts the threads.
     pub fn start(self) -> Result<Node, StartError> {
         wiring::start(self)
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("config", &self.builder.config).finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A node never ends the process. It tells whoever waits for its end ([`Ender::wait`]), and acknowledges nothing more;
 //! a server then exits with the code, whoever embeds a node does as they like.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +136,12 @@ impl Ender {
     /// What is to be done when the node fails, by the thread that found out.
     pub(super) fn on_failure(&self, act: impl FnOnce() + Send + 'static) {
         *self.0.on_failure.lock() = Some(Box::new(act));
+    }
+}
+
+impl fmt::Debug for Ender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ender").field("end", &self.0.told.lock().end).finish_non_exhaustive()
     }
 }
 

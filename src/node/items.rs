@@ -1,5 +1,6 @@
 //! Chosen commands as a channel: what the labs call `applyCh`, and spaxos's document the chosen queue.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,19 @@ impl Iterator for Items {
 impl Drop for Items {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+impl fmt::Debug for ApplySender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApplySender").field("waiting", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.queue.len() + self.taken.len();
+        f.debug_struct("Items").field("waiting", &waiting).finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,7 @@ mod state_machine;
 mod storage;
 mod wiring;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -318,6 +319,17 @@ impl Node {
     #[doc(hidden)]
     pub fn log(&self) -> Option<LogControl> {
         self.log.as_ref().map(Log::control)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, peers, clients) = (self.id(), self.peer_address, self.client_address);
+        f.debug_struct("Node")
+            .field("id", &id)
+            .field("peers", &peers)
+            .field("clients", &clients)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Proposals of whoever embeds the node: at once where they stand, later what came of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,8 +135,8 @@ impl Future for Proposed {
     }
 }
 
-impl std::fmt::Debug for Proposed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Proposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Proposed { index, ballot, leads, .. } = self;
         let (request, outcome) = (self.request(), self.try_outcome());
         write!(
@@ -177,9 +178,10 @@ struct Told {
 }
 
 impl Slot {
+    /// The first outcome stands.
     fn tell(&self, outcome: Result<Delivered, WaitError>) {
         let mut told = self.told.lock();
-        told.outcome = Some(outcome);
+        told.outcome.get_or_insert(outcome);
         let waker = told.waker.take();
         drop(told);
         self.changed.notify_all();
@@ -193,12 +195,12 @@ impl Slot {
 #[derive(Default)]
 pub(super) struct Waiters {
     last: AtomicU64,
-    /// By the sequence of their tickets; `None` once the node ended.
     slots: Mutex<Slots>,
 }
 
 #[derive(Default)]
 struct Slots {
+    /// By the sequence of their tickets.
     waiting: BTreeMap<u64, Arc<Slot>>,
     ended: bool,
 }
