@@ -1,11 +1,24 @@
-//! The configuration: TOML becomes a [`Config`] that is valid, or an error that names the file, the line, the
-//! key and what is allowed.
+//! The configuration of a node: from TOML ([`Config::load`]) or made in code ([`Config::new`]), valid in both cases
+//! or an error that names the key and what is allowed, for TOML with file and line.
 //!
-//! Everything is checked here, once, and held as what it means (addresses, paths, ranges), so that nobody
-//! checks again. Left out: the client address, which stands on the command line, and what only the machine
-//! knows (whether an address can be bound, a folder written).
+//! Everything is checked here and held as what it means (addresses, paths, ranges), so that nobody checks again. Left
+//! out: the client address, which stands on the command line, and what only the machine knows (whether an address can
+//! be bound, a folder written).
+//!
+//! ```
+//! use spaxos::Config;
+//!
+//! let peers = [(1, "10.0.0.1:7001"), (2, "10.0.0.2:7001"), (3, "10.0.0.3:7001")];
+//! let peers = peers.map(|(node, address)| (node, address.parse().unwrap()));
+//! let mut config = Config::new("chat", 2, peers, "/var/lib/chat").unwrap();
+//! config.timing.election_ms = 500;
+//! config.timing.heartbeat_ms = 300;
+//! let error = config.check().unwrap_err().to_string();
+//! assert!(error.contains("timing.heartbeat_ms is 300; allowed are 5 to 249"), "{error}");
+//! ```
 
 mod reader;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -130,6 +143,7 @@ pub struct StoreConfig {
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// There is no such file, or it cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]
@@ -151,9 +165,42 @@ pub enum ConfigError {
         /// What is wrong, and what is allowed.
         what: String,
     },
+    /// Something in a configuration that was made in code is wrong.
+    #[error("the configuration: {what}")]
+    Value {
+        /// The key, as in TOML, what it is, and what is allowed.
+        what: String,
+    },
 }
 
 impl Config {
+    /// One made in code, with the defaults that its fields name; nothing is shown on the terminal ([`Terminal::Off`]).
+    /// Change fields as you like: [`Config::check`] is called again when a node starts. A cluster of one may have
+    /// port 0, which takes any.
+    pub fn new(
+        cluster: impl Into<String>,
+        node: NodeId,
+        peers: impl IntoIterator<Item = (NodeId, SocketAddr)>,
+        data: impl Into<PathBuf>,
+    ) -> Result<Config, ConfigError> {
+        let mut by_id = BTreeMap::new();
+        for (peer, address) in peers {
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            if by_id.insert(peer, address).is_some() {
+                return Err(ConfigError::Value { what: rules::stands_twice(peer) });
+            }
+        }
+        let config = reader::with_defaults(cluster.into(), node, by_id, data.into())
+            .map_err(|wrong| ConfigError::Value { what: wrong.what })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether all of it is allowed: of use after a field was changed.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        rules::check(self).map_err(|what| ConfigError::Value { what })
+    }
+
     /// Reads a file of at most 1 MiB.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text =

@@ -1,4 +1,51 @@
-//! spaxos: a replicated log that you can embed, run, read and check.
+//! spaxos: a replicated log that you can embed, run, read and check. Multi-Paxos or Raft on one pipeline.
+//!
+//! A [`Node`] is a server of a cluster inside your program: it has its threads, its disk and its sockets, applies what is
+//! chosen to your [`Application`] and tells you what became of your proposals.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use spaxos::{Application, Bytes, Config, Item, MemoryDisk, Node};
+//!
+//! /// Remembers the longest command.
+//! #[derive(Default)]
+//! struct Longest(Bytes);
+//!
+//! impl Application for Longest {
+//!     fn apply(&mut self, item: &Item) -> Bytes {
+//!         if item.command.payload.len() > self.0.len() {
+//!             self.0 = item.command.payload.clone();
+//!         }
+//!         self.0.clone()
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A cluster of one, in memory; others list three members or five, and have a data directory.
+//! let config = Config::new("example", 1, [(1, "127.0.0.1:0".parse()?)], "data/node1")?;
+//! let disk = MemoryDisk::default();
+//! let node = Node::builder(config).application(Longest::default()).in_memory(&disk).start()?;
+//! let proposed = node.propose_all(["a", "long", "day"])?;
+//! let outcome = proposed[2].wait(Duration::from_secs(10))?;
+//! assert_eq!(outcome.response.as_deref(), Some(&b"long"[..]));
+//! node.stop()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | see |
+//! | --- | --- |
+//! | embed a node, step by step; what is promised; what etcd/raft, raft-rs, openraft, omnipaxos call it | [`embedding`] |
+//! | implement the service | [`Application`], [`Item`], [`apply_channel`] |
+//! | start a node | [`Node::builder`], [`Config`] |
+//! | propose, wait, read, hand over, stop | [`Node`], [`Proposed`] |
+//! | bring your own threads, disk and network | [`consensus`] |
+//!
+//! The rest of this page is for who reads the source. Modules that are hidden here are public for the programs and tests of
+//! this repository only; they are no part of the API and change without notice.
+//!
+//! # The picture
 //!
 //! ```text
 //!  clients ──► client port ──► proposals ──┐
@@ -18,11 +65,11 @@
 //! # The rules of the house
 //!
 //! * A message that promises something leaves only after the state behind it is durable, also to oneself:
-//!   [`pipeline::storage`].
+//!   `pipeline::storage`.
 //! * An error of a flush ends the node; a write that failed for want of room rebuilds it from what is
 //!   durable: `node::storage`.
 //! * A chosen index never changes, a promise never regresses, a ballot is used once: [`consensus::paxos`].
-//! * A request is delivered at most once, in index order, on every node alike: [`pipeline::requests`].
+//! * A request is delivered at most once, in index order, on every node alike: `pipeline::requests`.
 //! * Nothing that a peer, a client, a file or the disk does makes the process panic; every queue and buffer
 //!   is bounded, and what happens when it is full stands beside its capacity.
 //!
@@ -32,27 +79,49 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`cli`] | the commands of `spaxos` and `simplesvr` |
+//! | `cli` | the commands of `spaxos` and `simplesvr` |
 //! | [`node`] | threads, sockets, the clock: the only place that has them |
-//! | [`sim`] | a cluster in one thread and virtual time: faults from a seed, rules after every step |
-//! | [`client`] | the client port as functions of bytes: RESP2 and telnet lines |
-//! | [`pipeline`] | the turns of state machine, storage and applier: functions of plain data |
-//! | [`store`] | records over an engine: sled, memory |
-//! | [`wire`] | peer messages as checksummed frames |
+//! | `sim` | a cluster in one thread and virtual time: faults from a seed, rules after every step |
+//! | `client` | the client port as functions of bytes: RESP2 and telnet lines |
+//! | `pipeline` | the turns of state machine, storage and applier: functions of plain data |
+//! | [`application`] | what a replicated service implements |
+//! | `store` | records over an engine: sled, memory |
+//! | `wire` | peer messages as checksummed frames |
 //! | [`config`] | TOML becomes a valid configuration |
 //! | [`consensus`] | the pure cores: state and input give state and batch |
 //!
 //! Read `consensus::types`, `message`, `batch`, `protocol`, then a golden script of `tests/golden`, then
-//! `consensus::paxos`, `pipeline`, `node`; then `sim`, and run it with a seed.
+//! `consensus::paxos`, `consensus::raft`, `pipeline`, `node`; then `sim`, and run it with a seed.
 
+pub mod application;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod client;
 pub mod config;
 pub mod consensus;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod node;
+#[doc(hidden)]
 pub mod pipeline;
+#[doc(hidden)]
 pub mod sim;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod wire;
+
+#[doc = include_str!("../docs/EMBEDDING.md")]
+pub mod embedding {}
+
+pub use application::{Application, Item};
+pub use bytes::Bytes;
+pub use config::{Config, ConfigError};
+pub use consensus::config::ProtocolName;
+pub use consensus::protocol::{PeerStatus, Role, Status};
+pub use consensus::types::{Ballot, Command, Index, Kind, NodeId, RequestId};
+pub use node::{
+    ApplySender, Builder, Delivered, End, Ender, ExitCode, Failure, Items, LogItem, MemoryDisk, Node, Opened,
+    ProposeError, Proposed, ReadError, Received, StartError, TransferError, WaitError, apply_channel,
+};

@@ -20,25 +20,18 @@ mod instance_log;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver};
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::Args;
 use log::{info, warn};
 
-use crate::client::{Service, Submission};
 use crate::config::Config;
-use crate::consensus::protocol::{Role, Status};
-use crate::consensus::types::{Index, NodeId};
-use crate::node::ending::{End, Ender, ExitCode as Code};
-use crate::node::log::Log;
-use crate::node::{self, Node, StartError};
-use crate::pipeline::requests::Ticket;
+use crate::consensus::protocol::Status;
+use crate::consensus::types::{NodeId, RequestId};
+use crate::node::{ExitCode as Code, Items, Node, Received, StartError, apply_channel};
 
 use self::instance_log::InstanceLog;
 use super::cluster::Interrupt;
@@ -53,11 +46,8 @@ const OUTSTANDING: usize = 1024;
 const START_WAIT: Duration = Duration::from_secs(10);
 /// A value that was not delivered for so long is given up (it may still be delivered).
 const VALUE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What one read of the log takes at most.
-const READ_ITEMS: usize = 1000;
-const READ_BYTES: usize = 1 << 20;
-/// No connection of the client port has this number: answers to it go nowhere. Deliveries are seen in the log.
-const NO_CONNECTION: u64 = u64::MAX;
+/// Delivered values that wait to be logged at most; then the node delivers no more.
+const ITEMS: usize = 4096;
 
 /// A node that makes values while it leads and logs what it generates and commits, for `spaxos check`.
 #[derive(Args, Debug)]
@@ -109,38 +99,35 @@ fn start_and_run(arguments: &Rank) -> Result<Code, StartError> {
     let instance_path = arguments.dir.join(format!("log/instancelog{}.log", arguments.rank));
     let interrupt = Interrupt::catch().map_err(refused)?;
     begin_new_log(&config.data, &instance_path).map_err(refused)?;
-    let opened = node::open(&config)?;
+    let (apply, items) = apply_channel(ITEMS);
+    let opened = Node::builder(config.clone()).apply_channel(apply).log_file().open()?;
     // The data directory is locked now: nobody else writes this log.
     let instances = InstanceLog::open(&instance_path).map_err(refused)?;
-    let (log, lines) = node::log::open(&serve::log_options(&config))
-        .map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
-    let control = log.control();
-    let _ = log.install();
-    serve::exit_on_panic(control.clone());
-    let (end, ended) = mpsc::channel();
-    let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let node = Node::start(&config, client, opened, (control.clone(), lines), Ender::new(end))?;
+    let log = serve::take_over_process(&opened);
+    let node = opened.start()?;
     info!("rank {} goes on after seq {}", arguments.rank, instances.committed());
-    let mut running = Running::new(arguments, &config, node, instances);
-    let ending = running.run(&interrupt, &ended);
-    if let Ok(Some(Code::Data | Code::Disk | Code::Assertion)) | Err(_) = &ending {
-        control.flush();
-    }
+    let mut running = Running::new(arguments, &config, node, items, instances);
+    let ending = running.run(&interrupt);
     match ending {
         Ok(None) => {
-            control.stop_waiting();
-            running.node.stop();
-            Log::close(log);
+            running.node.stop().map_err(|failure| StartError { code: failure.code, text: failure.text })?;
             Ok(Code::Ok)
         }
         // Nothing more is acknowledged or written: what the other threads still do must not matter.
-        Ok(Some(code)) => std::process::exit(code as i32),
-        Err(error) => Err(StartError { code: Code::Disk, text: error.to_string() }),
+        Ok(Some(code)) => {
+            log.flush();
+            std::process::exit(code as i32)
+        }
+        Err(error) => {
+            log.flush();
+            Err(StartError { code: Code::Disk, text: error.to_string() })
+        }
     }
 }
 
 fn load(path: &Path, rank: u64) -> Result<Config, Error> {
-    let config = Config::load(path).map_err(|error| Error::Message(error.to_string()))?;
+    let mut config = Config::load(path).map_err(|error| Error::Message(error.to_string()))?;
+    config.client.timeout_ms = VALUE_TIMEOUT.as_millis() as u64;
     let node = rank.saturating_add(1);
     if config.node != node {
         return Err(Error::Message(format!(
@@ -164,6 +151,8 @@ fn begin_new_log(data: &Path, instances: &Path) -> Result<(), Error> {
 /// A running rank.
 struct Running {
     node: Node,
+    /// What it delivers: values only, numbered as seqs are.
+    items: Items,
     instances: InstanceLog,
     /// All ranks' nodes, ascending, this one included.
     members: Vec<NodeId>,
@@ -176,8 +165,7 @@ struct Running {
     ends_at: Instant,
     /// Whether a leader was heard of, from when on its time runs.
     has_begun: bool,
-    /// The next index to read of the node's log, and the seq of the last value before it.
-    next_index: Index,
+    /// Of the last value that was delivered.
     seq: u64,
     /// By reqid, when it is given up.
     outstanding: BTreeMap<u64, Instant>,
@@ -195,11 +183,12 @@ struct Leadership {
 }
 
 impl Running {
-    fn new(arguments: &Rank, config: &Config, node: Node, instances: InstanceLog) -> Running {
+    fn new(arguments: &Rank, config: &Config, node: Node, items: Items, instances: InstanceLog) -> Running {
         let run = Duration::from_secs_f64(arguments.run_s);
         Running {
-            me: node.service().node(),
+            me: node.id(),
             node,
+            items,
             instances,
             members: config.peers.keys().copied().collect(),
             timeout: Duration::from_secs_f64(arguments.timeout_s),
@@ -208,7 +197,6 @@ impl Running {
             run,
             ends_at: Instant::now() + START_WAIT + run,
             has_begun: false,
-            next_index: 1,
             seq: 0,
             outstanding: BTreeMap::new(),
             leadership: None,
@@ -217,56 +205,47 @@ impl Running {
     }
 
     /// Until the time is over or it is interrupted; gives the code if the node failed.
-    fn run(&mut self, interrupt: &Interrupt, ended: &Receiver<End>) -> Result<Option<Code>, Error> {
-        let service = self.node.service();
+    fn run(&mut self, interrupt: &Interrupt) -> Result<Option<Code>, Error> {
         while !interrupt.is_set() && Instant::now() < self.ends_at {
-            self.deliver(&*service)?;
-            self.lead(&*service)?;
-            match ended.recv_timeout(TURN) {
-                Ok(End::Failed { code, .. }) => return Ok(Some(code)),
-                Ok(End::Asked) => break,
-                Err(_) => {}
+            self.lead()?;
+            self.deliver()?;
+            if let Some(failure) = self.node.failure() {
+                return Ok(Some(failure.code));
             }
         }
         // What is under way may still arrive, if there is a majority.
         let give_up_at = Instant::now() + Duration::from_millis(500);
         while !interrupt.is_set() && !self.outstanding.is_empty() && Instant::now() < give_up_at {
-            self.deliver(&*service)?;
-            sleep(TURN);
+            self.deliver()?;
         }
-        self.deliver(&*service)?;
         Ok(None)
     }
 
-    /// Logs what the node delivered since the last time.
-    fn deliver(&mut self, service: &dyn Service) -> Result<(), Error> {
-        loop {
-            let items = service.read_log(self.next_index, READ_ITEMS, READ_BYTES).map_err(Error::Message)?;
-            if items.is_empty() {
-                return Ok(());
-            }
-            let now_ms = unix_ms();
-            for item in items {
-                assert_eq!(item.index, self.next_index, "the log is read without gaps");
-                self.next_index += 1;
-                let Some(value) = item.value else { continue };
-                self.seq += 1;
-                self.outstanding.remove(&item.reqid);
-                self.instances.commit(&name(item.reqid, &value), self.seq, now_ms);
-            }
-            self.instances.write()?;
+    /// Logs what the node delivers within a turn.
+    fn deliver(&mut self) -> Result<(), Error> {
+        let until = Instant::now() + TURN;
+        let now_ms = unix_ms();
+        let mut left = TURN;
+        while let Received::Item(item) = self.items.recv_timeout(left) {
+            let (request, value) = (item.command.request, item.command.payload);
+            self.seq = item.number;
+            self.outstanding.remove(&request.number);
+            self.instances.commit(&name(request.number, &value), self.seq, now_ms);
+            left = until.saturating_duration_since(Instant::now());
         }
+        self.instances.write()
     }
 
     /// What a leader does: makes values, and hands over when it is time.
-    fn lead(&mut self, service: &dyn Service) -> Result<(), Error> {
+    fn lead(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        self.give_up(service, now);
-        let Status { role, leader, .. } = self.node.status();
+        // Values that are out of time no longer count as under way.
+        self.outstanding.retain(|_, give_up_at| now < *give_up_at);
+        let status @ Status { leader, .. } = &self.node.status();
         if leader.is_some() && !self.has_begun {
             (self.has_begun, self.ends_at) = (true, now + self.run);
         }
-        if role != Role::Leader {
+        if !status.is_leader() {
             // Whoever comes to lead again begins with the rank after it.
             self.leadership = None;
             self.step = 1;
@@ -281,7 +260,7 @@ impl Running {
         let count = due.saturating_sub(leadership.made).min(room);
         leadership.made += count;
         let finished = leadership.made >= self.interval || led >= self.timeout;
-        self.make_values(service, count, now)?;
+        self.make_values(count, now)?;
         if finished {
             self.hand_over(now);
         }
@@ -289,40 +268,25 @@ impl Running {
     }
 
     /// Makes values: first all of them are logged, then they are proposed.
-    fn make_values(&mut self, service: &dyn Service, count: u64, now: Instant) -> Result<(), Error> {
+    fn make_values(&mut self, count: u64, now: Instant) -> Result<(), Error> {
         let now_ms = unix_ms();
-        let mut submissions = Vec::new();
+        let mut made = Vec::new();
         for place in 1..=count {
             let (reqid, value) = make_value()?;
             let expected = self.seq + self.outstanding.len() as u64 + place;
             self.instances.generate(&name(reqid, &value), expected, now_ms);
-            let ticket = Ticket { connection: NO_CONNECTION, sequence: reqid };
-            let timeout_ms = VALUE_TIMEOUT.as_millis() as u64;
-            submissions.push(Submission { reqid, value, ticket, timeout_ms });
+            made.push((RequestId::user(reqid), value));
         }
         self.instances.write()?;
-        if submissions.is_empty() {
+        if made.is_empty() {
             return Ok(());
         }
-        self.outstanding.extend(submissions.iter().map(|made| (made.reqid, now + VALUE_TIMEOUT)));
-        let mut outcomes = Vec::new();
-        service.propose(submissions, &mut outcomes);
+        let reqids: Vec<u64> = made.iter().map(|(request, _)| request.number).collect();
         // Refused (an overload, a full disk): nothing of it is proposed, and the log of generates may say more.
-        for (ticket, _) in outcomes {
-            self.outstanding.remove(&ticket.sequence);
+        if self.node.propose_all_as(made).is_ok() {
+            self.outstanding.extend(reqids.into_iter().map(|reqid| (reqid, now + VALUE_TIMEOUT)));
         }
         Ok(())
-    }
-
-    /// Values that are out of time no longer count as under way.
-    fn give_up(&mut self, service: &dyn Service, now: Instant) {
-        self.outstanding.retain(|reqid, give_up_at| {
-            let wait = now < *give_up_at;
-            if !wait {
-                service.forget(*reqid, Ticket { connection: NO_CONNECTION, sequence: *reqid });
-            }
-            wait
-        });
     }
 
     /// Asks once; a rank that leads all the same begins a new term of its own, after which it asks the one after next.

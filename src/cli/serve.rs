@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -18,9 +17,8 @@ use signal_hook::iterator::Signals;
 
 use crate::client::Service;
 use crate::config::Config;
-use crate::node::ending::{End, Ender, ExitCode as Code};
-use crate::node::log::{Log, LogControl, LogOptions};
-use crate::node::{self, Node, StartError};
+use crate::node::log::LogControl;
+use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
 use crate::store;
 
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
@@ -68,90 +66,69 @@ pub fn check(config: &Path) -> ExitCode {
 fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartError> {
     let config =
         Config::load(path).map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
-    let (end, ended) = mpsc::channel();
-    let ender = Ender::new(end);
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(|error| StartError {
         code: Code::Config,
         text: format!("cannot handle signals: {error}"),
     })?;
-    let opened = node::open(&config)?;
-    let (log, lines) = node::log::open(&log_options(&config))
-        .map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
-    let control = log.control();
-    let _ = log.install();
-    exit_on_panic(control.clone());
-    for warning in config.warnings(client) {
+    let warnings = config.warnings(client);
+    let opened = Node::builder(config).client_port(client).log_file().open()?;
+    let log = take_over_process(&opened);
+    for warning in warnings {
         warn!("{warning}");
     }
-    let node = Node::start(&config, client, opened, (control.clone(), lines), ender.clone()).inspect_err(
-        |error| {
-            error!("{error}");
-            control.flush();
-        },
-    )?;
+    let node = opened.start().inspect_err(|error| {
+        error!("{error}");
+        log.flush();
+    })?;
+    let ender = node.ender();
     if until.stdin_closes {
         end_with_stdin(ender.clone());
     }
-    handle_signals(signals, ender, control.clone(), node.service());
-    let end = wait_for_replay(&node, &ended).or_else(|| {
+    handle_signals(signals, ender.clone(), log.clone(), node.service());
+    let end = wait_for_replay(&node, &ender).unwrap_or_else(|| {
         // The line that scripts wait for.
         info!(
             "ready client={} peers={} node={} applied={}",
-            node.client_address(),
+            node.client_address().unwrap_or(client),
             node.peer_address(),
-            config.node,
+            node.id(),
             node.applied()
         );
-        ended.recv().ok()
+        node.wait()
     });
     match end {
-        Some(End::Failed { code, .. }) => {
-            control.flush();
+        End::Failed(failure) => {
+            log.flush();
             // Nothing more is acknowledged or written: what the other threads still do must not matter.
-            std::process::exit(code as i32);
+            std::process::exit(failure.code as i32);
         }
-        Some(End::Asked) | None => {
-            info!("ending in order");
-            control.stop_waiting();
-            node.stop();
-            let failure = ended.try_iter().find_map(|end| match end {
-                End::Failed { code, .. } => Some(code),
-                End::Asked => None,
-            });
-            if failure.is_none() {
-                info!("ended");
-            }
-            Log::close(log);
-            Ok(failure.unwrap_or(Code::Ok))
-        }
+        End::Asked => Ok(node.stop().map_or_else(|failure| failure.code, |()| Code::Ok)),
     }
 }
 
 /// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves meanwhile,
 /// and a log file that takes no lines must not keep it from saying so. Gives an end that came first.
-fn wait_for_replay(node: &Node, ended: &Receiver<End>) -> Option<End> {
+fn wait_for_replay(node: &Node, ender: &Ender) -> Option<End> {
     let began = Instant::now();
     while !node.is_replayed() && began.elapsed() < REPLAY_WAIT {
-        match ended.recv_timeout(Duration::from_millis(2)) {
-            Err(RecvTimeoutError::Timeout) => {}
-            end => return end.ok(),
+        let end = ender.wait(Some(Duration::from_millis(2)));
+        if end.is_some() {
+            return end;
         }
     }
     None
 }
 
-pub(super) fn log_options(config: &Config) -> LogOptions {
-    LogOptions {
-        path: config.log.file.clone(),
-        level: config.log.level,
-        terminal: config.log.terminal,
-        max_bytes: config.log.max_mb << 20,
-        keep: config.log.keep,
-    }
+/// The node's log file becomes the process's, and a panic its end.
+pub(super) fn take_over_process(opened: &Opened) -> LogControl {
+    let log = opened.log().expect("a server has a log file");
+    let _ = log.install();
+    exit_on_panic(log.control());
+    log.control()
 }
 
 /// A panic ends the process, but for those of sled that the store catches and turns into errors.
-pub(super) fn exit_on_panic(log: LogControl) {
+fn exit_on_panic(log: LogControl) {
     std::panic::set_hook(Box::new(move |panic| {
         let Some(code) = store::exit_code_of_panic() else { return };
         let thread = std::thread::current();

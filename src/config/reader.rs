@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::consensus::config::ProtocolName;
-use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId};
+use crate::consensus::types::{MAX_PAYLOAD_BYTES, NodeId};
 
-use super::{ClientConfig, Config, Limits, LogConfig, MAX_CLUSTER_BYTES, MAX_PEERS, StoreConfig};
+use super::rules::{self, Allowed};
+use super::{ClientConfig, Config, Limits, LogConfig, StoreConfig};
 use super::{Terminal, Timing, parse_address};
 
 /// No configuration is longer.
@@ -121,11 +122,7 @@ pub fn parse(text: &str) -> Result<Config> {
     })?;
     let node = node_id("node", &raw.node)?;
     let peers = peers(&raw.peers)?;
-    if !peers.contains_key(&node) {
-        let listed = peers.keys().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
-        let what = format!("node {node} is not among [[peers]], which lists {listed}: list it there, too");
-        return wrong(&raw.node.span(), what);
-    }
+    at(&raw.node.span(), rules::member(node, &peers))?;
     let data = path("data", &raw.data)?;
     Ok(Config {
         cluster: cluster(&raw.cluster)?,
@@ -138,6 +135,27 @@ pub fn parse(text: &str) -> Result<Config> {
         limits: limits(&raw.limits)?,
         client: client(&raw.client)?,
         store: store(&raw.store)?,
+    })
+}
+
+/// A configuration in which everything that has a default has it; not checked yet.
+pub fn with_defaults(
+    cluster: String,
+    node: NodeId,
+    peers: BTreeMap<NodeId, SocketAddr>,
+    data: PathBuf,
+) -> Result<Config> {
+    Ok(Config {
+        cluster,
+        node,
+        protocol: ProtocolName::Paxos,
+        peers,
+        log: LogConfig { terminal: Terminal::Off, ..log(&RawLog::default(), &data)? },
+        data,
+        timing: timing(&RawTiming::default())?,
+        limits: limits(&RawLimits::default())?,
+        client: client(&RawClient::default())?,
+        store: store(&RawStore::default())?,
     })
 }
 
@@ -155,15 +173,8 @@ fn shape_error(text: &str, at: usize, message: &str) -> String {
 }
 
 fn cluster(name: &Spanned<String>) -> Result<String> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let text = name.get_ref();
-    if text.is_empty() || text.len() > MAX_CLUSTER_BYTES || !text.bytes().all(good) {
-        let what = format!(
-            "cluster is {text:?}; allowed are 1 to {MAX_CLUSTER_BYTES} ASCII letters, digits, '.', '_' and '-'"
-        );
-        return wrong(&name.span(), what);
-    }
-    Ok(text.clone())
+    at(&name.span(), rules::cluster(name.get_ref()))?;
+    Ok(name.get_ref().clone())
 }
 
 fn protocol(name: &Spanned<String>) -> Result<ProtocolName> {
@@ -181,48 +192,36 @@ fn protocol(name: &Spanned<String>) -> Result<ProtocolName> {
 
 fn peers(list: &Spanned<Vec<RawPeer>>) -> Result<BTreeMap<NodeId, SocketAddr>> {
     let raw = list.get_ref();
-    if raw.is_empty() || raw.len() > MAX_PEERS {
-        return wrong(&list.span(), format!("{} [[peers]]; allowed are 1 to {MAX_PEERS}", raw.len()));
-    }
+    at(&list.span(), rules::peer_count(raw.len()))?;
     let mut peers = BTreeMap::new();
     for peer in raw {
         let node = node_id("node", &peer.node)?;
-        let address = peer_address(&peer.address)?;
-        if let Some((other, _)) = peers.iter().find(|(_, taken)| **taken == address) {
-            let what =
-                format!("nodes {other} and {node} have the same address {address}; each needs its own");
-            return wrong(&peer.address.span(), what);
-        }
+        let address = peer_address(&peer.address, raw.len())?;
+        at(&peer.address.span(), rules::own_address(&peers, node, address))?;
         if peers.insert(node, address).is_some() {
-            let what = format!("node {node} stands twice among [[peers]]; each id may stand there once");
-            return wrong(&peer.node.span(), what);
+            return wrong(&peer.node.span(), rules::stands_twice(node));
         }
     }
     Ok(peers)
 }
 
-fn peer_address(text: &Spanned<String>) -> Result<SocketAddr> {
+fn peer_address(text: &Spanned<String>, peer_count: usize) -> Result<SocketAddr> {
     let address = match parse_address(text.get_ref()) {
         Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
         Err(what) => return wrong(&text.span(), format!("address {what}")),
     };
-    if address.port() == 0 || address.ip().is_unspecified() {
-        let what =
-            format!("address {address} is none that other nodes can connect to: give the IP and the port");
-        return wrong(&text.span(), what);
-    }
+    at(&text.span(), rules::address(address, peer_count))?;
     Ok(address)
 }
 
 fn node_id(key: &str, number: &Spanned<i64>) -> Result<NodeId> {
-    in_range(key, number, &(1..=i64::MAX as u64), "")
+    in_range(key, number, &rules::NODE, "")
 }
 
 fn path(key: &str, text: &Spanned<String>) -> Result<PathBuf> {
-    match text.get_ref().as_str() {
-        "" => wrong(&text.span(), format!("{key} is empty; write a path")),
-        path => Ok(PathBuf::from(path)),
-    }
+    let path = PathBuf::from(text.get_ref());
+    at(&text.span(), rules::path(key, &path))?;
+    Ok(path)
 }
 
 fn log(raw: &RawLog, data: &Path) -> Result<LogConfig> {
@@ -241,17 +240,18 @@ fn log(raw: &RawLog, data: &Path) -> Result<LogConfig> {
         },
         level: one_of("log.level", &raw.level, log::LevelFilter::Info, &levels)?,
         terminal: one_of("log.terminal", &raw.terminal, Terminal::Diagnostics, &terminals)?,
-        max_mb: number("log.max_mb", &raw.max_mb, 256, 1..=1 << 20)?,
-        keep: number("log.keep", &raw.keep, 4, 1..=1000)? as u32,
+        max_mb: number("log.max_mb", &raw.max_mb, 256, rules::MAX_MB)?,
+        keep: number("log.keep", &raw.keep, 4, rules::KEEP)? as u32,
     })
 }
 
 fn timing(raw: &RawTiming) -> Result<Timing> {
-    let election_ms = number("timing.election_ms", &raw.election_ms, 300, 50..=60_000)?;
-    let highest = (election_ms - 1) / 2;
-    let why = format!(" (less than half of election_ms, which is {election_ms})");
+    let election_ms = number("timing.election_ms", &raw.election_ms, 300, rules::ELECTION_MS)?;
     let heartbeat_ms = match &raw.heartbeat_ms {
-        Some(given) => in_range("timing.heartbeat_ms", given, &(5..=highest), &why)?,
+        Some(given) => {
+            let (allowed, why) = rules::heartbeat_ms(election_ms);
+            in_range("timing.heartbeat_ms", given, &allowed, &why)?
+        }
         None => election_ms / 6,
     };
     assert!(2 * heartbeat_ms < election_ms, "a heartbeat each {heartbeat_ms} of {election_ms} ms");
@@ -261,40 +261,32 @@ fn timing(raw: &RawTiming) -> Result<Timing> {
 fn limits(raw: &RawLimits) -> Result<Limits> {
     let value_bytes = MAX_PAYLOAD_BYTES as u64;
     Ok(Limits {
-        value_bytes: number("limits.value_bytes", &raw.value_bytes, value_bytes, 1..=value_bytes)? as usize,
-        window_entries: number("limits.window_entries", &raw.window_entries, 4096, 1..=MAX_WINDOW_ENTRIES)?,
-        window_bytes: number(
-            "limits.window_bytes",
-            &raw.window_bytes,
-            16 << 20,
-            1 << 16..=MAX_WINDOW_BYTES as u64,
-        )? as usize,
-        clients: number("limits.clients", &raw.clients, 10_000, 1..=100_000)? as usize,
-        pending: number("limits.pending", &raw.pending, 100_000, 1..=1_000_000)? as usize,
+        value_bytes: number("limits.value_bytes", &raw.value_bytes, value_bytes, rules::VALUE_BYTES)?
+            as usize,
+        window_entries: number("limits.window_entries", &raw.window_entries, 4096, rules::WINDOW_ENTRIES)?,
+        window_bytes: number("limits.window_bytes", &raw.window_bytes, 16 << 20, rules::WINDOW_BYTES)?
+            as usize,
+        clients: number("limits.clients", &raw.clients, 10_000, rules::CLIENTS)? as usize,
+        pending: number("limits.pending", &raw.pending, 100_000, rules::PENDING)? as usize,
     })
 }
 
 fn client(raw: &RawClient) -> Result<ClientConfig> {
     Ok(ClientConfig {
-        timeout_ms: number("client.timeout_ms", &raw.timeout_ms, 5000, 10..=3_600_000)?,
-        idle_s: number("client.idle_s", &raw.idle_s, 3600, 1..=604_800)?,
-        partial_s: number("client.partial_s", &raw.partial_s, 30, 1..=3600)?,
+        timeout_ms: number("client.timeout_ms", &raw.timeout_ms, 5000, rules::TIMEOUT_MS)?,
+        idle_s: number("client.idle_s", &raw.idle_s, 3600, rules::IDLE_S)?,
+        partial_s: number("client.partial_s", &raw.partial_s, 30, rules::PARTIAL_S)?,
     })
 }
 
 fn store(raw: &RawStore) -> Result<StoreConfig> {
     Ok(StoreConfig {
-        cache_mb: number("store.cache_mb", &raw.cache_mb, 64, 1..=65_536)?,
-        free_mb: number("store.free_mb", &raw.free_mb, 64, 0..=1 << 20)?,
+        cache_mb: number("store.cache_mb", &raw.cache_mb, 64, rules::CACHE_MB)?,
+        free_mb: number("store.free_mb", &raw.free_mb, 64, rules::FREE_MB)?,
     })
 }
 
-fn number(
-    key: &str,
-    given: &Option<Spanned<i64>>,
-    default: u64,
-    allowed: RangeInclusive<u64>,
-) -> Result<u64> {
+fn number(key: &str, given: &Option<Spanned<i64>>, default: u64, allowed: Allowed) -> Result<u64> {
     assert!(allowed.contains(&default), "the default of {key}, {default}, is not in {allowed:?}");
     match given {
         Some(given) => in_range(key, given, &allowed, ""),
@@ -302,14 +294,9 @@ fn number(
     }
 }
 
-fn in_range(key: &str, given: &Spanned<i64>, allowed: &RangeInclusive<u64>, why: &str) -> Result<u64> {
-    match u64::try_from(*given.get_ref()) {
-        Ok(number) if allowed.contains(&number) => Ok(number),
-        _ => {
-            let (number, first, last) = (given.get_ref(), allowed.start(), allowed.end());
-            wrong(&given.span(), format!("{key} is {number}; allowed are {first} to {last}{why}"))
-        }
-    }
+fn in_range(key: &str, given: &Spanned<i64>, allowed: &Allowed, why: &str) -> Result<u64> {
+    at(&given.span(), rules::in_range(key, *given.get_ref(), allowed, why))?;
+    Ok(given.get_ref().unsigned_abs())
 }
 
 fn one_of<T: Copy>(key: &str, given: &Option<Spanned<String>>, default: T, all: &[(&str, T)]) -> Result<T> {
@@ -321,6 +308,11 @@ fn one_of<T: Copy>(key: &str, given: &Option<Spanned<String>>, default: T, all: 
             wrong(&given.span(), format!("{key} is {:?}; allowed are {names}", given.get_ref()))
         }
     }
+}
+
+/// Adds the place to a rule that is broken.
+fn at<T>(span: &Range<usize>, result: rules::Result<T>) -> Result<T> {
+    result.map_err(|what| Wrong { at: span.start, what })
 }
 
 fn wrong<T>(span: &Range<usize>, what: String) -> Result<T> {

@@ -111,6 +111,13 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
 }
 
+impl Status {
+    /// Whether it leads, under the ballot [`Status::promised`].
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+}
+
 /// What a node knows of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerStatus {

@@ -1,30 +1,37 @@
-//! The applier thread: delivers what is chosen, answers who waits, writes the chosen lines.
+//! The applier thread: delivers what is chosen, sends it to the apply channel, answers who waits, writes the chosen
+//! lines, all at this node's own pace.
 //!
-//! Answers go out before the lines of the same turn are written; both at this node's own pace.
+//! Answers go out before the lines of the same turn are written, and after its items are in the channel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::application::Item;
 use crate::consensus::types::Index;
-use crate::pipeline::applier::{Applier, ApplyError, Delivered};
-use crate::pipeline::queue::{Bell, Queue};
-use crate::pipeline::requests::{Answer, Ticket};
+use crate::pipeline::applier::{Applier, ApplyError, Delivered, Delivery};
+use crate::pipeline::queue::Bell;
 
+use super::clients::Answers;
 use super::ending::{Ender, ExitCode};
+use super::items::ApplySender;
 use super::log::ChosenLog;
+use super::service::NodeService;
 
 /// How long the thread sleeps at most when nothing is chosen.
 const IDLE: Duration = Duration::from_millis(500);
 
 pub(super) struct ApplierThread {
     pub(super) applier: Applier,
-    pub(super) lines: ChosenLog,
+    /// Who embeds the node may want the items, its waiters their answers, and all how far it came.
+    pub(super) apply: Option<ApplySender>,
+    pub(super) service: Arc<NodeService>,
+    /// The client port's.
+    pub(super) answers: Option<Arc<Answers>>,
+    pub(super) lines: Option<ChosenLog>,
     /// The log file has the lines up to it.
     pub(super) logged: Index,
-    pub(super) answers: Arc<Queue<Vec<(Ticket, Answer)>>>,
     pub(super) bell: Bell,
-    pub(super) applied: Arc<AtomicU64>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) ender: Ender,
 }
@@ -38,8 +45,7 @@ impl ApplierThread {
                 Ok(delivered) => {
                     let more = delivered.more;
                     self.hand_on(delivered);
-                    // What is left comes after the next start: lines that the file has, or does not take.
-                    if stop && (self.applier.applied() < self.logged || !self.lines.flush()) {
+                    if stop && !self.is_wanted() {
                         return;
                     }
                     if more {
@@ -47,7 +53,7 @@ impl ApplierThread {
                     }
                 }
                 Err(error) => {
-                    self.lines.flush();
+                    self.flush();
                     self.ender.fail(code_of(&error), error.to_string());
                     return;
                 }
@@ -59,25 +65,60 @@ impl ApplierThread {
         }
     }
 
-    fn hand_on(&mut self, delivered: Delivered) {
-        let Delivered { entries, answers, .. } = delivered;
-        self.applied.store(self.applier.applied(), Ordering::Release);
-        if !answers.is_empty() {
-            let _ = self.answers.push(answers);
+    /// Whether what is chosen and not delivered yet is still to be delivered before the end; otherwise it comes after the
+    /// next start: lines that the file has, or does not take, and what nobody waits for.
+    fn is_wanted(&mut self) -> bool {
+        match self.lines {
+            Some(_) => self.applier.applied() >= self.logged && self.flush(),
+            None => self.service.requests.lock().waiting() > 0,
         }
-        for (entry, counts) in entries {
+    }
+
+    fn hand_on(&mut self, delivered: Delivered) {
+        let Delivered { entries, mut answers, responses, .. } = delivered;
+        self.service.applied.raise(self.applier.applied());
+        self.send_items(&entries);
+        if answers.iter().any(|(ticket, _)| ticket.is_embedded()) {
+            let (embedded, clients): (Vec<_>, Vec<_>) =
+                answers.into_iter().partition(|(ticket, _)| ticket.is_embedded());
+            self.service.waiters.tell(&embedded, &responses);
+            answers = clients;
+        }
+        if let Some(queue) = self.answers.as_ref().filter(|_| !answers.is_empty()) {
+            let _ = queue.push(answers);
+        }
+        let Some(lines) = &mut self.lines else { return };
+        for Delivery { entry, counts, .. } in entries {
             if entry.index > self.logged {
-                self.lines.append(entry.index, &entry.command, entry.ballot, !counts);
+                lines.append(entry.index, &entry.command, entry.ballot, !counts);
                 self.logged = entry.index;
             }
         }
-        self.lines.flush_due(Instant::now());
+        lines.flush_due(Instant::now());
+    }
+
+    /// Waits for room in the channel.
+    fn send_items(&self, entries: &[Delivery]) {
+        let Some(apply) = &self.apply else { return };
+        for Delivery { entry, number, .. } in entries {
+            if let Some(number) = *number {
+                apply.send(Item { index: entry.index, number, command: entry.command.clone() });
+            }
+        }
     }
 
     fn wait(&mut self) {
-        let until_flush = self.lines.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let deadline = self.lines.as_ref().and_then(ChosenLog::deadline);
+        let until_flush = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         self.bell.wait(until_flush.unwrap_or(IDLE).min(IDLE));
-        self.lines.flush_due(Instant::now());
+        if let Some(lines) = &mut self.lines {
+            lines.flush_due(Instant::now());
+        }
+    }
+
+    /// Whether all lines are written.
+    fn flush(&mut self) -> bool {
+        self.lines.as_mut().is_none_or(ChosenLog::flush)
     }
 }
 

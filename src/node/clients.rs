@@ -133,6 +133,11 @@ impl ClientPort {
         self.listener.local_addr()
     }
 
+    /// The same, or where it was to listen if the system does not say.
+    pub fn address(&self) -> SocketAddr {
+        self.local_address().unwrap_or(self.options.address)
+    }
+
     /// What ends it.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()

@@ -1,13 +1,19 @@
 //! How a node ends: asked to, or because it must, with an exit code and plain words.
+//!
+//! A node never ends the process. It tells whoever waits for its end ([`Ender::wait`]), and acknowledges nothing more;
+//! a server then exits with the code, whoever embeds a node does as they like.
 
-use std::sync::mpsc::Sender;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use log::error;
+use parking_lot::{Condvar, Mutex};
 
 use crate::store::ReadError;
 use crate::store::engine::EngineError;
 
-/// A process's exit code.
+/// What kind of failure ended a node: a server's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
     /// Ended in order.
@@ -18,13 +24,13 @@ pub enum ExitCode {
     Data = 2,
     /// The disk failed while running.
     Disk = 3,
-    /// An assertion of ours failed.
+    /// An assertion of ours failed, or the application panicked.
     Assertion = 4,
 }
 
 impl ExitCode {
     /// Of a log that cannot be read while the node runs: is it the disk, or what is on it?
-    pub fn of_read(error: &ReadError) -> ExitCode {
+    pub(crate) fn of_read(error: &ReadError) -> ExitCode {
         match error {
             ReadError::Unreadable { why: EngineError::Failed(_), .. } => ExitCode::Disk,
             _ => ExitCode::Data,
@@ -32,39 +38,135 @@ impl ExitCode {
     }
 }
 
+/// Why a node cannot go on: nothing more is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// What kind it is.
+    pub code: ExitCode,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
 /// Why a node ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Somebody asked it to: it ends in order.
+    /// Somebody asked for it ([`Ender::ask`]): it is to be stopped in order.
     Asked,
-    /// It cannot go on: nothing more is acknowledged.
-    Failed {
-        /// The process's exit code.
-        code: ExitCode,
-        /// What is wrong and what to do.
-        text: String,
-    },
+    /// It cannot go on.
+    Failed(Failure),
 }
 
-/// Ends the node; any thread may hold one.
-#[derive(Clone, Debug)]
-pub struct Ender(Sender<End>);
+#[derive(Default)]
+struct Told {
+    /// A failure stands; it takes the place of a wish.
+    end: Option<End>,
+    /// What is to be done at a failure is still under way: nobody hears of the end before.
+    is_failing: bool,
+}
+
+impl Told {
+    fn end(&self) -> Option<&End> {
+        self.end.as_ref().filter(|_| !self.is_failing)
+    }
+}
+
+/// Asks a node to end, and waits for that; any thread may hold one, and outlive the node with it.
+#[derive(Clone, Default)]
+pub struct Ender(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    told: Mutex<Told>,
+    changed: Condvar,
+    /// What is to be done at once when the node fails.
+    on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
 impl Ender {
-    /// Ends whoever receives from the other end of `sender`.
-    pub fn new(sender: Sender<End>) -> Ender {
-        Ender(sender)
-    }
-
-    /// Asks for an orderly end.
+    /// Asks for an orderly end: wakes whoever waits for it, who then calls [`Node::stop`](super::Node::stop).
     pub fn ask(&self) {
-        let _ = self.0.send(End::Asked);
+        self.0.told.lock().end.get_or_insert(End::Asked);
+        self.0.changed.notify_all();
     }
 
-    /// Ends the node at once; returns `false`, for "does not go on".
-    pub fn fail(&self, code: ExitCode, text: String) -> bool {
+    /// Waits for the end, for ever or at most so long; `None` if it did not come.
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<End> {
+        let mut told = self.0.told.lock();
+        match timeout {
+            None => self.0.changed.wait_while(&mut told, |told| told.end().is_none()),
+            Some(timeout) => {
+                let _ = self.0.changed.wait_while_for(&mut told, |told| told.end().is_none(), timeout);
+            }
+        }
+        told.end().cloned()
+    }
+
+    /// Why the node cannot go on, if so.
+    pub fn failure(&self) -> Option<Failure> {
+        match &self.0.told.lock().end {
+            Some(End::Failed(failure)) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// Ends the node at once; returns `false`, for "does not go on". Of several failures the first stands.
+    pub(crate) fn fail(&self, code: ExitCode, text: String) -> bool {
         error!("{text}");
-        let _ = self.0.send(End::Failed { code, text });
+        let mut told = self.0.told.lock();
+        if matches!(told.end, Some(End::Failed(_))) {
+            return false;
+        }
+        *told = Told { end: Some(End::Failed(Failure { code, text })), is_failing: true };
+        drop(told);
+        let on_failure = self.0.on_failure.lock().take();
+        if let Some(on_failure) = on_failure {
+            on_failure();
+        }
+        self.0.told.lock().is_failing = false;
+        self.0.changed.notify_all();
         false
+    }
+
+    /// The node has ended: nothing is to be done any more, and nothing of it kept.
+    pub(super) fn forget(&self) {
+        *self.0.on_failure.lock() = None;
+    }
+
+    /// What is to be done when the node fails, by the thread that found out.
+    pub(super) fn on_failure(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.on_failure.lock() = Some(Box::new(act));
+    }
+}
+
+impl fmt::Debug for Ender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ender").field("end", &self.0.told.lock().end).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever waits hears of a wish, and of a failure in its place; of failures the first stands, and what is to be
+    /// done then is done once.
+    #[test]
+    fn a_failure_takes_the_place_of_a_wish() {
+        let ender = Ender::default();
+        let done = Arc::new(Mutex::new(0));
+        ender.on_failure({
+            let done = done.clone();
+            move || *done.lock() += 1
+        });
+        assert_eq!(ender.wait(Some(Duration::ZERO)), None);
+        ender.ask();
+        assert_eq!((ender.wait(None), ender.failure(), *done.lock()), (Some(End::Asked), None, 0));
+        ender.fail(ExitCode::Disk, "first".into());
+        ender.fail(ExitCode::Data, "second".into());
+        ender.ask();
+        let failure = Failure { code: ExitCode::Disk, text: "first".into() };
+        assert_eq!(ender.wait(None), Some(End::Failed(failure.clone())));
+        assert_eq!((ender.failure(), *done.lock()), (Some(failure), 1));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::pipeline::state_machine::DISK_FULL;
+
 /// How often free space is asked for.
 const SPACE_EVERY_MS: u64 = 1000;
 
@@ -53,7 +55,7 @@ impl Health {
     /// Why proposals are refused, if they are.
     pub(super) fn refuses(&self) -> Option<&'static str> {
         if self.disk_full.load(Ordering::Relaxed) {
-            Some("the disk of this node is full: make room, or propose at another node")
+            Some(DISK_FULL)
         } else if self.low_on_space.load(Ordering::Relaxed) {
             Some("the disk of this node is almost full: make room, or propose at another node")
         } else {

@@ -2,94 +2,68 @@
 //!
 //! | thread | does | waits in |
 //! | --- | --- | --- |
-//! | `clients` | the client port: requests in, answers out | its poll |
+//! | `clients` | the client port, if there is one: requests in, answers out | its poll |
 //! | `state-machine` | turns of the core | the inbox's bell |
 //! | `storage` | one durable write for all that waits | the works queue |
 //! | `network` | peers: frames in and out; own messages back to the inbox | its poll |
-//! | `applier` | delivery, answers, chosen lines | its bell |
-//! | `log-file`, `log-terminal` | diagnostic lines | their queues |
+//! | `applier` | delivery: the application, the apply channel, answers, chosen lines | its bell |
+//! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file | their queues |
 //!
 //! State machine → storage and storage → network block when full; network → state machine never does, so
-//! the ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant here
-//! and in [`Inbox`].
+//! the ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
+//! and `pipeline::inbox`.
+//!
+//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one.
 
+mod applied;
 mod applier;
+mod builder;
+#[doc(hidden)]
 pub mod clients;
 mod clock;
-pub mod ending;
+mod ending;
 mod health;
+mod items;
+#[doc(hidden)]
 pub mod log;
+#[doc(hidden)]
 pub mod peers;
+mod proposing;
 mod service;
 mod state_machine;
 mod storage;
+mod wiring;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use ::log::{info, warn};
-use parking_lot::Mutex;
+use ::log::info;
+use bytes::Bytes;
 
 use crate::client::Service;
 use crate::config::Config;
-use crate::consensus::config as core;
-use crate::consensus::protocol::{Role, Status};
-use crate::consensus::quorum::Voters;
-use crate::consensus::types::{Index, NodeId};
-use crate::pipeline::applier::Applier;
-use crate::pipeline::inbox::{Inbox, Outgoing};
-use crate::pipeline::queue::{Bell, Queue};
-use crate::pipeline::recent::Recent;
-use crate::pipeline::requests::{self, Requests};
-use crate::pipeline::state_machine::{StateMachine, Work};
-use crate::pipeline::storage::{Storage, restored};
-use crate::store::{Binding, Founding, Recovered, Store, StoreOptions};
+use crate::consensus::protocol::Status;
+use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::store;
 
-use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
-
-use self::applier::ApplierThread;
-use self::clients::{ClientOptions, ClientPort, Stop};
-use self::clock::Clock;
-use self::ending::{Ender, ExitCode};
-use self::health::Health;
-use self::log::{ChosenLog, LogControl, RateLimited};
-use self::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
+use self::log::{Log, LogControl};
 use self::service::NodeService;
-use self::state_machine::{EventLog, StateMachineThread};
-use self::storage::StorageThread;
+use self::wiring::Threads;
 
-/// Works that wait for storage. Full: the state machine waits (its inbox then fills, and refuses).
-const WORKS_CAPACITY_BYTES: usize = 32 << 20;
-/// What waits for the network. Full: storage and the state machine wait; the network thread never does, so
-/// it is emptied.
-const OUTGOING_CAPACITY_BYTES: usize = 64 << 20;
-/// Each item of these two queues weighs at least so much, which bounds their number.
-const ITEM_MIN_BYTES: usize = 32 << 10;
-/// Answers on their way to the client port, in turns of the applier. Full: the applier waits.
-const ANSWERS_CAPACITY: usize = 1024;
-/// What is kept in memory of the latest entries for the applier and lagging peers.
-const RECENT_BYTES: usize = 32 << 20;
+pub use self::builder::{Builder, MemoryDisk, Opened, StartError};
+pub use self::ending::{End, Ender, ExitCode, Failure};
+pub use self::items::{ApplySender, Items, Received, apply_channel};
+pub use self::proposing::{Delivered, MAX_COMMANDS, PLACEMENT_WAIT, ProposeError, Proposed, WaitError};
 
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct StartError {
-    /// The exit code it means.
-    pub code: ExitCode,
-    /// What is wrong and what to do.
-    pub text: String,
-}
-
-impl StartError {
-    fn new(code: ExitCode, text: impl Into<String>) -> StartError {
-        StartError { code, text: text.into() }
-    }
-}
+/// What [`Node::read_log`] takes from the log at most, unless its first item alone is larger.
+const READ_BYTES: usize = 1 << 20;
 
 /// Why leadership is not handed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransferError {
     /// The successor is this node, or none of the cluster.
     #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
@@ -110,187 +84,171 @@ pub enum TransferError {
     Busy,
 }
 
-/// An open data directory: nobody else uses it now.
-pub struct Opened {
-    store: Store,
-    recovered: Recovered,
+/// Why the log cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It is no longer kept.
+    #[error("entries up to index {compacted} are no longer kept")]
+    Compacted {
+        /// The highest index that is no longer kept.
+        compacted: Index,
+    },
+    /// The disk cannot be read, or what is on it is damaged; if that lasts the node ends, and says why.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
-/// Opens (or founds) the data directory of a configuration and locks it. The log file may be opened after
-/// that, and the node started.
-pub fn open(config: &Config) -> Result<Opened, StartError> {
-    let members = config.peers.iter().map(|(node, address)| (*node, address.to_string())).collect();
-    let founding = Founding {
-        cluster: config.cluster.clone(),
-        node: config.node,
-        protocol: config.protocol.name().to_owned(),
-        members,
-        delivery_window: requests::WINDOW as u64,
-    };
-    let options = StoreOptions {
-        cache_bytes: config.store.cache_mb << 20,
-        free_low_bytes: config.store.free_mb << 20,
-        ..StoreOptions::new(&config.data, founding)
-    };
-    let (store, recovered) = Store::open(options).map_err(|error| {
-        let code = if error.exit_code() == 1 { ExitCode::Config } else { ExitCode::Data };
-        StartError::new(code, error.to_string())
-    })?;
-    Ok(Opened { store, recovered })
+impl From<store::ReadError> for ReadError {
+    fn from(error: store::ReadError) -> ReadError {
+        match error {
+            store::ReadError::Compacted { compacted } => ReadError::Compacted { compacted },
+            other => ReadError::Unreadable(other.to_string()),
+        }
+    }
 }
 
-/// A running node. Ends with [`Node::stop`].
+/// An item of the log, as [`Node::read_log`] finds it: delivered, and so the same on all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogItem {
+    /// Where it stands.
+    pub index: Index,
+    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered before).
+    pub command: Option<Command>,
+}
+
+/// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it into an
+/// [`Arc`].
 pub struct Node {
     chosen_at_start: Index,
-    client_address: SocketAddr,
+    client_address: Option<SocketAddr>,
     peer_address: SocketAddr,
     service: Arc<NodeService>,
-    stop_clients: Stop,
-    stop_applier: Arc<AtomicBool>,
-    applier_bell: Bell,
-    clients: JoinHandle<()>,
-    state_machine: JoinHandle<()>,
-    storage: JoinHandle<()>,
-    network: JoinHandle<()>,
-    applier: JoinHandle<()>,
+    ender: Ender,
+    /// `None` once they have ended.
+    threads: Option<Threads>,
+    log: Option<Log>,
 }
 
 impl Node {
-    /// Binds both ports and starts the threads. `client` is the address of the client port (port 0: any).
-    pub fn start(
-        config: &Config,
-        client: SocketAddr,
-        opened: Opened,
-        (log, lines): (LogControl, ChosenLog),
-        ender: Ender,
-    ) -> Result<Node, StartError> {
-        let Opened { store, recovered } = opened;
-        log_recovery(config, &recovered);
-        if let Some(text) = lines_ahead(config, &recovered, lines.last()) {
-            warn!("{text}");
-        }
-        let clock = Clock::start();
-        let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
-        let requests = Arc::new(Mutex::new(Requests::default()));
-        let inbox = Arc::new(Inbox::new());
-        let health = Arc::new(Health::default());
-
-        let (port, clients_bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
-            let text = format!("cannot listen for clients on {client}: {error}; choose another address");
-            StartError::new(ExitCode::Config, text)
-        })?;
-        let client_address = port.local_address().unwrap_or(client);
-        let options = peer_options(config, client_address, &recovered, ender.clone());
-        let listen = options.listen;
-        let (network, network_bell) = PeerNetwork::bind(options).map_err(|error| {
-            let text =
-                format!("cannot listen for peers on {listen}: {error}; choose another address in [[peers]]");
-            StartError::new(ExitCode::Config, text)
-        })?;
-
-        let works = Arc::new(Queue::new(
-            WORKS_CAPACITY_BYTES,
-            |work: &Work| work.cost_bytes().max(ITEM_MIN_BYTES),
-            Bell::new(),
-        ));
-        let outgoing = Arc::new(Queue::new(
-            OUTGOING_CAPACITY_BYTES,
-            |item: &Outgoing| item.cost_bytes().max(ITEM_MIN_BYTES),
-            network_bell,
-        ));
-        let answers = Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, clients_bell));
-        assert_own_room();
-
-        let seed = recovered.directory as u64 ^ recovered.start;
-        let core_config = core_config(config, seed);
-        let restored = restored(&recovered);
-        let state_machine = StateMachine::new(config.protocol, core_config, restored, recent.clone());
-        let status = Arc::new(Mutex::new(state_machine.status()));
-        let reader = store.reader();
-        let applied = Arc::new(AtomicU64::new(reader.compacted()));
-        let applier_bell = Bell::new();
-        let stop_applier = Arc::new(AtomicBool::new(false));
-        let service = Arc::new(NodeService {
-            cluster: config.cluster.clone(),
-            node: config.node,
-            client_address: client_address.to_string(),
-            pending_limit: config.limits.pending,
-            clock,
-            inbox: inbox.clone(),
-            works: works.clone(),
-            outgoing: outgoing.clone(),
-            requests: requests.clone(),
-            recent: recent.clone(),
-            reader: reader.clone(),
-            applied: applied.clone(),
-            status: status.clone(),
-            health: health.clone(),
-            peers: network.table(),
-            log,
-        });
-        let applier_thread = ApplierThread {
-            logged: lines.last().unwrap_or(0),
-            applier: Applier::new(recent.clone(), reader, requests),
-            lines,
-            answers: answers.clone(),
-            bell: applier_bell.clone(),
-            applied,
-            stop: stop_applier.clone(),
-            ender: ender.clone(),
-        };
-        let storage_thread = StorageThread {
-            storage: Storage::new(config.node, store, recent),
-            works: works.clone(),
-            outgoing: outgoing.clone(),
-            inbox: inbox.clone(),
-            health,
-            clock,
-            ender: ender.clone(),
-            slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
-        };
-        let state_machine_thread = StateMachineThread {
-            state_machine,
-            clock,
-            tick_ms: (config.timing.heartbeat_ms / 5).clamp(1, 10),
-            inbox: inbox.clone(),
-            works,
-            outgoing: outgoing.clone(),
-            applier: applier_bell.clone(),
-            status,
-            events: EventLog::new(),
-        };
-        let peer_address = network.local_addr().unwrap_or(listen);
-        let stop_clients = port.stopper();
-        let port_service = service.clone();
-        let (network_ender, clients_ender) = (ender.clone(), ender);
-        Ok(Node {
-            chosen_at_start: recovered.hard_state.chosen,
-            client_address,
-            peer_address,
-            service,
-            stop_clients,
-            stop_applier,
-            applier_bell,
-            applier: spawn("applier", move || applier_thread.run())?,
-            storage: spawn("storage", move || storage_thread.run())?,
-            network: spawn("network", move || {
-                let ended = network.run(&outgoing, &inbox);
-                // If it failed, nobody waits for room any more.
-                outgoing.close();
-                end_of_poll("network", ended, &network_ender)
-            })?,
-            state_machine: spawn("state-machine", move || state_machine_thread.run())?,
-            clients: spawn("clients", move || {
-                let ended = port.run(port_service, answers.clone());
-                // The applier goes on to the end, and nobody takes answers any more.
-                answers.close();
-                end_of_poll("clients", ended, &clients_ender)
-            })?,
-        })
+    /// The way to start a node: `Node::builder(config).application(..).start()`.
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
     }
 
-    /// Where clients connect.
-    pub fn client_address(&self) -> SocketAddr {
+    // ---- proposing ----
+
+    /// Proposes a command, and says at once where it stands: after one turn of the state machine, for which it waits at
+    /// most [`PLACEMENT_WAIT`]. Whatever node it is, it forwards the command to the leader if it does not lead.
+    ///
+    /// The request id is made here. A caller that may have to propose again, after a restart say, gives its own:
+    /// [`Node::propose_as`].
+    pub fn propose(&self, payload: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
+        self.propose_as(self.next_request(), payload)
+    }
+
+    /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at whatever node,
+    /// proposes the same request, which is delivered at most once (within the last 1,048,576 delivered requests).
+    pub fn propose_as(
+        &self,
+        request: RequestId,
+        payload: impl Into<Bytes>,
+    ) -> Result<Proposed, ProposeError> {
+        let proposed = proposing::propose(&self.service, vec![(request, payload.into())])?;
+        Ok(proposed.into_iter().next().expect("one command was proposed"))
+    }
+
+    /// Proposes up to [`MAX_COMMANDS`] commands together: one turn, one write, in the log one after the other unless the
+    /// leader changes meanwhile. All of them are proposed or none.
+    pub fn propose_all<T: Into<Bytes>>(
+        &self,
+        payloads: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Proposed>, ProposeError> {
+        let commands = payloads.into_iter().map(|payload| (self.next_request(), payload.into()));
+        proposing::propose(&self.service, commands.collect())
+    }
+
+    /// As [`Node::propose_all`], each under an id of the caller's.
+    pub fn propose_all_as<T: Into<Bytes>>(
+        &self,
+        commands: impl IntoIterator<Item = (RequestId, T)>,
+    ) -> Result<Vec<Proposed>, ProposeError> {
+        let commands = commands.into_iter().map(|(request, payload)| (request, payload.into()));
+        proposing::propose(&self.service, commands.collect())
+    }
+
+    fn next_request(&self) -> RequestId {
+        let number = 1 + self.service.last_number.fetch_add(1, Ordering::Relaxed);
+        RequestId { session: self.service.session, number }
+    }
+
+    // ---- reading ----
+
+    /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1 MiB. None if
+    /// nothing is delivered there yet. It reads what this node has delivered, which may be less than what is chosen.
+    pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
+        Ok(self.service.delivered_from(first.max(1), count, READ_BYTES)?)
+    }
+
+    /// What was delivered at an index; `None` if nothing was delivered there yet.
+    pub fn get(&self, index: Index) -> Result<Option<LogItem>, ReadError> {
+        let items = self.service.delivered_from(index.max(1), 1, READ_BYTES)?;
+        Ok(items.into_iter().find(|item| item.index == index))
+    }
+
+    /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node ended.
+    pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadError> {
+        match self.service.applied.wait_for(index, timeout) {
+            true => self.get(index),
+            false => Ok(None),
+        }
+    }
+
+    /// Up to it everything was delivered here.
+    pub fn applied(&self) -> Index {
+        self.service.applied.index()
+    }
+
+    /// Whether what was known to be chosen at the start is delivered.
+    pub fn is_replayed(&self) -> bool {
+        self.applied() >= self.chosen_at_start
+    }
+
+    // ---- the cluster ----
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.service.node
+    }
+
+    /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth of a
+    /// heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
+    pub fn status(&self) -> Status {
+        self.service.status.lock().clone()
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.service.status.lock().leader
+    }
+
+    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it. It
+    /// happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being carried out
+    /// is ignored.
+    pub fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        let status = self.status();
+        if !status.peers.iter().any(|peer| peer.node == to) {
+            let others = status.peers.iter().map(|peer| peer.node).collect();
+            return Err(TransferError::NoOtherMember { to, others });
+        }
+        if !status.is_leader() {
+            return Err(TransferError::NotLeading { leader: status.leader });
+        }
+        self.service.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
+    }
+
+    /// Where clients connect, if there is a client port.
+    pub fn client_address(&self) -> Option<SocketAddr> {
         self.client_address
     }
 
@@ -299,190 +257,84 @@ impl Node {
         self.peer_address
     }
 
-    /// Up to it everything was delivered here.
-    pub fn applied(&self) -> Index {
-        self.service.applied.load(Ordering::Acquire)
+    // ---- the end ----
+
+    /// Waits until the node fails or somebody asks for its end ([`Ender::ask`]). The node still has to be stopped.
+    pub fn wait(&self) -> End {
+        loop {
+            if let Some(end) = self.ender.wait(None) {
+                return end;
+            }
+        }
     }
 
-    /// Whether what was known to be chosen at the start is delivered.
-    pub fn is_replayed(&self) -> bool {
-        self.applied() >= self.chosen_at_start
+    /// The same, at most so long.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<End> {
+        self.ender.wait(Some(timeout))
     }
 
-    /// The node as its clients see it.
+    /// Why the node cannot go on, if so: a disk that failed, a damaged or wiped data directory, an application that
+    /// panicked. From then on it proposes, acknowledges and delivers nothing; its process goes on.
+    pub fn failure(&self) -> Option<Failure> {
+        self.ender.failure()
+    }
+
+    /// For signal handlers and others that want the node to end.
+    pub fn ender(&self) -> Ender {
+        self.ender.clone()
+    }
+
+    /// Ends in order: no new proposals, replies flushed, threads joined. What is chosen and not delivered yet comes after
+    /// the next start; whoever waits for a proposal is told [`WaitError::Ended`]. It waits for an application that is at
+    /// work, and must not be called by it. An error is that of a node that failed, before or meanwhile.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        self.end();
+        self.ender.failure().map_or(Ok(()), Err)
+    }
+
+    fn end(&mut self) {
+        let Some(threads) = self.threads.take() else { return };
+        info!("ending in order");
+        let log = self.log.take();
+        if let Some(log) = &log {
+            log.control().stop_waiting();
+        }
+        threads.end(&self.service);
+        self.ender.forget();
+        if self.ender.failure().is_none() {
+            info!("ended");
+        }
+        log.into_iter().for_each(Log::close);
+    }
+
+    // ---- for the command line ----
+
+    /// The node as its client port sees it.
+    #[doc(hidden)]
     pub fn service(&self) -> Arc<dyn Service> {
         self.service.clone()
     }
 
-    /// How the core stands; at most a tick old (a fifth of a heartbeat interval).
-    pub fn status(&self) -> Status {
-        self.service.status.lock().clone()
-    }
-
-    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it. It
-    /// happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being carried out
-    /// is ignored.
-    pub fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
-        let Status { role, leader, peers, .. } = self.status();
-        if !peers.iter().any(|peer| peer.node == to) {
-            let others = peers.iter().map(|peer| peer.node).collect();
-            return Err(TransferError::NoOtherMember { to, others });
-        }
-        if role != Role::Leader {
-            return Err(TransferError::NotLeading { leader });
-        }
-        self.service.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
-    }
-
-    /// Ends in order: no new proposals, replies flushed, what was chosen delivered, threads joined.
-    pub fn stop(self) {
-        self.stop_clients.stop();
-        join("clients", self.clients);
-        self.service.inbox.proposals.close();
-        join("state-machine", self.state_machine);
-        join("storage", self.storage);
-        join("network", self.network);
-        self.stop_applier.store(true, Ordering::Release);
-        self.applier_bell.ring();
-        join("applier", self.applier);
+    /// The log file, if there is one.
+    #[doc(hidden)]
+    pub fn log(&self) -> Option<LogControl> {
+        self.log.as_ref().map(Log::control)
     }
 }
 
-/// Own messages come back to the inbox in the items of the outgoing queue, one item a durable write. While
-/// the state machine waits for the works queue, everything in the ring may arrive: that many places are kept.
-fn assert_own_room() {
-    let works = WORKS_CAPACITY_BYTES / ITEM_MIN_BYTES;
-    let outgoing = OUTGOING_CAPACITY_BYTES / ITEM_MIN_BYTES;
-    let under_way = 2 * works + 2 * outgoing;
-    assert!(
-        under_way <= Inbox::OWN_CAPACITY,
-        "{under_way} own messages may be under way, and the inbox keeps room for {}",
-        Inbox::OWN_CAPACITY
-    );
-}
-
-fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
-    let limits = crate::client::Limits {
-        value_bytes: config.limits.value_bytes,
-        propose_timeout_ms: config.client.timeout_ms,
-        request_timeout_ms: config.client.partial_s * 1000,
-        idle_timeout_ms: config.client.idle_s * 1000,
-        ..crate::client::Limits::default()
-    };
-    ClientOptions { connections: config.limits.clients, limits, ..ClientOptions::new(client) }
-}
-
-fn peer_options(config: &Config, client: SocketAddr, recovered: &Recovered, ender: Ender) -> PeerOptions {
-    let hello = Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
-        cluster: config.cluster.clone(),
-        node: config.node,
-        directory: recovered.directory,
-        start: recovered.start,
-        protocol: config.protocol.name().to_owned(),
-        founding: founding_hash(config),
-        client_address: client.to_string(),
-    };
-    let bindings = recovered.bindings.iter();
-    PeerOptions {
-        listen: config.peers[&config.node],
-        peers: config.peers.clone(),
-        hello,
-        bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
-        limits: PeerLimits::default(),
-        on_fatal: Box::new(move |fatal: Fatal| {
-            ender.fail(ExitCode::Data, fatal.to_string());
-        }),
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, peers, clients) = (self.id(), self.peer_address, self.client_address);
+        f.debug_struct("Node")
+            .field("id", &id)
+            .field("peers", &peers)
+            .field("clients", &clients)
+            .finish_non_exhaustive()
     }
 }
 
-/// A network thread ends when it is told to; that the system's poll fails is the end of the node.
-fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
-    if let Err(error) = result {
-        ender.fail(ExitCode::Disk, format!("the {name} thread cannot wait for events: {error}"));
-    }
-}
-
-fn core_config(config: &Config, seed: u64) -> core::Config {
-    core::Config {
-        node: config.node,
-        voters: Voters::new(config.peers.keys().copied().collect()),
-        election_ms: config.timing.election_ms,
-        heartbeat_ms: config.timing.heartbeat_ms,
-        window_entries: config.limits.window_entries,
-        window_bytes: config.limits.window_bytes,
-        seed,
-    }
-}
-
-/// Tells apart clusters that were founded differently: what all members must agree on for ever.
-fn founding_hash(config: &Config) -> u64 {
-    let voters: Vec<String> = config.peers.keys().map(NodeId::to_string).collect();
-    let text = format!("voters={} delivery_window={}", voters.join(","), requests::WINDOW);
-    u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c_append(1, text.as_bytes()))
-}
-
-fn log_recovery(config: &Config, recovered: &Recovered) {
-    let Recovered { start, hard_state, last, .. } = recovered;
-    info!("data directory {} opened: start {start}, {hard_state}, last index {last}", config.data.display());
-    for (node, address) in &config.peers {
-        let founded = recovered.founding.members.get(node);
-        if let Some(founded) = founded.filter(|founded| **founded != address.to_string()) {
-            info!("node {node} is at {address} now; the cluster was founded with {founded}");
-        }
-    }
-}
-
-/// Chosen lines up to the last one in the log file are not written again, so a file of another life would swallow
-/// those of this one. (A file of another life that is shorter than this log cannot be told.)
-fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) -> Option<String> {
-    let logged = logged.filter(|logged| *logged > recovered.last)?;
-    let file = config.log.file.display();
-    let last = recovered.last;
-    Some(format!(
-        "the log file {file} has chosen lines up to index {logged}, the data directory entries up to {last}: no line \
-         up to index {logged} is written again. That is in order if this node was killed, and it learns the rest from \
-         others; if the file is of another data directory, stop this node, move the file away and start again"
-    ))
-}
-
-fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        StartError::new(
-            ExitCode::Config,
-            format!("cannot start the {name} thread: {error}; raise the limit of threads"),
-        )
-    })
-}
-
-/// A thread that panicked has ended the process already (see `cli::serve`), unless a test runs the node.
-fn join(name: &str, thread: JoinHandle<()>) {
-    assert!(thread.join().is_ok(), "the {name} thread panicked");
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// A log file that is ahead of the store is told of, with both indexes and what to do.
-    #[test]
-    fn a_log_ahead_of_the_store_is_told_of() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let text = format!(
-            "cluster = \"test\"\nnode = 1\nprotocol = \"paxos\"\ndata = {data:?}\n\
-             [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n"
-        );
-        let config = Config::parse(&text, Path::new("test.toml")).unwrap();
-        let opened = open(&config).unwrap();
-        let ahead = |logged| lines_ahead(&config, &opened.recovered, logged);
-        assert_eq!((ahead(None), ahead(Some(opened.recovered.last))), (None, None));
-        let text = ahead(Some(41)).unwrap();
-        for part in ["simplesvr.log", "up to index 41", "entries up to 0", "move the file away"] {
-            assert!(text.contains(part), "{text} does not say {part}");
-        }
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
     }
 }

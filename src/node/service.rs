@@ -1,14 +1,14 @@
-//! The node as its client port sees it: proposals into the proposing queue, waiters into the table of
-//! requests, the log and the status read where they are.
+//! What a node's threads share with those who use it, the client port and whoever embeds the node: proposals into the
+//! queues, waiters into the table of requests, the log and the status read where they are.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
-use crate::client::{LogItem, Outcome, Section, Service, Submission};
+use crate::client::{self, Outcome, Section, Service, Submission};
 use crate::consensus::protocol::{PeerStatus, Proposal, Status};
 use crate::consensus::types::{Command, Index, NodeId, RequestId};
 use crate::pipeline::inbox::{Inbox, Outgoing};
@@ -17,19 +17,30 @@ use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::{Digest, Requests, Ticket};
 use crate::pipeline::state_machine::Work;
 use crate::pipeline::storage::read_chosen;
-use crate::store::LogReader;
+use crate::store::{LogReader, ReadError};
 
+use super::LogItem;
+use super::applied::Applied;
 use super::clock::Clock;
 use super::health::Health;
 use super::log::LogControl;
 use super::peers::PeerTable;
+use super::proposing::Waiters;
 
 /// See the module.
 pub(super) struct NodeService {
     pub(super) cluster: String,
     pub(super) node: NodeId,
+    /// Empty without a client port.
     pub(super) client_address: String,
     pub(super) pending_limit: usize,
+    pub(super) value_limit: usize,
+    /// How long the node goes on proposing what it was given by whoever embeds it.
+    pub(super) propose_timeout_ms: u64,
+    /// Of this start: the session of requests that whoever embeds the node gave no id, and the last number in it.
+    pub(super) session: u128,
+    pub(super) last_number: AtomicU64,
+    pub(super) waiters: Waiters,
     pub(super) clock: Clock,
     pub(super) inbox: Arc<Inbox>,
     pub(super) works: Arc<Queue<Work>>,
@@ -37,11 +48,11 @@ pub(super) struct NodeService {
     pub(super) requests: Arc<Mutex<Requests>>,
     pub(super) recent: Arc<Recent>,
     pub(super) reader: LogReader,
-    pub(super) applied: Arc<AtomicU64>,
+    pub(super) applied: Applied,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
     pub(super) peers: PeerTable,
-    pub(super) log: LogControl,
+    pub(super) log: Option<LogControl>,
 }
 
 impl Service for NodeService {
@@ -97,34 +108,18 @@ impl Service for NodeService {
         self.requests.lock().forget(RequestId::user(reqid), ticket);
     }
 
-    fn read_log(&self, first: Index, count: usize, max_bytes: usize) -> Result<Vec<LogItem>, String> {
-        let applied = self.applied.load(Ordering::Acquire);
-        let mut items: Vec<LogItem> = Vec::new();
-        let mut bytes = 0;
-        while items.len() < count && bytes < max_bytes {
-            let next = first + items.len() as u64;
-            // After a rebuild the watermark may be below what is delivered, until it is known again.
-            let read = self.recent.read_chosen(|chosen| {
-                read_chosen(next, applied.min(chosen), max_bytes - bytes, &self.recent, &self.reader)
-            });
-            let Some(read) = read else { break };
-            let mut entries = read.map_err(|error| error.to_string())?;
-            entries.truncate(count - items.len());
-            if entries.is_empty() {
-                break;
+    fn read_log(&self, first: Index, count: usize, max_bytes: usize) -> Result<Vec<client::LogItem>, String> {
+        let items = self.delivered_from(first, count, max_bytes).map_err(|error| error.to_string())?;
+        let shown = |item: LogItem| {
+            // Users' reqids only: what a server made for itself has none.
+            let users = item.command.as_ref().filter(|command| command.request.session == 0);
+            client::LogItem {
+                index: item.index,
+                reqid: users.map_or(0, |command| command.request.number),
+                value: item.command.map(|command| command.payload),
             }
-            let requests = self.requests.lock();
-            for entry in entries {
-                let noop = requests.is_noop(&entry);
-                bytes += entry.command.cost_bytes();
-                items.push(LogItem {
-                    index: entry.index,
-                    reqid: if noop { 0 } else { entry.command.request.number },
-                    value: (!noop).then_some(entry.command.payload),
-                });
-            }
-        }
-        Ok(items)
+        };
+        Ok(items.into_iter().map(shown).collect())
     }
 
     fn node(&self) -> NodeId {
@@ -159,6 +154,49 @@ fn lines<const N: usize>(pairs: [(&str, String); N]) -> Lines {
 }
 
 impl NodeService {
+    /// The node failed: nothing more is proposed, written or sent, and whoever waits is told. The threads end.
+    pub(super) fn fail(&self) {
+        self.inbox.submissions.close();
+        self.inbox.proposals.close();
+        self.works.close();
+        self.outgoing.close();
+        self.waiters.end();
+        self.applied.end();
+    }
+
+    /// Delivered items from `first` on, without gaps: at most `count`, and at most `max_bytes` of them unless the first
+    /// alone is larger.
+    pub(super) fn delivered_from(
+        &self,
+        first: Index,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<LogItem>, ReadError> {
+        let applied = self.applied.index();
+        let mut items: Vec<LogItem> = Vec::new();
+        let mut bytes = 0;
+        while items.len() < count && bytes < max_bytes {
+            let next = first.saturating_add(items.len() as u64);
+            // After a rebuild the watermark may be below what is delivered, until it is known again.
+            let read = self.recent.read_chosen(|chosen| {
+                read_chosen(next, applied.min(chosen), max_bytes - bytes, &self.recent, &self.reader)
+            });
+            let Some(read) = read else { break };
+            let mut entries = read?;
+            entries.truncate(count - items.len());
+            if entries.is_empty() {
+                break;
+            }
+            let requests = self.requests.lock();
+            for entry in entries {
+                let noop = requests.is_noop(&entry);
+                bytes += entry.command.cost_bytes();
+                items.push(LogItem { index: entry.index, command: (!noop).then_some(entry.command) });
+            }
+        }
+        Ok(items)
+    }
+
     fn node_lines(&self, status: &Status) -> Lines {
         let leader = self.leader();
         lines([
@@ -176,7 +214,7 @@ impl NodeService {
     fn log_lines(&self, status: &Status) -> Lines {
         lines([
             ("compacted", status.compacted.to_string()),
-            ("applied", self.applied.load(Ordering::Acquire).to_string()),
+            ("applied", self.applied.index().to_string()),
             ("chosen", status.chosen.to_string()),
             ("last", status.last.to_string()),
         ])
@@ -227,7 +265,7 @@ impl NodeService {
 
     fn counter_lines(&self, status: &Status) -> Lines {
         let (writes, entries) = self.health.written();
-        let log = self.log.counters();
+        let log = self.log.as_ref().map(LogControl::counters).unwrap_or_default();
         lines([
             ("durable_writes", writes.to_string()),
             ("entries_written", entries.to_string()),

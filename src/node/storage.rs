@@ -154,12 +154,10 @@ impl StorageThread {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::mpsc;
 
     use super::*;
     use crate::consensus::message::{Body, Message};
     use crate::consensus::types::{Ballot, HardState};
-    use crate::node::ending::End;
     use crate::pipeline::queue::Bell;
     use crate::pipeline::recent::Recent;
     use crate::store::engine::EngineError;
@@ -174,7 +172,7 @@ mod tests {
         Work { number, hard_state, messages, ..Work::default() }
     }
 
-    fn thread(engine: &Arc<MemoryEngine>) -> (StorageThread, mpsc::Receiver<End>) {
+    fn thread(engine: &Arc<MemoryEngine>) -> (StorageThread, Ender) {
         let founding = Founding {
             cluster: "test".into(),
             node: 1,
@@ -182,7 +180,7 @@ mod tests {
             members: BTreeMap::from([(1, "127.0.0.1:1".to_owned())]),
             delivery_window: 100,
         };
-        let (end, ended) = mpsc::channel();
+        let ender = Ender::default();
         let thread = StorageThread {
             storage: Storage::new(
                 1,
@@ -194,10 +192,10 @@ mod tests {
             inbox: Arc::new(Inbox::new()),
             health: Arc::default(),
             clock: Clock::start(),
-            ender: Ender::new(end),
+            ender: ender.clone(),
             slow: RateLimited::new(SLOW_WRITE_EVERY),
         };
-        (thread, ended)
+        (thread, ender)
     }
 
     /// A disk that fails while the node ends: nothing behind the write leaves, the failure is told, and the
@@ -205,26 +203,26 @@ mod tests {
     #[test]
     fn a_failed_disk_lets_the_other_threads_end() {
         let engine = Arc::new(MemoryEngine::new());
-        let (thread, ended) = thread(&engine);
+        let (thread, ender) = thread(&engine);
         let (works, outgoing) = (thread.works.clone(), thread.outgoing.clone());
         engine.fail_sync(EngineError::Failed("a test let it fail".into()));
         works.push(work(1)).unwrap();
         thread.run();
         assert!(works.is_closed() && outgoing.is_closed());
         assert!(outgoing.is_empty());
-        assert!(matches!(ended.try_recv(), Ok(End::Failed { code: ExitCode::Disk, .. })));
+        assert_eq!(ender.failure().unwrap().code, ExitCode::Disk);
     }
 
     /// What was pushed before the close is written and leaves.
     #[test]
     fn what_waits_at_the_close_is_written() {
-        let (thread, ended) = thread(&Arc::new(MemoryEngine::new()));
+        let (thread, ender) = thread(&Arc::new(MemoryEngine::new()));
         let (works, outgoing) = (thread.works.clone(), thread.outgoing.clone());
         works.push(work(1)).unwrap();
         works.push(work(2)).unwrap();
         works.close();
         thread.run();
         assert_eq!(outgoing.len(), 1);
-        assert!(outgoing.is_closed() && ended.try_recv().is_err());
+        assert!(outgoing.is_closed() && ender.failure().is_none());
     }
 }

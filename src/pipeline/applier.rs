@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
+use crate::application::{Application, Item};
 use crate::consensus::types::{Entry, Index, Kind};
 use crate::store::engine::EngineError;
 use crate::store::{LogReader, ReadError};
@@ -20,12 +22,18 @@ use super::storage::read_chosen;
 /// What a turn takes at most; then the answers of what it took go out.
 const TURN_BYTES: usize = 256 * 1024;
 
+/// The same with an application, which may be slow.
+const APPLICATION_TURN_BYTES: usize = 16 * 1024;
+
 /// Delivers what is chosen.
 ///
 /// Invariant: `applied <= chosen`, except right after a rebuild, when the watermark starts again from what
 /// is durable and the applier waits for it.
 pub struct Applier {
     applied: Index,
+    /// How many items there were so far.
+    items: u64,
+    application: Option<Box<dyn Application>>,
     requests: Arc<Mutex<Requests>>,
     recent: Arc<Recent>,
     reader: LogReader,
@@ -34,12 +42,25 @@ pub struct Applier {
 /// What was delivered in a turn.
 #[derive(Debug, Default)]
 pub struct Delivered {
-    /// In index order, with whether it counts (`false`: delivered as a no-op).
-    pub entries: Vec<(Entry, bool)>,
+    /// In index order.
+    pub entries: Vec<Delivery>,
     /// For those who waited.
     pub answers: Vec<(Ticket, Answer)>,
+    /// What the application answered, by ascending index; where that was nothing, nothing is here.
+    pub responses: Vec<(Index, Bytes)>,
     /// Whether more can be delivered at once.
     pub more: bool,
+}
+
+/// An entry that was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What stands in the log.
+    pub entry: Entry,
+    /// `false`: it was delivered as a no-op.
+    pub counts: bool,
+    /// [`Item::number`], if it is one: a value or an operation that counts.
+    pub number: Option<u64>,
 }
 
 /// Why nothing more can be delivered on this node.
@@ -62,11 +83,16 @@ pub enum ApplyError {
 }
 
 impl Applier {
-    /// Begins with the oldest index that the log holds.
-    pub fn new(recent: Arc<Recent>, reader: LogReader, requests: Arc<Mutex<Requests>>) -> Applier {
+    /// Begins with the oldest index that the log holds, and an application that was made anew.
+    pub fn new(
+        recent: Arc<Recent>,
+        reader: LogReader,
+        requests: Arc<Mutex<Requests>>,
+        application: Option<Box<dyn Application>>,
+    ) -> Applier {
         let applied = reader.compacted();
         requests.lock().start_at(applied);
-        Applier { applied, requests, recent, reader }
+        Applier { applied, items: 0, application, requests, recent, reader }
     }
 
     /// Up to it everything was delivered.
@@ -77,8 +103,9 @@ impl Applier {
     /// Delivers some of what is chosen and not delivered yet.
     pub fn turn(&mut self) -> Result<Delivered, ApplyError> {
         let next = self.applied + 1;
+        let turn_bytes = if self.application.is_some() { APPLICATION_TURN_BYTES } else { TURN_BYTES };
         let read = self.recent.read_chosen(|chosen| {
-            let entries = read_chosen(next, chosen, TURN_BYTES, &self.recent, &self.reader)?;
+            let entries = read_chosen(next, chosen, turn_bytes, &self.recent, &self.reader)?;
             Ok((chosen, entries))
         });
         let (chosen, entries) = match read {
@@ -95,14 +122,34 @@ impl Applier {
             return Err(ApplyError::UnknownKind { index: entry.index, code: entry.command.kind.code() });
         }
         let mut delivered = Delivered::default();
-        let mut requests = self.requests.lock();
+        let requests = self.requests.clone();
+        let mut requests = requests.lock();
         for entry in entries {
-            let counts = requests.deliver(&entry, &mut delivered.answers);
-            self.applied = entry.index;
-            delivered.entries.push((entry, counts));
+            self.deliver(entry, &mut requests, &mut delivered);
         }
         delivered.more = self.applied < chosen && !delivered.entries.is_empty();
         Ok(delivered)
+    }
+
+    /// The application first, then those who wait: what is answered is applied. The lock is not held meanwhile, and as
+    /// nobody else delivers, what counted before counts after.
+    fn deliver(&mut self, entry: Entry, requests: &mut MutexGuard<'_, Requests>, delivered: &mut Delivered) {
+        let is_item = matches!(entry.command.kind, Kind::Value | Kind::Operation);
+        if let Some(application) = &mut self.application
+            && is_item
+            && requests.counts(&entry)
+        {
+            let item = Item { index: entry.index, number: self.items + 1, command: entry.command.clone() };
+            let response = MutexGuard::unlocked(requests, || application.apply(&item));
+            if !response.is_empty() {
+                delivered.responses.push((entry.index, response));
+            }
+        }
+        let counts = requests.deliver(&entry, &mut delivered.answers);
+        self.applied = entry.index;
+        self.items += u64::from(is_item && counts);
+        let number = (is_item && counts).then_some(self.items);
+        delivered.entries.push(Delivery { entry, counts, number });
     }
 }
 
@@ -142,12 +189,46 @@ mod tests {
         recent.put(None, &[entry(3, 2, "chosen")], 1);
         recent.raise_chosen(3);
         let requests = Arc::new(Mutex::new(Requests::new(100)));
-        let mut applier = Applier::new(recent, store.reader(), requests);
+        let mut applier = Applier::new(recent, store.reader(), requests, None);
         let mut values = Vec::new();
         while applier.applied() < 3 {
             let delivered = applier.turn().unwrap();
-            values.extend(delivered.entries.into_iter().map(|(entry, _)| entry.command.payload));
+            values.extend(delivered.entries.into_iter().map(|delivery| delivery.entry.command.payload));
         }
         assert_eq!(values, ["a", "b", "chosen"]);
+    }
+
+    /// Answers with what it was given so far.
+    struct Journal(Vec<u8>);
+
+    impl Application for Journal {
+        fn apply(&mut self, item: &Item) -> Bytes {
+            self.0.extend_from_slice(&item.command.payload);
+            self.0.extend_from_slice(item.number.to_string().as_bytes());
+            Bytes::copy_from_slice(&self.0)
+        }
+    }
+
+    /// The application sees values once each, numbered without no-ops and repeats, before they are answered, and its
+    /// responses come with their indexes.
+    #[test]
+    fn the_application_is_given_what_counts() {
+        let noop = Entry { command: Command::noop(1), ..entry(1, 1, "") };
+        let repeat = Entry { index: 4, ..entry(2, 1, "a") };
+        let entries = [noop, entry(2, 1, "a"), entry(3, 1, "b"), repeat, entry(5, 1, "c")];
+        let store = store_with(&entries);
+        let recent = Arc::new(Recent::new(1 << 20, 0));
+        recent.put(None, &entries, 1);
+        recent.raise_chosen(5);
+        let requests = Arc::new(Mutex::new(Requests::new(100)));
+        let journal = Box::new(Journal(Vec::new()));
+        let mut applier = Applier::new(recent, store.reader(), requests, Some(journal));
+        let delivered = applier.turn().unwrap();
+        let numbers: Vec<_> = delivered.entries.iter().map(|delivery| delivery.number).collect();
+        assert_eq!(numbers, [None, Some(1), Some(2), None, Some(3)]);
+        let counts: Vec<_> = delivered.entries.iter().map(|delivery| delivery.counts).collect();
+        assert_eq!(counts, [false, true, true, false, true]);
+        let responses: Vec<_> = delivered.responses.iter().map(|(at, said)| (*at, &said[..])).collect();
+        assert_eq!(responses, [(2, &b"a1"[..]), (3, b"a1b2"), (5, b"a1b2c3")]);
     }
 }

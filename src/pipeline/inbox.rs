@@ -7,6 +7,7 @@ use crate::consensus::protocol::Proposal;
 use crate::consensus::types::{Command, Entry, NodeId};
 pub use crate::store::{Binding, DirectoryId};
 
+use super::placement::Submission;
 use super::queue::{Bell, Queue};
 
 /// Messages that a node addressed to itself, back from behind their write.
@@ -36,6 +37,7 @@ pub enum Control {
 /// | `peers` | the message is dropped and counted; the protocol repeats it |
 /// | `bindings` | the connection is closed; the peer dials again |
 /// | `proposals` | the client is answered `-BUSY` |
+/// | `submissions` | whoever embeds the node is told that it is busy |
 /// | `transfers` | who asked is told so |
 pub struct Inbox {
     /// Failures and recoveries, by storage.
@@ -49,6 +51,8 @@ pub struct Inbox {
     pub bindings: Queue<Binding>,
     /// Clients' proposals, by the client port; weighed in bytes.
     pub proposals: Queue<Proposal>,
+    /// Proposals of whoever embeds the node; weighed in bytes.
+    pub submissions: Queue<Submission>,
     /// Nodes that leadership is to be handed over to, by whoever embeds the node.
     pub transfers: Queue<NodeId>,
     /// Wakes the state machine.
@@ -65,6 +69,8 @@ impl Inbox {
     pub const BINDINGS_CAPACITY: usize = 64;
     /// Proposals that wait at most, beside those that the core holds.
     pub const PROPOSALS_CAPACITY_BYTES: usize = 32 << 20;
+    /// The same of whoever embeds the node.
+    pub const SUBMISSIONS_CAPACITY_BYTES: usize = 16 << 20;
     /// A core goes by the first wish and ignores others until that is settled.
     pub const TRANSFERS_CAPACITY: usize = 4;
 
@@ -82,6 +88,7 @@ impl Inbox {
             peers: Queue::new(peers_bytes, message_cost_bytes, bell.clone()),
             bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),
             proposals: Queue::new(proposals_bytes, |proposal| proposal.command.cost_bytes(), bell.clone()),
+            submissions: Queue::new(Inbox::SUBMISSIONS_CAPACITY_BYTES, Submission::cost_bytes, bell.clone()),
             transfers: Queue::new(Inbox::TRANSFERS_CAPACITY, |_| 1, bell.clone()),
             bell,
         }

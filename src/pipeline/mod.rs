@@ -8,6 +8,7 @@
 pub mod applier;
 pub mod chosen_line;
 pub mod inbox;
+pub mod placement;
 pub mod queue;
 pub mod recent;
 pub mod requests;

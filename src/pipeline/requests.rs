@@ -20,13 +20,23 @@ use crate::consensus::types::{Command, Entry, Index, Kind, RequestId};
 /// on it. It takes about 50 bytes each in memory.
 pub const WINDOW: usize = 1_048_576;
 
-/// Names one waiter of the client port.
+/// Names one waiter: of the client port, or of whoever embeds the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// The connection, never used again in this run.
     pub connection: u64,
     /// The request on that connection.
     pub sequence: u64,
+}
+
+impl Ticket {
+    /// No connection of the client port has this number: here waits whoever embeds the node.
+    pub const EMBEDDED: u64 = u64::MAX;
+
+    /// Whether whoever embeds the node waits.
+    pub fn is_embedded(self) -> bool {
+        self.connection == Ticket::EMBEDDED
+    }
 }
 
 /// Tells one payload from another: CRC-32C, length and kind. A collision only means that a reused reqid is
@@ -41,11 +51,13 @@ pub struct Digest {
 impl Digest {
     /// The digest of a command's kind and payload.
     pub fn of(command: &Command) -> Digest {
-        Digest {
-            crc: crc32c::crc32c(&command.payload),
-            len: u32::try_from(command.payload.len()).unwrap_or(u32::MAX),
-            kind: command.kind.code(),
-        }
+        Digest::of_payload(command.kind, &command.payload)
+    }
+
+    /// The same, of a command that is not made yet.
+    pub fn of_payload(kind: Kind, payload: &[u8]) -> Digest {
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        Digest { crc: crc32c::crc32c(payload), len, kind: kind.code() }
     }
 }
 
@@ -143,6 +155,11 @@ impl Requests {
     /// delivered before (or it is a no-op).
     pub fn is_noop(&self, entry: &Entry) -> bool {
         entry.command.kind == Kind::Noop || self.repeats.binary_search(&entry.index).is_ok()
+    }
+
+    /// Whether the entry, to be delivered next, will count: it is no no-op, and no repeat.
+    pub fn counts(&self, entry: &Entry) -> bool {
+        entry.command.kind != Kind::Noop && self.lookup(entry.command.request).is_none()
     }
 
     /// Answers at once if the request was delivered, and otherwise registers the waiter. `digest` is that

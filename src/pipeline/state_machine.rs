@@ -9,14 +9,21 @@ use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, ProtocolName, Restored};
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
-use crate::consensus::types::{Entry, HardState, Index, NodeId};
+use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
 
 use super::inbox::{Control, Inbox, OwnMessages};
+use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
 
 /// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
+
+/// Why proposals are refused between a failed write and the rebuild.
+pub const DISK_FULL: &str = "the disk of this node is full: make room, or propose at another node";
+
+/// Why proposals are refused that a core has no room for.
+const NO_ROOM: &str = "this node works on as many requests as it can hold; try again";
 
 /// All that waits for a turn.
 #[derive(Default)]
@@ -31,6 +38,8 @@ pub struct Inputs {
     pub bindings: Vec<Binding>,
     /// Clients' proposals.
     pub proposals: Vec<Proposal>,
+    /// Proposals of whoever embeds the node: each is taken whole in this turn, or refused.
+    pub submissions: Vec<Submission>,
     /// Nodes to hand leadership over to.
     pub transfers: Vec<NodeId>,
 }
@@ -140,6 +149,7 @@ impl StateMachine {
         any |= inbox.peers.drain_some(TURN_ITEMS, &mut inputs.peers);
         any |= inbox.bindings.drain(&mut inputs.bindings);
         any |= inbox.transfers.drain(&mut inputs.transfers);
+        any |= inbox.submissions.drain(&mut inputs.submissions);
         let room = self.core.room().min(TURN_ITEMS);
         let more = room.saturating_sub(inputs.proposals.len());
         any |= more > 0 && inbox.proposals.drain_some(more, &mut inputs.proposals);
@@ -150,6 +160,8 @@ impl StateMachine {
     /// arrives is seen at its time.
     pub fn turn(&mut self, inputs: &mut Inputs) -> Turn {
         if self.suspended {
+            let submissions = std::mem::take(&mut inputs.submissions);
+            submissions.iter().for_each(|submission| submission.placed.tell(Placement::Refused(DISK_FULL)));
             *inputs = Inputs::default();
             return Turn::default();
         }
@@ -162,6 +174,7 @@ impl StateMachine {
         for message in own.flat_map(|own| own.messages).chain(inputs.peers.drain(..)) {
             self.core.step(Input::Message(message), &mut batch);
         }
+        let placed = self.propose_submissions(std::mem::take(&mut inputs.submissions), &mut batch);
         let mut left = std::mem::take(&mut inputs.proposals);
         let taken: Vec<Proposal> = left.drain(..left.len().min(self.core.room())).collect();
         if !taken.is_empty() {
@@ -170,8 +183,33 @@ impl StateMachine {
         for to in inputs.transfers.drain(..) {
             self.core.step(Input::Transfer { to }, &mut batch);
         }
+        if !placed.is_empty() {
+            let status = self.core.status();
+            placed
+                .iter()
+                .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
+        }
         let bindings = std::mem::take(&mut inputs.bindings);
         self.sort(batch, bindings, left)
+    }
+
+    /// Whoever embeds the node waits for this turn: what the core has no room for now is refused. Gives what it took.
+    fn propose_submissions(
+        &mut self,
+        submissions: Vec<Submission>,
+        batch: &mut Batch,
+    ) -> Vec<(Arc<Placed>, Vec<RequestId>)> {
+        let mut taken = Vec::new();
+        for Submission { proposals, placed } in submissions {
+            if proposals.len() > self.core.room() {
+                placed.tell(Placement::Refused(NO_ROOM));
+                continue;
+            }
+            let ids = proposals.iter().map(|proposal| proposal.command.request).collect();
+            self.core.step(Input::Propose(proposals), batch);
+            taken.push((placed, ids));
+        }
+        taken
     }
 
     /// A write failed: what the core holds in memory is no longer what is durable, so it does nothing until

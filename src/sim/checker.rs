@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::consensus::config::ProtocolName;
 use crate::consensus::message::{Body, Message};
 use crate::consensus::quorum::Set;
@@ -34,6 +36,8 @@ pub struct Checker {
     /// What was delivered from index 1 on; `None`: a no-op, or a request that was delivered before.
     delivered: Vec<Option<Command>>,
     first_delivery: BTreeMap<RequestId, Index>,
+    /// The state of the application after an index.
+    states: BTreeMap<Index, Bytes>,
     /// Who prepared a ballot, in which incarnation.
     prepared: BTreeMap<Ballot, u64>,
     /// Who promised a ballot, all that it had accepted told (Raft: voted).
@@ -68,6 +72,7 @@ impl Checker {
             chosen_under: BTreeMap::new(),
             delivered: Vec::new(),
             first_delivery: BTreeMap::new(),
+            states: BTreeMap::new(),
             prepared: BTreeMap::new(),
             promisers: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -85,6 +90,16 @@ impl Checker {
     /// What was delivered by anyone, from index 1 on; `None`: a no-op, or a request that was delivered before.
     pub fn log(&self) -> &[Option<Command>] {
         &self.delivered
+    }
+
+    /// A node's application applied an index: its state is that of every other after it.
+    pub fn applied(&mut self, node: NodeId, index: Index, state: &Bytes) {
+        let first = self.states.entry(index).or_insert_with(|| state.clone());
+        hold!(
+            EqualStates,
+            first == state,
+            "node {node} is in state {state:02x?} after {index}, and {first:02x?} was the first one's"
+        );
     }
 
     /// Where a request was delivered first.

@@ -49,12 +49,14 @@ pub enum Invariant {
     /// See there.
     EqualLogs,
     /// See there.
+    EqualStates,
+    /// See there.
     Assertion,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 19] = [
+    pub const ALL: [Invariant; 20] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -73,6 +75,7 @@ impl Invariant {
         Invariant::Honesty,
         Invariant::Liveness,
         Invariant::EqualLogs,
+        Invariant::EqualStates,
         Invariant::Assertion,
     ];
 
@@ -97,6 +100,7 @@ impl Invariant {
             Invariant::Honesty => "no nonsense between honest nodes",
             Invariant::Liveness => "serves again",
             Invariant::EqualLogs => "equal logs",
+            Invariant::EqualStates => "equal states",
             Invariant::Assertion => "assertion",
         }
     }
@@ -141,6 +145,9 @@ impl Invariant {
             }
             Invariant::Liveness => "once faults end, every node that is left serves again within 10 T",
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
+            Invariant::EqualStates => {
+                "after the same index the applications of all nodes are in the same state, over all incarnations"
+            }
             Invariant::Assertion => "an assertion of the production code",
         }
     }

@@ -14,6 +14,7 @@
 //! | `plan`, `faults` | what a run is made from, and what goes wrong in it |
 //! | `cluster` | time, the queue of steps, all nodes |
 //! | `node`, `threads`, `processes` | a node, what its threads do, how it starts and ends |
+//! | `application` | what all nodes run on top of the log |
 //! | `network`, `clients`, `chaos` | what is around nodes, and what happens to them |
 //! | `invariant`, `checker`, `watch` | what must hold, who counts for itself, what is looked at after a step |
 //! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often what happened |
@@ -22,6 +23,7 @@
 //! Left out: sockets, the client port's bytes, files (their tests are their own), more than one thread.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod application;
 mod chaos;
 pub mod checker;
 mod clients;

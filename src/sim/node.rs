@@ -26,6 +26,7 @@ use crate::store::memory::{Kept, MemoryEngine};
 use crate::store::{Binding, Founding, LogReader, OpenError, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 
+use super::application::Chain;
 use super::network::Flight;
 
 /// The sizes of a node's queues and limits, drawn from the seed: small ones, so that they fill.
@@ -220,7 +221,12 @@ impl Node {
             told: (Role::Follower, machine.status().promised),
             machine,
             storage: Storage::new(self.id, store, recent.clone()),
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone()),
+            applier: Applier::new(
+                recent.clone(),
+                reader.clone(),
+                requests.clone(),
+                Some(Box::new(Chain::default())),
+            ),
             reader,
             recent,
             requests,

@@ -273,7 +273,7 @@ impl Cluster {
         };
         let applied = running.applier.applied();
         let is_behind = applied < running.recent.chosen();
-        self.watch_delivered(id, before, applied, &delivered.entries);
+        self.watch_delivered(id, before, applied, &delivered);
         for (ticket, answer) in delivered.answers {
             self.answer(ticket, answer);
         }

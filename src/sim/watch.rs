@@ -7,6 +7,7 @@ use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
+use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::{Durable, read_chosen};
 use crate::store::ReadError;
@@ -246,15 +247,20 @@ impl Cluster {
         id: NodeId,
         before: Index,
         applied: Index,
-        delivered: &[(Entry, bool)],
+        delivered: &Delivered,
     ) {
         let mut last = before;
-        for (entry, counts) in delivered {
+        for Delivery { entry, counts, number } in &delivered.entries {
             hold!(Order, entry.index == last + 1, "node {id} delivers {entry} after {last}");
             last = entry.index;
             self.checker.believed(id, entry);
             let is_first = self.checker.log().len() < entry.index as usize;
             self.checker.delivered(id, entry, *counts);
+            hold!(
+                Order,
+                number.is_some() == *counts,
+                "node {id} delivers {entry} with the number {number:?}, and it counts: {counts}"
+            );
             let request = entry.command.request;
             if is_first && *counts {
                 let floor = self.clients.floor(request);
@@ -272,6 +278,7 @@ impl Cluster {
             let request = if *counts { request } else { RequestId::NONE };
             self.record(id, What::Delivered { index: entry.index, request, text });
         }
+        delivered.responses.iter().for_each(|(index, state)| self.checker.applied(id, *index, state));
         hold!(Order, applied == last, "node {id} delivered up to {last}, and says {applied}");
     }
 

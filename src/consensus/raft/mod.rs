@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | a higher round in a request or answer makes anyone a follower in it | 3.3 | `adopt_round` |
 //! | one vote a round, durable before it is given, to oneself as well | 3.4, 3.8 | `handle_request_vote`, `stand` |
-//! | waits are drawn from [T, 2T) | 3.4 | [`Member`] |
+//! | waits are drawn from [T, 2T) | 3.4 | `Member` |
 //! | a vote goes only to a log that is at least as up to date | 3.6.1 | `handle_request_vote` |
 //! | pre-vote; none while a leader is heard | 9.6, 4.2.3 | `handle_request_pre_vote` |
 //! | a leader that hears no majority for T steps down (check-quorum) | 6.2 | `tick_leader` |
@@ -24,7 +24,7 @@
 //! | what a majority has is chosen only if it is of the leader's own round | 3.6.2 | `choose_matched` |
 //! | a new leader appends a no-op, which chooses all before it | 6.4 | `lead` |
 //! | followers go as far as the leader's watermark and their own match | 3.5 | `choose_followed` |
-//! | what the leader no longer has at hand comes in bulk | 5 | [`Progress`](progress::Progress) |
+//! | what the leader no longer has at hand comes in bulk | 5 | `Progress` |
 //! | leadership transfer | 3.10 | `transfer.rs` |
 //!
 //! # Paxos and Raft side by side

@@ -1,0 +1,257 @@
+//! How a node is started: in a server and embedded in a program alike.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use crate::application::Application;
+use crate::config::Config;
+use crate::pipeline::requests;
+use crate::store::memory::MemoryEngine;
+use crate::store::{Founding, Recovered, Store, StoreOptions};
+
+use super::ending::ExitCode;
+use super::items::ApplySender;
+use super::log::{self, ChosenLog, Log, LogOptions};
+use super::{Node, wiring};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct StartError {
+    /// What kind it is; a server's exit code.
+    pub code: ExitCode,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl StartError {
+    pub(crate) fn new(code: ExitCode, text: impl Into<String>) -> StartError {
+        StartError { code, text: text.into() }
+    }
+}
+
+/// What a node is to be, before it starts. Made by [`Node::builder`].
+#[must_use = "a node that is not started does nothing"]
+pub struct Builder {
+    pub(super) config: Config,
+    pub(super) application: Option<Box<dyn Application>>,
+    pub(super) apply: Option<ApplySender>,
+    pub(super) client: Option<SocketAddr>,
+    pub(super) peer_listener: Option<TcpListener>,
+    memory: Option<MemoryDisk>,
+    log_file: bool,
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Builder {
+        Builder {
+            config,
+            application: None,
+            apply: None,
+            client: None,
+            peer_listener: None,
+            memory: None,
+            log_file: false,
+        }
+    }
+
+    /// Applies what is chosen to this, made anew: after each start the log is applied from its oldest index.
+    pub fn application(mut self, application: impl Application + 'static) -> Builder {
+        self.application = Some(Box::new(application));
+        self
+    }
+
+    /// Sends what is chosen to this channel, made by [`apply_channel`](super::apply_channel): after the application, if
+    /// there is one.
+    pub fn apply_channel(mut self, sender: ApplySender) -> Builder {
+        self.apply = Some(sender);
+        self
+    }
+
+    /// Serves clients (RESP2 and telnet lines, as `simplesvr` does) on this address; port 0 takes any
+    /// ([`Node::client_address`]). Without it there is no client port.
+    pub fn client_port(mut self, address: SocketAddr) -> Builder {
+        self.client = Some(address);
+        self
+    }
+
+    /// Peers connect to this socket, which listens already, and not to one bound to this node's address in the
+    /// configuration: for tests, which cannot know a free port, and for who starts the process.
+    pub fn peer_listener(mut self, listener: TcpListener) -> Builder {
+        self.peer_listener = Some(listener);
+        self
+    }
+
+    /// Keeps everything in memory and nothing in the data directory: for tests and examples. **It is no disk. When the
+    /// process ends all is lost, promises included, and a node that forgets what it promised breaks consensus: it must
+    /// never come back under its id to a cluster whose other nodes live on.** Who starts a node again on the same
+    /// [`MemoryDisk`] after a stop, within the process, loses nothing.
+    pub fn in_memory(mut self, disk: &MemoryDisk) -> Builder {
+        self.memory = Some(disk.clone());
+        self
+    }
+
+    /// Writes a line for each delivered index into the file `log.file` of the configuration, as `simplesvr` does. None
+    /// is lost or comes twice, also over kill -9; delivery on this node waits for the file. Without it there is no such
+    /// file. Diagnostic lines go to the `log` crate's macros in any case, and so to whatever logger the program has.
+    pub fn log_file(mut self) -> Builder {
+        self.log_file = true;
+        self
+    }
+
+    /// Starts the node: [`Builder::open`] and [`Opened::start`].
+    pub fn start(self) -> Result<Node, StartError> {
+        self.open()?.start()
+    }
+
+    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log file: for who
+    /// has something to do between that and the start.
+    pub fn open(self) -> Result<Opened, StartError> {
+        self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
+        let log = match self.log_file {
+            true => Some(
+                log::open(&log_options(&self.config))
+                    .map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?,
+            ),
+            false => None,
+        };
+        Ok(Opened { builder: self, store, recovered, log })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A node whose data directory is open: nobody else uses it now.
+#[must_use = "a node that is not started does nothing"]
+pub struct Opened {
+    pub(super) builder: Builder,
+    pub(super) store: Store,
+    pub(super) recovered: Recovered,
+    pub(super) log: Option<(Log, ChosenLog)>,
+}
+
+impl Opened {
+    /// The log file, if one was asked for: a server makes it the process's logger.
+    #[doc(hidden)]
+    pub fn log(&self) -> Option<&Log> {
+        self.log.as_ref().map(|(log, _)| log)
+    }
+
+    /// Binds the ports and starts the threads.
+    pub fn start(self) -> Result<Node, StartError> {
+        wiring::start(self)
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("config", &self.builder.config).finish_non_exhaustive()
+    }
+}
+
+/// A disk that is none: see [`Builder::in_memory`]. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk(Arc<MemoryEngine>);
+
+fn open_store(config: &Config, memory: Option<&MemoryDisk>) -> Result<(Store, Recovered), StartError> {
+    let members = config.peers.iter().map(|(node, address)| (*node, address.to_string())).collect();
+    let founding = Founding {
+        cluster: config.cluster.clone(),
+        node: config.node,
+        protocol: config.protocol.name().to_owned(),
+        members,
+        delivery_window: requests::WINDOW as u64,
+    };
+    let opened = match memory {
+        Some(MemoryDisk(engine)) => {
+            let mut directory = [0; 16];
+            getrandom::fill(&mut directory)
+                .map_err(|error| StartError::new(ExitCode::Data, format!("no random bytes: {error}")))?;
+            Store::open_on(engine.clone(), &founding, u128::from_le_bytes(directory))
+        }
+        None => Store::open(StoreOptions {
+            cache_bytes: config.store.cache_mb << 20,
+            free_low_bytes: config.store.free_mb << 20,
+            ..StoreOptions::new(&config.data, founding)
+        }),
+    };
+    opened.map_err(|error| {
+        let code = if error.exit_code() == 1 { ExitCode::Config } else { ExitCode::Data };
+        StartError::new(code, error.to_string())
+    })
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        path: config.log.file.clone(),
+        level: config.log.level,
+        terminal: config.log.terminal,
+        max_bytes: config.log.max_mb << 20,
+        keep: config.log.keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::node::{End, ProposeError, WaitError};
+    use crate::store::engine::EngineError;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn start(disk: &MemoryDisk) -> Node {
+        let peers = [(1, "127.0.0.1:0".parse().unwrap())];
+        let config = Config::new("test", 1, peers, "unused").unwrap();
+        Node::builder(config).in_memory(disk).start().unwrap()
+    }
+
+    /// A flush that fails ends the node: what waits is told, nothing more is taken, the process goes on.
+    #[test]
+    fn a_failed_disk_ends_the_node_only() {
+        let disk = MemoryDisk::default();
+        let node = start(&disk);
+        node.propose("a").unwrap().wait(PATIENCE).unwrap();
+        disk.0.fail_sync(EngineError::Failed("a test let it fail".into()));
+        let proposed = node.propose("b").unwrap();
+        assert_eq!(proposed.wait(PATIENCE), Err(WaitError::Ended));
+        let End::Failed(failure) = node.wait() else { panic!("nobody asked for the end") };
+        assert_eq!(failure.code, ExitCode::Disk);
+        assert!(failure.text.contains("a test let it fail"), "{failure}");
+        assert_eq!(node.propose("c").unwrap_err(), ProposeError::Ended);
+        assert_eq!(node.stop(), Err(failure));
+    }
+
+    /// A full disk passes: proposals are refused until there is room, and what was delivered before stays.
+    #[test]
+    fn a_full_disk_passes() {
+        let disk = MemoryDisk::default();
+        let node = start(&disk);
+        let first = node.propose("a").unwrap().wait(PATIENCE).unwrap();
+        disk.0.set_full(true);
+        let began = Instant::now();
+        // One may be taken before the failure is found out; what became of it is unknown.
+        while !matches!(node.propose("b").map(drop), Err(ProposeError::Busy(_))) {
+            assert!(began.elapsed() < PATIENCE, "a full disk is not noticed");
+        }
+        disk.0.set_full(false);
+        let delivered = loop {
+            match node.propose("c") {
+                Ok(proposed) => break proposed.wait(PATIENCE).unwrap(),
+                Err(ProposeError::Busy(_)) => std::thread::sleep(Duration::from_millis(5)),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(began.elapsed() < PATIENCE, "there is room, and nothing is taken");
+        };
+        assert!(delivered.index > first.index);
+        assert_eq!(node.get(first.index).unwrap().unwrap().command.unwrap().payload, "a");
+        node.stop().unwrap();
+    }
+}

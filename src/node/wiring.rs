@@ -1,0 +1,447 @@
+//! The start of a node: its threads, the queues between them, and its end.
+
+use std::any::Any;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
+
+use ::log::{info, warn};
+use parking_lot::Mutex;
+
+use crate::application::Application;
+use crate::config::Config;
+use crate::consensus::config as core;
+use crate::consensus::quorum::Voters;
+use crate::consensus::types::{Index, NodeId};
+use crate::pipeline::applier::Applier;
+use crate::pipeline::inbox::{Inbox, Outgoing};
+use crate::pipeline::queue::{Bell, Queue};
+use crate::pipeline::recent::Recent;
+use crate::pipeline::requests::{self, Requests};
+use crate::pipeline::state_machine::{StateMachine, Work};
+use crate::pipeline::storage::{Storage, restored};
+use crate::store::{Binding, Recovered, Store};
+use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+
+use super::Node;
+use super::applied::Applied;
+use super::applier::ApplierThread;
+use super::builder::{Builder, Opened, StartError};
+use super::clients::{Answers, ClientOptions, ClientPort, Stop};
+use super::clock::Clock;
+use super::ending::{Ender, ExitCode};
+use super::health::Health;
+use super::items::{ApplySender, Closer};
+use super::log::{ChosenLog, RateLimited};
+use super::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
+use super::proposing::Waiters;
+use super::service::NodeService;
+use super::state_machine::{EventLog, StateMachineThread};
+use super::storage::{self, StorageThread};
+
+/// Works that wait for storage. Full: the state machine waits (its inbox then fills, and refuses).
+const WORKS_CAPACITY_BYTES: usize = 32 << 20;
+/// What waits for the network. Full: storage and the state machine wait; the network thread never does, so
+/// it is emptied.
+const OUTGOING_CAPACITY_BYTES: usize = 64 << 20;
+/// Each item of these two queues weighs at least so much, which bounds their number.
+const ITEM_MIN_BYTES: usize = 32 << 10;
+/// Answers on their way to the client port, in turns of the applier. Full: the applier waits.
+const ANSWERS_CAPACITY: usize = 1024;
+/// What is kept in memory of the latest entries for the applier and lagging peers.
+const RECENT_BYTES: usize = 32 << 20;
+
+/// Binds the ports and starts the threads.
+pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
+    let Opened { builder, store, recovered, log } = opened;
+    let Builder { config, application, apply, client, peer_listener, .. } = builder;
+    let (log, lines) = log.unzip();
+    log_recovery(&config, &recovered);
+    if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
+        warn!("{text}");
+    }
+    assert_own_room();
+    let ender = Ender::default();
+    let port = client.map(|address| bind_clients(&config, address)).transpose()?;
+    let client_address = port.as_ref().map(|(port, _)| port.address());
+    let (network, network_bell) =
+        bind_peers(peer_listener, peer_options(&config, client_address, &recovered, ender.clone()))?;
+    let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
+
+    let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
+    let seed = recovered.directory as u64 ^ recovered.start;
+    let state_machine =
+        StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
+    let service = Arc::new(NodeService {
+        cluster: config.cluster.clone(),
+        node: config.node,
+        client_address: client_address.map_or(String::new(), |address| address.to_string()),
+        pending_limit: config.limits.pending,
+        value_limit: config.limits.value_bytes,
+        propose_timeout_ms: config.client.timeout_ms,
+        session: session(&recovered),
+        last_number: AtomicU64::new(0),
+        waiters: Waiters::default(),
+        clock: Clock::start(),
+        inbox: Arc::new(Inbox::new()),
+        works: works(),
+        outgoing: outgoing(network_bell),
+        requests: Arc::new(Mutex::new(Requests::default())),
+        reader: store.reader(),
+        applied: Applied::new(recovered.compacted),
+        status: Arc::new(Mutex::new(state_machine.status())),
+        health: Arc::new(Health::default()),
+        peers: network.table(),
+        log: log.as_ref().map(|log| log.control()),
+        recent,
+    });
+    let close_apply = apply.as_ref().map(|apply| apply.closer());
+    ender.on_failure({
+        let (service, close_apply) = (service.clone(), close_apply.clone());
+        move || {
+            service.fail();
+            close_apply.iter().for_each(|close| close());
+        }
+    });
+    let tick_ms = (config.timing.heartbeat_ms / 5).clamp(1, 10);
+    let starting = Starting { service: &service, ender: &ender };
+    let answers = port.as_ref().map(|(_, answers)| answers.clone());
+    let (stop_applier, applier_bell, applier) = starting.applier(application, apply, answers, lines)?;
+    let threads = Threads {
+        storage: starting.storage(store)?,
+        network: starting.network(network)?,
+        state_machine: starting.state_machine(state_machine, tick_ms, applier_bell.clone())?,
+        stop_applier,
+        applier_bell,
+        applier,
+        close_apply,
+        clients: port.map(|(port, answers)| starting.clients(port, answers)).transpose()?,
+    };
+    Ok(Node {
+        chosen_at_start: recovered.hard_state.chosen,
+        client_address,
+        peer_address,
+        service,
+        ender,
+        threads: Some(threads),
+        log,
+    })
+}
+
+/// A node's threads, and what ends each of them.
+pub(super) struct Threads {
+    clients: Option<(Stop, JoinHandle<()>)>,
+    state_machine: JoinHandle<()>,
+    storage: JoinHandle<()>,
+    network: JoinHandle<()>,
+    stop_applier: Arc<AtomicBool>,
+    applier_bell: Bell,
+    applier: JoinHandle<()>,
+    /// Lets go whoever waits for room in the apply channel.
+    close_apply: Option<Closer>,
+}
+
+impl Threads {
+    /// Ends them in order: no new proposals, replies flushed, what was chosen delivered.
+    pub(super) fn end(self, service: &NodeService) {
+        self.close_apply.iter().for_each(|close| close());
+        if let Some((stop, clients)) = self.clients {
+            stop.stop();
+            join(clients);
+        }
+        service.inbox.submissions.close();
+        service.inbox.proposals.close();
+        join(self.state_machine);
+        join(self.storage);
+        join(self.network);
+        self.stop_applier.store(true, Ordering::Release);
+        self.applier_bell.ring();
+        join(self.applier);
+        service.waiters.end();
+        service.applied.end();
+    }
+}
+
+type Started = Result<JoinHandle<()>, StartError>;
+
+/// What all threads are started with.
+struct Starting<'a> {
+    service: &'a Arc<NodeService>,
+    ender: &'a Ender,
+}
+
+impl Starting<'_> {
+    fn clients(&self, port: ClientPort, answers: Arc<Answers>) -> Result<(Stop, JoinHandle<()>), StartError> {
+        let (stop, service, ender) = (port.stopper(), self.service.clone(), self.ender.clone());
+        let thread = self.spawn("clients", move || {
+            let ended = port.run(service, answers.clone());
+            // The applier goes on to the end, and nobody takes answers any more.
+            answers.close();
+            end_of_poll("clients", ended, &ender)
+        })?;
+        Ok((stop, thread))
+    }
+
+    fn applier(
+        &self,
+        application: Option<Box<dyn Application>>,
+        apply: Option<ApplySender>,
+        answers: Option<Arc<Answers>>,
+        lines: Option<ChosenLog>,
+    ) -> Result<(Arc<AtomicBool>, Bell, JoinHandle<()>), StartError> {
+        let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::new());
+        let NodeService { recent, reader, requests, .. } = &**self.service;
+        let thread = ApplierThread {
+            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            apply,
+            service: self.service.clone(),
+            answers,
+            logged: lines.as_ref().and_then(ChosenLog::last).unwrap_or(0),
+            lines,
+            bell: bell.clone(),
+            stop: stop.clone(),
+            ender: self.ender.clone(),
+        };
+        Ok((stop, bell, self.spawn("applier", move || thread.run())?))
+    }
+
+    fn storage(&self, store: Store) -> Started {
+        let service = self.service;
+        let thread = StorageThread {
+            storage: Storage::new(service.node, store, service.recent.clone()),
+            works: service.works.clone(),
+            outgoing: service.outgoing.clone(),
+            inbox: service.inbox.clone(),
+            health: service.health.clone(),
+            clock: service.clock,
+            ender: self.ender.clone(),
+            slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
+        };
+        self.spawn("storage", move || thread.run())
+    }
+
+    fn network(&self, network: PeerNetwork) -> Started {
+        let (outgoing, inbox) = (self.service.outgoing.clone(), self.service.inbox.clone());
+        let ender = self.ender.clone();
+        self.spawn("network", move || {
+            let ended = network.run(&outgoing, &inbox);
+            // If it failed, nobody waits for room any more.
+            outgoing.close();
+            end_of_poll("network", ended, &ender)
+        })
+    }
+
+    fn state_machine(&self, state_machine: StateMachine, tick_ms: u64, applier: Bell) -> Started {
+        let service = self.service;
+        let thread = StateMachineThread {
+            state_machine,
+            clock: service.clock,
+            tick_ms,
+            inbox: service.inbox.clone(),
+            works: service.works.clone(),
+            outgoing: service.outgoing.clone(),
+            applier,
+            status: service.status.clone(),
+            events: EventLog::new(),
+        };
+        self.spawn("state-machine", move || thread.run())
+    }
+
+    /// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be started, those
+    /// that were end.
+    fn spawn(&self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Started {
+        let ender = self.ender.clone();
+        let guarded = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+                ender.fail(ExitCode::Assertion, format!("the {name} thread panicked: {}", text_of(&*panic)));
+            }
+        };
+        ThreadBuilder::new().name(name.to_owned()).spawn(guarded).map_err(|error| {
+            let text = format!("cannot start the {name} thread: {error}; raise the limit of threads");
+            self.ender.fail(ExitCode::Config, text.clone());
+            StartError::new(ExitCode::Config, text)
+        })
+    }
+}
+
+fn works() -> Arc<Queue<Work>> {
+    let weigh = |work: &Work| work.cost_bytes().max(ITEM_MIN_BYTES);
+    Arc::new(Queue::new(WORKS_CAPACITY_BYTES, weigh, Bell::new()))
+}
+
+fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
+    let weigh = |item: &Outgoing| item.cost_bytes().max(ITEM_MIN_BYTES);
+    Arc::new(Queue::new(OUTGOING_CAPACITY_BYTES, weigh, network))
+}
+
+/// Of this start only: a directory's id is random, and its starts are counted.
+fn session(recovered: &Recovered) -> u128 {
+    recovered.directory.wrapping_add(u128::from(recovered.start)).max(1)
+}
+
+/// With the queue of the answers that it gives.
+fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Arc<Answers>), StartError> {
+    let (port, bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
+        let text = format!("cannot listen for clients on {client}: {error}; choose another address");
+        StartError::new(ExitCode::Config, text)
+    })?;
+    Ok((port, Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, bell))))
+}
+
+fn bind_peers(
+    listener: Option<TcpListener>,
+    options: PeerOptions,
+) -> Result<(PeerNetwork, Bell), StartError> {
+    let listen = options.listen;
+    let bound = match listener {
+        Some(listener) => PeerNetwork::with_listener(listener, options),
+        None => PeerNetwork::bind(options),
+    };
+    bound.map_err(|error| {
+        let text =
+            format!("cannot listen for peers on {listen}: {error}; choose another address in [[peers]]");
+        StartError::new(ExitCode::Config, text)
+    })
+}
+
+/// Own messages come back to the inbox in the items of the outgoing queue, one item a durable write. While
+/// the state machine waits for the works queue, everything in the ring may arrive: that many places are kept.
+fn assert_own_room() {
+    let works = WORKS_CAPACITY_BYTES / ITEM_MIN_BYTES;
+    let outgoing = OUTGOING_CAPACITY_BYTES / ITEM_MIN_BYTES;
+    let under_way = 2 * works + 2 * outgoing;
+    assert!(
+        under_way <= Inbox::OWN_CAPACITY,
+        "{under_way} own messages may be under way, and the inbox keeps room for {}",
+        Inbox::OWN_CAPACITY
+    );
+}
+
+fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
+    let limits = crate::client::Limits {
+        value_bytes: config.limits.value_bytes,
+        propose_timeout_ms: config.client.timeout_ms,
+        request_timeout_ms: config.client.partial_s * 1000,
+        idle_timeout_ms: config.client.idle_s * 1000,
+        ..crate::client::Limits::default()
+    };
+    ClientOptions { connections: config.limits.clients, limits, ..ClientOptions::new(client) }
+}
+
+fn peer_options(
+    config: &Config,
+    client: Option<SocketAddr>,
+    recovered: &Recovered,
+    ender: Ender,
+) -> PeerOptions {
+    let hello = Hello {
+        version: WIRE_VERSION,
+        lowest_version: LOWEST_WIRE_VERSION,
+        cluster: config.cluster.clone(),
+        node: config.node,
+        directory: recovered.directory,
+        start: recovered.start,
+        protocol: config.protocol.name().to_owned(),
+        founding: founding_hash(config),
+        client_address: client.map_or(String::new(), |address| address.to_string()),
+    };
+    let bindings = recovered.bindings.iter();
+    PeerOptions {
+        listen: config.peers[&config.node],
+        peers: config.peers.clone(),
+        hello,
+        bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
+        limits: PeerLimits::default(),
+        on_fatal: Box::new(move |fatal: Fatal| {
+            ender.fail(ExitCode::Data, fatal.to_string());
+        }),
+    }
+}
+
+/// A network thread ends when it is told to; that the system's poll fails is the end of the node.
+fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
+    if let Err(error) = result {
+        ender.fail(ExitCode::Disk, format!("the {name} thread cannot wait for events: {error}"));
+    }
+}
+
+fn core_config(config: &Config, seed: u64) -> core::Config {
+    core::Config {
+        node: config.node,
+        voters: Voters::new(config.peers.keys().copied().collect()),
+        election_ms: config.timing.election_ms,
+        heartbeat_ms: config.timing.heartbeat_ms,
+        window_entries: config.limits.window_entries,
+        window_bytes: config.limits.window_bytes,
+        seed,
+    }
+}
+
+/// Tells apart clusters that were founded differently: what all members must agree on for ever.
+fn founding_hash(config: &Config) -> u64 {
+    let voters: Vec<String> = config.peers.keys().map(NodeId::to_string).collect();
+    let text = format!("voters={} delivery_window={}", voters.join(","), requests::WINDOW);
+    u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c_append(1, text.as_bytes()))
+}
+
+fn log_recovery(config: &Config, recovered: &Recovered) {
+    let Recovered { start, hard_state, last, .. } = recovered;
+    info!("data directory {} opened: start {start}, {hard_state}, last index {last}", config.data.display());
+    for (node, address) in &config.peers {
+        let founded = recovered.founding.members.get(node);
+        if let Some(founded) = founded.filter(|founded| **founded != address.to_string()) {
+            info!("node {node} is at {address} now; the cluster was founded with {founded}");
+        }
+    }
+}
+
+/// Chosen lines up to the last one in the log file are not written again, so a file of another life would swallow
+/// those of this one. (A file of another life that is shorter than this log cannot be told.)
+fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) -> Option<String> {
+    let logged = logged.filter(|logged| *logged > recovered.last)?;
+    let file = config.log.file.display();
+    let last = recovered.last;
+    Some(format!(
+        "the log file {file} has chosen lines up to index {logged}, the data directory entries up to {last}: no line \
+         up to index {logged} is written again. That is in order if this node was killed, and it learns the rest from \
+         others; if the file is of another data directory, stop this node, move the file away and start again"
+    ))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
+}
+
+/// A panic of the thread was told already.
+fn join(thread: JoinHandle<()>) {
+    let _ = thread.join();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A log file that is ahead of the store is told of, with both indexes and what to do.
+    #[test]
+    fn a_log_ahead_of_the_store_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let text = format!(
+            "cluster = \"test\"\nnode = 1\nprotocol = \"paxos\"\ndata = {data:?}\n\
+             [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n"
+        );
+        let config = Config::parse(&text, Path::new("test.toml")).unwrap();
+        let opened = Builder::new(config.clone()).open().unwrap();
+        let ahead = |logged| lines_ahead(&config, &opened.recovered, logged);
+        assert_eq!((ahead(None), ahead(Some(opened.recovered.last))), (None, None));
+        let text = ahead(Some(41)).unwrap();
+        for part in ["simplesvr.log", "up to index 41", "entries up to 0", "move the file away"] {
+            assert!(text.contains(part), "{text} does not say {part}");
+        }
+    }
+}
