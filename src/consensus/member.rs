@@ -78,7 +78,7 @@ impl Member {
             leader: None,
             heard_leader_ms: 0,
             election_at_ms: 0,
-            proposals: Proposals::default(),
+            proposals: Proposals::new(config.seed),
             forward_at_ms: 0,
             forward_wait_ms: 2 * heartbeat_ms,
             peers,

@@ -11,6 +11,7 @@ pub mod log;
 mod member;
 pub mod message;
 pub mod paxos;
+mod places;
 pub mod proposals;
 pub mod protocol;
 pub mod quorum;
