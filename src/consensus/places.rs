@@ -178,8 +178,7 @@ mod tests {
         let ids: BTreeSet<RequestId> = ids.collect();
         for seed in 0..8 {
             let places = Places::new(seed);
-            let hashes: BTreeSet<u32> =
-                ids.iter().map(|id| places.hash(*id) & 0xffff).collect();
+            let hashes: BTreeSet<u32> = ids.iter().map(|id| places.hash(*id) & 0xffff).collect();
             // Of 16,383 random ones about 14,500 would differ.
             assert!(hashes.len() > 14_000, "{} of {} differ", hashes.len(), ids.len());
         }

@@ -174,6 +174,11 @@ impl Proposals {
         }
     }
 
+    /// How many wait for a place at most: some of them may be gone.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The next request that waits for a place, if `fits`; it is then the caller's to place.
     pub fn next_waiting(&mut self, fits: impl Fn(&Command) -> bool) -> Option<Command> {
         while let Some(arrival) = self.waiting.front() {

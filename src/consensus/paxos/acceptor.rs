@@ -75,6 +75,7 @@ impl Paxos {
         // First what is chosen by now leaves the log, so that there is room.
         self.vouch(ballot, chosen, out);
         let mut ranges: Vec<Range> = Vec::new();
+        out.entries.reserve(entries.len());
         for entry in entries {
             let index = entry.index;
             if entry.ballot != ballot || !self.accept(entry, out) {

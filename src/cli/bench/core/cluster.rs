@@ -56,8 +56,9 @@ struct Node {
     tick_ms: Option<u64>,
     inbox: Vec<Message>,
     proposals: Vec<Proposal>,
-    /// What is written and not yet chosen.
-    written: VecDeque<Entry>,
+    /// What is written and not yet chosen, a list for each write.
+    written: VecDeque<std::vec::IntoIter<Entry>>,
+    last_written: Index,
     chosen: Index,
     /// Users' values among what was chosen.
     delivered: u64,
@@ -133,6 +134,7 @@ impl Cluster {
     pub(super) fn propose(&mut self, count: u64) {
         let leader = &mut self.nodes[self.leader];
         let from = self.leader as NodeId + 1;
+        leader.proposals.reserve(count as usize);
         for number in self.proposed + 1..=self.proposed + count {
             let start = (number % VALUE_STARTS) as usize;
             let value = self.values.slice(start..start + self.value_bytes);
@@ -220,6 +222,7 @@ impl Node {
             inbox: Vec::new(),
             proposals: Vec::new(),
             written: VecDeque::new(),
+            last_written: 0,
             chosen: 0,
             delivered: 0,
             digest: 0,
@@ -250,19 +253,21 @@ impl Node {
         sent.extend(messages);
     }
 
-    /// What stood at the entries' indexes is replaced.
+    /// Memory for a disk. The one leader replaces nothing, and nobody lacks what is chosen, so that is in order.
     fn write(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
-            while self.written.back().is_some_and(|last| last.index >= entry.index) {
-                self.written.pop_back();
-            }
-            self.written.push_back(entry);
-        }
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        assert_eq!(first.index, self.last_written + 1, "entries are written in the order of the log");
+        self.last_written = last.index;
+        self.written.push_back(entries.into_iter());
     }
 
     fn deliver(&mut self, chosen: Index) {
         while self.chosen < chosen {
-            let entry = self.written.pop_front().expect("what is chosen here is written here: nobody lags");
+            let list = self.written.front_mut().expect("what is chosen here is written here");
+            let Some(entry) = list.next() else {
+                self.written.pop_front();
+                continue;
+            };
             self.chosen += 1;
             assert_eq!(entry.index, self.chosen, "entries are chosen in the order of the log");
             if entry.command.kind == Kind::Value {
