@@ -258,14 +258,15 @@ impl Member {
     /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it is to
     /// place them.
     pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
+        let leader = self.leader.filter(|leader| *leader != self.config.node);
         let mut added = Vec::new();
         for proposal in proposals {
-            let command = proposal.command.clone();
+            let command = leader.map(|_| proposal.command.clone());
             if self.proposals.add_own(proposal) {
-                added.push(command);
+                added.extend(command);
             }
         }
-        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) {
+        if let Some(leader) = leader {
             self.forward(leader, added, out);
         }
     }
@@ -319,7 +320,8 @@ impl Member {
     pub(super) fn next_to_place(&mut self, log: &Log, window_entries: u64) -> Vec<Command> {
         let window_bytes = self.config.window_bytes;
         let (mut open, mut bytes) = (log.open(), log.bytes());
-        let mut commands = Vec::new();
+        let room = window_entries.saturating_sub(open) as usize;
+        let mut commands = Vec::with_capacity(self.proposals.waiting().min(room));
         loop {
             let fits = |command: &Command| {
                 let room = bytes + command.cost_bytes() <= window_bytes;
@@ -359,6 +361,10 @@ impl Member {
 
 /// Cuts a list into pieces of at most [`MAX_PAGE_BYTES`], each of at least one item.
 pub(super) fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
+    let all_bytes: usize = items.iter().map(|item| command(item).cost_bytes()).sum();
+    if all_bytes <= MAX_PAGE_BYTES {
+        return vec![items];
+    }
     let mut pages: Vec<Vec<T>> = Vec::new();
     let mut bytes = usize::MAX;
     for item in items {

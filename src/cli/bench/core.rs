@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::config::Protocol;
+use crate::consensus::config::ProtocolName;
 
 use super::super::Error;
 use super::report::{figure, round};
@@ -48,7 +48,7 @@ const LOADS: [Load; 4] = [
 pub struct Arguments {
     /// The consensus protocol
     #[arg(long, default_value = "paxos", value_parser = protocol)]
-    protocol: Protocol,
+    protocol: ProtocolName,
     /// Nodes of the cluster
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=31))]
     nodes: u8,
@@ -183,9 +183,7 @@ fn json(row: &Row) -> String {
     serde_json::to_string(row).expect("numbers and texts can be written as JSON")
 }
 
-fn protocol(name: &str) -> Result<Protocol, String> {
-    match name {
-        "paxos" => Ok(Protocol::Paxos),
-        _ => Err("there is only paxos so far".to_string()),
-    }
+fn protocol(name: &str) -> Result<ProtocolName, String> {
+    ProtocolName::from_name(name)
+        .ok_or_else(|| format!("give one of {}", ProtocolName::ALL.map(ProtocolName::name).join(", ")))
 }

@@ -1,6 +1,8 @@
 //! The leader: places proposals, counts acceptances, repeats what makes no progress, steps down when no
 //! majority is heard. And, for all roles, what happens to a proposal.
 
+use std::iter::repeat_n;
+
 use super::super::batch::Batch;
 use super::super::member::pages;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
@@ -102,10 +104,10 @@ impl Paxos {
             self.log.put(*index, *ballot, command.clone());
             self.member.proposals.placed(command, *index);
         }
-        out.entries.extend(entries.iter().cloned());
+        out.write(entries.clone());
+        let others = self.member.config.voters.ids().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
-            for peer in self.member.config.voters.others(node) {
-                let entries = entries.clone();
+            for (peer, entries) in self.member.config.voters.others(node).zip(repeat_n(entries, others)) {
                 out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
             }
         }

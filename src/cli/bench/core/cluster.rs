@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::Protocol as ProtocolName;
 use crate::consensus::batch::Batch;
+use crate::consensus::config::{Config, ProtocolName, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::paxos::{Config, Paxos, Restored};
 use crate::consensus::protocol::{Input, Proposal, Protocol};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Command, Entry, Index, Kind, NodeId};
@@ -56,8 +55,8 @@ struct Node {
     tick_ms: Option<u64>,
     inbox: Vec<Message>,
     proposals: Vec<Proposal>,
-    /// What is written and not yet chosen, a list for each write.
-    written: VecDeque<std::vec::IntoIter<Entry>>,
+    /// What is written and not yet all chosen, a list for each write.
+    written: VecDeque<Vec<Entry>>,
     last_written: Index,
     chosen: Index,
     /// Users' values among what was chosen.
@@ -213,11 +212,8 @@ impl Node {
             window_bytes: WINDOW_BYTES,
             seed: node,
         };
-        let core: Box<dyn Protocol> = match protocol {
-            ProtocolName::Paxos => Box::new(Paxos::new(config, Restored::default())),
-        };
         Node {
-            core,
+            core: protocol.core(config, Restored::default()),
             tick_ms: None,
             inbox: Vec::new(),
             proposals: Vec::new(),
@@ -258,21 +254,23 @@ impl Node {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         assert_eq!(first.index, self.last_written + 1, "entries are written in the order of the log");
         self.last_written = last.index;
-        self.written.push_back(entries.into_iter());
+        self.written.push_back(entries);
     }
 
     fn deliver(&mut self, chosen: Index) {
         while self.chosen < chosen {
-            let list = self.written.front_mut().expect("what is chosen here is written here");
-            let Some(entry) = list.next() else {
+            let list = self.written.front().expect("what is chosen here is written here");
+            let done = (self.chosen + 1 - list[0].index) as usize;
+            for entry in list[done..].iter().take_while(|entry| entry.index <= chosen) {
+                self.chosen += 1;
+                assert_eq!(entry.index, self.chosen, "entries are chosen in the order of the log");
+                if entry.command.kind == Kind::Value {
+                    self.delivered += 1;
+                    self.digest = self.digest.rotate_left(7) ^ entry.command.request.number;
+                }
+            }
+            if list[list.len() - 1].index == self.chosen {
                 self.written.pop_front();
-                continue;
-            };
-            self.chosen += 1;
-            assert_eq!(entry.index, self.chosen, "entries are chosen in the order of the log");
-            if entry.command.kind == Kind::Value {
-                self.delivered += 1;
-                self.digest = self.digest.rotate_left(7) ^ entry.command.request.number;
             }
         }
     }
