@@ -13,7 +13,7 @@ use super::protocol::{PeerStatus, Proposal, Role, Status};
 use super::quorum::Set;
 use super::random::Random;
 use super::types::{
-    Ballot, Command, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
+    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
 };
 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
@@ -316,22 +316,24 @@ impl Member {
         }
     }
 
-    /// Waiting proposals that a leader with this log may place now, in order, at most `window_entries` open ones.
-    pub(super) fn next_to_place(&mut self, log: &Log, window_entries: u64) -> Vec<Command> {
+    /// Places waiting proposals at the end of a leader's log, in order, with at most `window_entries` open ones. They
+    /// are then to be put there.
+    pub(super) fn place(&mut self, log: &Log, window_entries: u64, ballot: Ballot) -> Vec<Entry> {
         let window_bytes = self.config.window_bytes;
         let (mut open, mut bytes) = (log.open(), log.bytes());
-        let room = window_entries.saturating_sub(open) as usize;
-        let mut commands = Vec::with_capacity(self.proposals.waiting().min(room));
-        loop {
+        let room = window_entries.saturating_sub(open).max(1) as usize;
+        let mut entries = Vec::with_capacity(self.proposals.waiting().min(room));
+        for index in log.last() + 1.. {
             let fits = |command: &Command| {
                 let room = bytes + command.cost_bytes() <= window_bytes;
                 open == 0 || (open < window_entries && room)
             };
-            let Some(command) = self.proposals.next_waiting(fits) else { return commands };
+            let Some(command) = self.proposals.place_next(index, fits) else { break };
             open += 1;
             bytes += command.cost_bytes();
-            commands.push(command);
+            entries.push(Entry { index, ballot, command });
         }
+        entries
     }
 
     /// How the core stands that holds this member.

@@ -179,24 +179,27 @@ impl Proposals {
         self.waiting.len()
     }
 
-    /// The next request that waits for a place, if `fits`; it is then the caller's to place.
-    pub fn next_waiting(&mut self, fits: impl Fn(&Command) -> bool) -> Option<Command> {
+    /// The next request that waits for a place, if `fits`: it is placed at this index now, and not placed again.
+    pub fn place_next(&mut self, index: Index, fits: impl Fn(&Command) -> bool) -> Option<Command> {
         while let Some(arrival) = self.waiting.front() {
-            match arrival.of(&self.held) {
-                Some(Request { command, placed: None, .. }) if fits(command) => {
-                    let command = command.clone();
+            let held = self.held[arrival.place as usize].as_mut();
+            match held.filter(|held| held.arrival == arrival.number) {
+                Some(Request { command, placed, .. }) if placed.is_none() => {
+                    if !fits(command) {
+                        return None;
+                    }
+                    *placed = Some(index);
                     self.waiting.pop_front();
-                    return Some(command);
+                    return Some(command.clone());
                 }
-                Some(Request { placed: None, .. }) => return None,
                 _ => self.waiting.pop_front(),
             };
         }
         None
     }
 
-    /// Notes that this leader placed a request at an index: it is not placed again.
-    pub fn placed(&mut self, command: &Command, index: Index) {
+    /// Notes that this leader adopted a command that stands at an index: it is not placed again.
+    pub fn adopted(&mut self, command: &Command, index: Index) {
         if command.request == RequestId::NONE {
             return;
         }
@@ -320,12 +323,10 @@ mod tests {
         assert!(proposals.add_own(proposal(1, 100)));
         assert!(!proposals.add_own(proposal(1, 200)));
         assert!(proposals.add_forwarded(Command::value(2, 2, "w")));
-        let command = proposals.next_waiting(|_| true).unwrap();
-        assert_eq!(command.request, RequestId::user(1));
-        proposals.placed(&command, 5);
+        assert_eq!(proposals.place_next(5, |_| true).unwrap().request, RequestId::user(1));
         assert!(!proposals.add_forwarded(Command::value(1, 2, "v")));
-        assert_eq!(proposals.next_waiting(|_| false), None);
-        assert_eq!(proposals.next_waiting(|_| true).unwrap().request, RequestId::user(2));
+        assert_eq!(proposals.place_next(6, |_| false), None);
+        assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(2));
         proposals.chosen(RequestId::user(1));
         proposals.chosen(RequestId::user(2));
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
@@ -338,16 +339,17 @@ mod tests {
         proposals.add_own(proposal(2, 150));
         proposals.add_own(proposal(1, 200));
         proposals.add_forwarded(Command::value(3, 2, "w"));
-        let command = proposals.next_waiting(|_| true).unwrap();
-        proposals.placed(&command, 5);
+        proposals.place_next(5, |_| true).unwrap();
         proposals.restart();
         assert_eq!(proposals.len(), 2);
         proposals.expire(160);
         assert_eq!(proposals.own().map(|command| command.request.number).collect::<Vec<_>>(), [1]);
-        assert_eq!(proposals.next_waiting(|_| true).unwrap().request, RequestId::user(1));
+        assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(1));
         proposals.expire(200);
+        assert_eq!(proposals.len(), 1, "what is placed may still be chosen");
+        proposals.restart();
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
-        assert_eq!(proposals.next_waiting(|_| true), None);
+        assert_eq!(proposals.place_next(6, |_| true), None);
     }
 
     /// A request that was chosen and comes again, maybe more than once, is placed and forwarded once.
@@ -360,8 +362,8 @@ mod tests {
         }
         proposals.add_own(proposal(1, 100));
         assert_eq!(proposals.own().count(), 1);
-        assert!(proposals.next_waiting(|_| true).is_some());
-        assert_eq!(proposals.next_waiting(|_| true), None);
+        assert!(proposals.place_next(6, |_| true).is_some());
+        assert_eq!(proposals.place_next(6, |_| true), None);
     }
 
     /// A node that only forwards keeps nothing of requests that are chosen.
@@ -533,15 +535,12 @@ mod tests {
                         prop_assert_eq!(added, model.add(reqid, len, true));
                     }
                     Step::Next(fits) => {
-                        let next = proposals.next_waiting(|_| fits);
+                        let next = proposals.place_next(6, |_| fits);
                         prop_assert_eq!(next.as_ref().map(|next| next.request.number), model.next(fits));
-                        if let Some(command) = next {
-                            proposals.placed(&command, 1);
-                        }
                     }
                     Step::Adopted(reqid, len) => {
-                        proposals.placed(&Command::value(reqid, 2, vec![b'x'; len]), 1);
-                        proposals.placed(&Command::noop(2), 2);
+                        proposals.adopted(&Command::value(reqid, 2, vec![b'x'; len]), 1);
+                        proposals.adopted(&Command::noop(2), 2);
                         model.add(reqid, len, false);
                         model.known(reqid).placed = true;
                     }

@@ -59,6 +59,9 @@ impl Paxos {
         self.member.proposals.restart();
         let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
+        for Entry { index, command, .. } in &entries {
+            self.member.proposals.adopted(command, *index);
+        }
         self.propose_entries(entries, out);
         self.place_waiting(out);
     }
@@ -82,9 +85,7 @@ impl Paxos {
     /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
         let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
-        let commands = self.member.next_to_place(&self.log, self.member.config.window_entries);
-        let entries = commands.into_iter().zip(self.log.last() + 1..);
-        let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
+        let entries = self.member.place(&self.log, self.member.config.window_entries, ballot);
         if !entries.is_empty() {
             self.propose_entries(entries, out);
         }
@@ -102,7 +103,6 @@ impl Paxos {
         let (first, last) = (entries[0].index, entries[entries.len() - 1].index);
         for Entry { index, ballot, command } in &entries {
             self.log.put(*index, *ballot, command.clone());
-            self.member.proposals.placed(command, *index);
         }
         out.write(entries.clone());
         let others = self.member.config.voters.ids().len() - 1;
