@@ -117,7 +117,7 @@ fn measure(arguments: &Arguments, load: Load) -> Result<Row, Error> {
     let (messages, entries) = (cluster.messages() - messages, cluster.delivered() - warmed);
     cluster.settle()?;
     Ok(Row {
-        core: format!("spaxos-{}", arguments.protocol.name()),
+        core: format!("spaxos-{}", arguments.protocol),
         mode: load.mode,
         nodes: arguments.nodes,
         bytes: arguments.size,
@@ -148,13 +148,13 @@ fn drive(cluster: &mut Cluster, load: Load, secs: Duration, entries: u64) {
 }
 
 fn table(arguments: &Arguments, rows: &[Row]) -> String {
+    let runs = match arguments.runs {
+        1 => String::new(),
+        runs => format!(", median (min .. max) of {runs} runs"),
+    };
     let mut out = format!(
-        "spaxos-{}: {} cores in one thread, {}-byte values; CPU of all nodes an entry, median (min .. max) of {} \
-         runs\n",
-        arguments.protocol.name(),
-        arguments.nodes,
-        arguments.size,
-        arguments.runs
+        "spaxos-{}: {} cores in one thread, {}-byte values; CPU of all nodes{runs}\n",
+        arguments.protocol, arguments.nodes, arguments.size
     );
     for load in LOADS {
         let of = |value: fn(&Row) -> f64| -> Vec<f64> {
