@@ -2,9 +2,11 @@
 //!
 //! Each round starts a cluster of its own on the real disk (or uses a running one, `--addr`), loads its
 //! leader and removes the data afterwards. A round's row is one JSON line with `--json`; a table of medians
-//! otherwise. Words for people go to standard error, results to standard output.
+//! otherwise. Words for people go to standard error, results to standard output. `spaxos bench core` measures the
+//! consensus cores alone (`core.rs`).
 
 mod connection;
+pub mod core;
 mod failover;
 pub mod load;
 pub mod record;
@@ -20,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::Error;
 use super::cluster::{self, Cluster, Interrupt};
@@ -37,7 +39,10 @@ const SILENCE_FAILOVER_MS: u64 = 250;
 
 /// Arguments of `spaxos bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Nodes of the cluster to start
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=31))]
     nodes: u8,
@@ -82,8 +87,18 @@ pub struct Bench {
     election_ms: u64,
 }
 
+/// A part of a cluster, measured alone.
+#[derive(Subcommand, Debug)]
+enum Part {
+    /// The consensus cores alone: CPU an entry, without encoding, sockets, threads and disk
+    Core(core::Arguments),
+}
+
 /// Measures and prints.
 pub fn run(arguments: &Bench) -> Result<(), Error> {
+    if let Some(Part::Core(arguments)) = &arguments.part {
+        return core::run(arguments);
+    }
     let interrupt = Interrupt::catch()?;
     if connections(arguments) > clients(arguments) {
         return Err(Error::Message(format!(

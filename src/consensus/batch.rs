@@ -148,6 +148,14 @@ impl Batch {
         self.truncate = Some(self.truncate.map_or(first, |earlier| earlier.min(first)));
     }
 
+    /// Adds entries to be made durable.
+    pub(crate) fn write(&mut self, entries: Vec<Entry>) {
+        match self.entries.is_empty() {
+            true => self.entries = entries,
+            false => self.entries.extend(entries),
+        }
+    }
+
     /// Adds a message that promises nothing.
     pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: Body) {
         assert_ne!(from, to, "a message to oneself promises, so it is never early: {body}");

@@ -95,13 +95,18 @@ impl Log {
     pub fn put(&mut self, index: Index, ballot: Ballot, command: Command) {
         assert!(index > self.chosen, "index {index} is chosen (up to {}), it never changes", self.chosen);
         let place = (index - self.chosen - 1) as usize;
-        if place >= self.slots.len() {
-            self.slots.resize(place + 1, None);
-        }
-        let slot = &mut self.slots[place];
-        self.bytes -= slot.as_ref().map_or(0, |old| old.command.cost_bytes());
         self.bytes += command.cost_bytes();
-        *slot = Some(Slot { ballot, command, accepted_by: Set::default() });
+        let slot = Some(Slot { ballot, command, accepted_by: Set::default() });
+        match self.slots.get_mut(place) {
+            Some(old) => {
+                let old = std::mem::replace(old, slot);
+                self.bytes -= old.map_or(0, |old| old.command.cost_bytes());
+            }
+            None => {
+                self.slots.resize(place, None);
+                self.slots.push_back(slot);
+            }
+        }
     }
 
     /// Raises the watermark over the entry at `chosen + 1` and gives it back.

@@ -13,7 +13,7 @@ use super::protocol::{PeerStatus, Proposal, Role, Status};
 use super::quorum::Set;
 use super::random::Random;
 use super::types::{
-    Ballot, Command, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
+    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
 };
 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
@@ -78,7 +78,7 @@ impl Member {
             leader: None,
             heard_leader_ms: 0,
             election_at_ms: 0,
-            proposals: Proposals::default(),
+            proposals: Proposals::new(config.seed),
             forward_at_ms: 0,
             forward_wait_ms: 2 * heartbeat_ms,
             peers,
@@ -258,14 +258,15 @@ impl Member {
     /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it is to
     /// place them.
     pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
+        let leader = self.leader.filter(|leader| *leader != self.config.node);
         let mut added = Vec::new();
         for proposal in proposals {
-            let command = proposal.command.clone();
+            let command = leader.map(|_| proposal.command.clone());
             if self.proposals.add_own(proposal) {
-                added.push(command);
+                added.extend(command);
             }
         }
-        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) {
+        if let Some(leader) = leader {
             self.forward(leader, added, out);
         }
     }
@@ -315,21 +316,24 @@ impl Member {
         }
     }
 
-    /// Waiting proposals that a leader with this log may place now, in order, at most `window_entries` open ones.
-    pub(super) fn next_to_place(&mut self, log: &Log, window_entries: u64) -> Vec<Command> {
+    /// Places waiting proposals at the end of a leader's log, in order, with at most `window_entries` open ones. They
+    /// are then to be put there.
+    pub(super) fn place(&mut self, log: &Log, window_entries: u64, ballot: Ballot) -> Vec<Entry> {
         let window_bytes = self.config.window_bytes;
         let (mut open, mut bytes) = (log.open(), log.bytes());
-        let mut commands = Vec::new();
-        loop {
+        let room = window_entries.saturating_sub(open).max(1) as usize;
+        let mut entries = Vec::with_capacity(self.proposals.waiting().min(room));
+        for index in log.last() + 1.. {
             let fits = |command: &Command| {
                 let room = bytes + command.cost_bytes() <= window_bytes;
                 open == 0 || (open < window_entries && room)
             };
-            let Some(command) = self.proposals.next_waiting(fits) else { return commands };
+            let Some(command) = self.proposals.place_next(index, fits) else { break };
             open += 1;
             bytes += command.cost_bytes();
-            commands.push(command);
+            entries.push(Entry { index, ballot, command });
         }
+        entries
     }
 
     /// How the core stands that holds this member.
@@ -359,6 +363,10 @@ impl Member {
 
 /// Cuts a list into pieces of at most [`MAX_PAGE_BYTES`], each of at least one item.
 pub(super) fn pages<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Vec<T>> {
+    let all_bytes: usize = items.iter().map(|item| command(item).cost_bytes()).sum();
+    if all_bytes <= MAX_PAGE_BYTES {
+        return vec![items];
+    }
     let mut pages: Vec<Vec<T>> = Vec::new();
     let mut bytes = usize::MAX;
     for item in items {

@@ -76,6 +76,7 @@ pub mod log;
 mod member;
 pub mod message;
 pub mod paxos;
+mod places;
 #[doc(hidden)]
 pub mod proposals;
 pub mod protocol;

@@ -5,8 +5,10 @@
 //! leaders may still place it twice; delivery takes care of that.) Left out: deciding when to forward and
 //! when to place, which depends on who leads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
+use super::places::Places;
 use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
@@ -14,9 +16,14 @@ use super::types::{Command, Index, RequestId};
 /// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again). Own ones
 /// come in lists, each of which is taken whole while there is room: they may exceed the bytes by one list, which
 /// the proposing queue bounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Proposals {
-    requests: BTreeMap<RequestId, Request>,
+    /// The requests that are held; the place of one stays the same.
+    held: Vec<Option<Request>>,
+    /// Places in `held` without a request.
+    free: Vec<u32>,
+    /// The places by request.
+    places: Places,
     bytes: usize,
     arrivals: u64,
     /// Own requests in order of arrival, each once, with the time after which they are looked at: one with
@@ -28,16 +35,17 @@ pub struct Proposals {
 
 /// Names a request in a queue. One that was chosen and comes again arrives anew, so that what the queues
 /// still hold of its first life means nothing: a queue names each held request at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 struct Arrival {
-    request: RequestId,
+    /// In [`Proposals::held`], where by now another request may be: its arrival has another number.
+    place: u32,
     number: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Request {
     command: Command,
-    /// Its [`Arrival`].
+    /// The number of its [`Arrival`].
     arrival: u64,
     /// The deadline of an own request; 0 for a forwarded one or one out of time.
     deadline_ms: u64,
@@ -51,20 +59,33 @@ impl Proposals {
     /// What they take at most, beside the last own list or forwarded request.
     pub const CAPACITY_BYTES: usize = 64 << 20;
 
+    /// None yet. With another seed requests are kept in other places, to no other effect.
+    pub fn new(seed: u64) -> Proposals {
+        Proposals {
+            held: Vec::new(),
+            free: Vec::new(),
+            places: Places::new(seed),
+            bytes: 0,
+            arrivals: 0,
+            expiry: VecDeque::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
     /// How many requests are held.
     pub fn len(&self) -> usize {
-        self.requests.len()
+        self.held.len() - self.free.len()
     }
 
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.len() == 0
     }
 
     /// How many more can be taken.
     pub fn room(&self) -> usize {
         match self.bytes < Self::CAPACITY_BYTES {
-            true => Self::CAPACITY - self.requests.len().min(Self::CAPACITY),
+            true => Self::CAPACITY - self.len().min(Self::CAPACITY),
             false => 0,
         }
     }
@@ -74,110 +95,162 @@ impl Proposals {
     /// [`Proposals::room`] before the list: to drop its end here would lose it.
     pub fn add_own(&mut self, proposal: Proposal) -> bool {
         let Proposal { command, deadline_ms } = proposal;
-        let request = command.request;
-        assert_ne!(request, RequestId::NONE, "a proposal has a request id");
-        let added = self.requests.len() < Self::CAPACITY && self.add(command.clone());
-        if let Some(held) = self.requests.get_mut(&request) {
-            if held.deadline_ms == 0 {
-                // Another's so far: from now on it is repeated under this node's name.
-                self.bytes -= held.command.cost_bytes();
-                self.bytes += command.cost_bytes();
-                held.command = command;
-                self.expiry.push_back((deadline_ms, Arrival { request, number: held.arrival }));
-            }
-            held.deadline_ms = held.deadline_ms.max(deadline_ms);
-            self.trim_queues();
-        }
-        added
-    }
-
-    /// Takes a request that another node forwarded to this leader; `false` as for [`Proposals::add_own`].
-    pub fn add_forwarded(&mut self, command: Command) -> bool {
-        self.room() > 0 && self.add(command)
-    }
-
-    fn add(&mut self, command: Command) -> bool {
-        if self.requests.contains_key(&command.request) {
+        assert_ne!(command.request, RequestId::NONE, "a proposal has a request id");
+        let hash = self.places.hash(command.request);
+        if let Some(place) = self.find(hash, command.request) {
+            self.add_own_again(place, command, deadline_ms);
             return false;
         }
-        let request = command.request;
-        let number = self.insert(command);
-        self.waiting.push_back(Arrival { request, number });
+        if self.len() >= Self::CAPACITY {
+            return false;
+        }
+        let arrival = self.insert(hash, command, deadline_ms);
+        self.waiting.push_back(arrival);
+        self.expiry.push_back((deadline_ms, arrival));
         self.trim_queues();
         true
     }
 
-    fn insert(&mut self, command: Command) -> u64 {
+    /// It is held already.
+    fn add_own_again(&mut self, place: u32, command: Command, deadline_ms: u64) {
+        let held = self.held[place as usize].as_mut().expect("it was found there");
+        if held.deadline_ms == 0 {
+            // Another's so far: from now on it is repeated under this node's name.
+            self.bytes -= held.command.cost_bytes();
+            self.bytes += command.cost_bytes();
+            held.command = command;
+            self.expiry.push_back((deadline_ms, Arrival { place, number: held.arrival }));
+        }
+        held.deadline_ms = held.deadline_ms.max(deadline_ms);
+        self.trim_queues();
+    }
+
+    /// Takes a request that another node forwarded to this leader; `false` as for [`Proposals::add_own`].
+    pub fn add_forwarded(&mut self, command: Command) -> bool {
+        let hash = self.places.hash(command.request);
+        if self.room() == 0 || self.find(hash, command.request).is_some() {
+            return false;
+        }
+        let arrival = self.insert(hash, command, 0);
+        self.waiting.push_back(arrival);
+        self.trim_queues();
+        true
+    }
+
+    /// Holds a request that is not held.
+    fn insert(&mut self, hash: u32, command: Command, deadline_ms: u64) -> Arrival {
         self.arrivals += 1;
         self.bytes += command.cost_bytes();
-        let arrival = self.arrivals;
-        self.requests.insert(command.request, Request { command, arrival, deadline_ms: 0, placed: None });
-        arrival
+        let number = self.arrivals;
+        let request = Some(Request { command, arrival: number, deadline_ms, placed: None });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.held[place as usize] = request;
+                place
+            }
+            None => {
+                self.held.push(request);
+                u32::try_from(self.held.len() - 1).expect("far fewer than 2^32 are held")
+            }
+        };
+        self.places.insert(hash, place);
+        Arrival { place, number }
+    }
+
+    fn find(&self, hash: u32, request: RequestId) -> Option<u32> {
+        let is_it =
+            |held: &Option<Request>| held.as_ref().is_some_and(|held| held.command.request == request);
+        self.places.find(hash, |place| is_it(&self.held[place as usize]))
     }
 
     /// Forgets what the queues hold of requests that are gone, before that grows without limit.
     fn trim_queues(&mut self) {
-        let requests = &self.requests;
+        let held = &self.held;
         if self.expiry.len() > 2 * Self::CAPACITY {
-            self.expiry.retain(|(_, arrival)| held(requests, *arrival).is_some());
+            self.expiry.retain(|(_, arrival)| arrival.of(held).is_some());
         }
         if self.waiting.len() > 2 * Self::CAPACITY {
-            self.waiting.retain(|arrival| held(requests, *arrival).is_some());
+            self.waiting.retain(|arrival| arrival.of(held).is_some());
         }
     }
 
-    /// The next request that waits for a place, if `fits`; it is then the caller's to place.
-    pub fn next_waiting(&mut self, fits: impl Fn(&Command) -> bool) -> Option<Command> {
+    /// How many wait for a place at most: some of them may be gone.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The next request that waits for a place, if `fits`: it is placed at this index now, and not placed again.
+    pub fn place_next(&mut self, index: Index, fits: impl Fn(&Command) -> bool) -> Option<Command> {
         while let Some(arrival) = self.waiting.front() {
-            match held(&self.requests, *arrival) {
-                Some(Request { command, placed: None, .. }) if fits(command) => {
-                    let command = command.clone();
+            let held = self.held[arrival.place as usize].as_mut();
+            match held.filter(|held| held.arrival == arrival.number) {
+                Some(Request { command, placed, .. }) if placed.is_none() => {
+                    if !fits(command) {
+                        return None;
+                    }
+                    *placed = Some(index);
                     self.waiting.pop_front();
-                    return Some(command);
+                    return Some(command.clone());
                 }
-                Some(Request { placed: None, .. }) => return None,
                 _ => self.waiting.pop_front(),
             };
         }
         None
     }
 
-    /// Notes that this leader placed a request at an index: it is not placed again.
-    pub fn placed(&mut self, command: &Command, index: Index) {
+    /// Notes that this leader adopted a command that stands at an index: it is not placed again.
+    pub fn adopted(&mut self, command: &Command, index: Index) {
         if command.request == RequestId::NONE {
             return;
         }
-        if !self.requests.contains_key(&command.request) {
-            self.insert(command.clone());
-        }
-        if let Some(request) = self.requests.get_mut(&command.request) {
+        let hash = self.places.hash(command.request);
+        let place = match self.find(hash, command.request) {
+            Some(place) => place,
+            None => self.insert(hash, command.clone(), 0).place,
+        };
+        if let Some(request) = &mut self.held[place as usize] {
             request.placed = Some(index);
         }
     }
 
     /// Notes that a request was chosen somewhere: nothing more is to be done for it.
     pub fn chosen(&mut self, request: RequestId) {
-        if let Some(gone) = self.requests.remove(&request) {
-            self.bytes -= gone.command.cost_bytes();
+        if self.is_empty() {
+            return;
         }
+        let hash = self.places.hash(request);
+        if let Some(place) = self.find(hash, request) {
+            self.remove(hash, place);
+        }
+    }
+
+    fn remove(&mut self, hash: u32, place: u32) {
+        let gone = self.held[place as usize].take().expect("it was found there");
+        self.bytes -= gone.command.cost_bytes();
+        self.places.remove(hash, place);
+        self.free.push(place);
     }
 
     /// Leadership ends or begins: all placements are void, forwarded requests go, own ones wait again.
     pub fn restart(&mut self) {
-        self.requests.retain(|_, request| request.deadline_ms > 0);
-        self.waiting.clear();
-        self.bytes = 0;
-        for request in self.requests.values_mut() {
-            request.placed = None;
-            self.bytes += request.command.cost_bytes();
+        for place in 0..self.held.len() {
+            match &mut self.held[place] {
+                Some(request) if request.deadline_ms > 0 => request.placed = None,
+                Some(request) => {
+                    let hash = self.places.hash(request.command.request);
+                    self.remove(hash, place as u32);
+                }
+                None => {}
+            }
         }
+        self.waiting.clear();
         self.waiting.extend(self.expiry.iter().map(|(_, arrival)| *arrival));
     }
 
     /// Gives up own requests that are out of time; placed ones stay until they are chosen.
     pub fn expire(&mut self, now_ms: u64) {
         while let Some((look_ms, arrival)) = self.expiry.front().copied() {
-            let held = self.requests.get_mut(&arrival.request);
+            let held = self.held[arrival.place as usize].as_mut();
             let held = held.filter(|held| held.arrival == arrival.number);
             if held.is_some() && look_ms > now_ms {
                 return;
@@ -190,21 +263,48 @@ impl Proposals {
             }
             held.deadline_ms = 0;
             if held.placed.is_none() {
-                self.chosen(arrival.request);
+                let request = held.command.request;
+                self.chosen(request);
             }
         }
     }
 
     /// Own requests that are still to be chosen, in order of arrival, for a forward to the leader.
     pub fn own(&self) -> impl Iterator<Item = &Command> {
-        let held = self.expiry.iter().filter_map(|(_, arrival)| held(&self.requests, *arrival));
+        let held = self.expiry.iter().filter_map(|(_, arrival)| arrival.of(&self.held));
         held.map(|held| &held.command)
+    }
+
+    /// What there is to know, wherever it is kept: the requests by arrival, the queues.
+    fn facts(&self) -> impl Eq + Hash {
+        let mut held: Vec<&Request> = self.held.iter().flatten().collect();
+        held.sort_by_key(|request| request.arrival);
+        let expiry: Vec<(u64, u64)> =
+            self.expiry.iter().map(|(look_ms, arrival)| (*look_ms, arrival.number)).collect();
+        let waiting: Vec<u64> = self.waiting.iter().map(|arrival| arrival.number).collect();
+        (held, self.arrivals, expiry, waiting)
     }
 }
 
-/// The request that arrived then, if it is still held.
-fn held(requests: &BTreeMap<RequestId, Request>, arrival: Arrival) -> Option<&Request> {
-    requests.get(&arrival.request).filter(|held| held.arrival == arrival.number)
+impl PartialEq for Proposals {
+    fn eq(&self, other: &Proposals) -> bool {
+        self.facts() == other.facts()
+    }
+}
+
+impl Eq for Proposals {}
+
+impl Hash for Proposals {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.facts().hash(state);
+    }
+}
+
+impl Arrival {
+    /// The request that arrived then, if it is still held.
+    fn of(self, held: &[Option<Request>]) -> Option<&Request> {
+        held[self.place as usize].as_ref().filter(|held| held.arrival == self.number)
+    }
 }
 
 #[cfg(test)]
@@ -219,16 +319,14 @@ mod tests {
 
     #[test]
     fn a_request_is_placed_once_and_gone_when_chosen() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         assert!(proposals.add_own(proposal(1, 100)));
         assert!(!proposals.add_own(proposal(1, 200)));
         assert!(proposals.add_forwarded(Command::value(2, 2, "w")));
-        let command = proposals.next_waiting(|_| true).unwrap();
-        assert_eq!(command.request, RequestId::user(1));
-        proposals.placed(&command, 5);
+        assert_eq!(proposals.place_next(5, |_| true).unwrap().request, RequestId::user(1));
         assert!(!proposals.add_forwarded(Command::value(1, 2, "v")));
-        assert_eq!(proposals.next_waiting(|_| false), None);
-        assert_eq!(proposals.next_waiting(|_| true).unwrap().request, RequestId::user(2));
+        assert_eq!(proposals.place_next(6, |_| false), None);
+        assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(2));
         proposals.chosen(RequestId::user(1));
         proposals.chosen(RequestId::user(2));
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
@@ -236,41 +334,42 @@ mod tests {
 
     #[test]
     fn own_requests_wait_again_after_a_change_of_leader_until_out_of_time() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         proposals.add_own(proposal(1, 100));
         proposals.add_own(proposal(2, 150));
         proposals.add_own(proposal(1, 200));
         proposals.add_forwarded(Command::value(3, 2, "w"));
-        let command = proposals.next_waiting(|_| true).unwrap();
-        proposals.placed(&command, 5);
+        proposals.place_next(5, |_| true).unwrap();
         proposals.restart();
         assert_eq!(proposals.len(), 2);
         proposals.expire(160);
         assert_eq!(proposals.own().map(|command| command.request.number).collect::<Vec<_>>(), [1]);
-        assert_eq!(proposals.next_waiting(|_| true).unwrap().request, RequestId::user(1));
+        assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(1));
         proposals.expire(200);
+        assert_eq!(proposals.len(), 1, "what is placed may still be chosen");
+        proposals.restart();
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
-        assert_eq!(proposals.next_waiting(|_| true), None);
+        assert_eq!(proposals.place_next(6, |_| true), None);
     }
 
     /// A request that was chosen and comes again, maybe more than once, is placed and forwarded once.
     #[test]
     fn one_that_comes_again_is_named_once() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         for _ in 0..3 {
             proposals.add_own(proposal(1, 100));
             proposals.chosen(RequestId::user(1));
         }
         proposals.add_own(proposal(1, 100));
         assert_eq!(proposals.own().count(), 1);
-        assert!(proposals.next_waiting(|_| true).is_some());
-        assert_eq!(proposals.next_waiting(|_| true), None);
+        assert!(proposals.place_next(6, |_| true).is_some());
+        assert_eq!(proposals.place_next(6, |_| true), None);
     }
 
     /// A node that only forwards keeps nothing of requests that are chosen.
     #[test]
     fn the_queues_stay_bounded() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         proposals.add_own(proposal(1, 100));
         for reqid in 2..3 * Proposals::CAPACITY as u64 {
             proposals.add_own(proposal(reqid, 100));
@@ -285,7 +384,7 @@ mod tests {
     /// name: the next leader takes it from nobody else.
     #[test]
     fn a_forwarded_one_becomes_own() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         proposals.add_forwarded(Command::value(1, 2, "longer"));
         assert!(!proposals.add_own(proposal(1, 100)));
         proposals.restart();
@@ -297,7 +396,7 @@ mod tests {
     /// Own ones in a list are taken whole, forwarded ones only while there is room; as many as there may be.
     #[test]
     fn full_is_full() {
-        let mut proposals = Proposals::default();
+        let mut proposals = Proposals::new(1);
         let large = |reqid| Command::value(reqid, 2, vec![b'x'; Proposals::CAPACITY_BYTES - 64]);
         assert!(proposals.add_forwarded(large(1)));
         assert_eq!((proposals.room(), proposals.bytes), (0, Proposals::CAPACITY_BYTES));
@@ -417,7 +516,7 @@ mod tests {
         /// Requests are held, placed, forwarded and given up as a short list of them would be.
         #[test]
         fn behaves_as_a_list(steps in prop::collection::vec(step(), 1..100)) {
-            let (mut proposals, mut model) = (Proposals::default(), Model::default());
+            let (mut proposals, mut model) = (Proposals::new(1), Model::default());
             for step in steps {
                 match step {
                     Step::Own(reqid, len) => {
@@ -436,15 +535,12 @@ mod tests {
                         prop_assert_eq!(added, model.add(reqid, len, true));
                     }
                     Step::Next(fits) => {
-                        let next = proposals.next_waiting(|_| fits);
+                        let next = proposals.place_next(6, |_| fits);
                         prop_assert_eq!(next.as_ref().map(|next| next.request.number), model.next(fits));
-                        if let Some(command) = next {
-                            proposals.placed(&command, 1);
-                        }
                     }
                     Step::Adopted(reqid, len) => {
-                        proposals.placed(&Command::value(reqid, 2, vec![b'x'; len]), 1);
-                        proposals.placed(&Command::noop(2), 2);
+                        proposals.adopted(&Command::value(reqid, 2, vec![b'x'; len]), 1);
+                        proposals.adopted(&Command::noop(2), 2);
                         model.add(reqid, len, false);
                         model.known(reqid).placed = true;
                     }

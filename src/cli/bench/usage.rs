@@ -1,6 +1,9 @@
 //! What processes and the machine have used, as `/proc` tells. Where there is no `/proc` all is 0.
 
 use std::fs;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Sums since the processes or the machine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,6 +49,12 @@ impl Usage {
     pub fn foreign_cpu_s(&self) -> f64 {
         self.machine_cpu_s - self.servers_cpu_s - self.client_cpu_s
     }
+}
+
+/// CPU that this thread has used, user and system.
+pub fn thread_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec as u32)
 }
 
 /// What a process holds in memory now, in MiB, rounded.

@@ -9,6 +9,17 @@ use super::{Activity, Paxos};
 /// dropped, and learned once chosen (but for the entry that the watermark waits for).
 const MAX_WINDOWS_AHEAD: usize = 4;
 
+/// What becomes of an entry that a leader sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acceptance {
+    /// It is not held, nor answered.
+    Never,
+    /// It was held before, or is known to be chosen: answered.
+    Held,
+    /// From now on it is held: written, and answered behind the write.
+    New,
+}
+
 impl Paxos {
     /// Pre-vote: would follow anyone, unless a leader was heard within T.
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
@@ -66,7 +77,7 @@ impl Paxos {
         from: NodeId,
         ballot: Ballot,
         chosen: Index,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         out: &mut Batch,
     ) {
         if !self.follow(from, ballot, out) {
@@ -75,16 +86,16 @@ impl Paxos {
         // First what is chosen by now leaves the log, so that there is room.
         self.vouch(ballot, chosen, out);
         let mut ranges: Vec<Range> = Vec::new();
-        for entry in entries {
-            let index = entry.index;
-            if entry.ballot != ballot || !self.accept(entry, out) {
-                continue;
-            }
+        entries.retain(|entry| {
+            let acceptance = self.accept(ballot, entry);
             match ranges.last_mut() {
-                Some(range) if range.last + 1 == index => range.last = index,
-                _ => ranges.push(Range { first: index, last: index }),
+                _ if acceptance == Acceptance::Never => {}
+                Some(range) if range.last + 1 == entry.index => range.last = entry.index,
+                _ => ranges.push(Range { first: entry.index, last: entry.index }),
             }
-        }
+            acceptance == Acceptance::New
+        });
+        out.write(entries);
         self.follow_watermark(from, ballot, chosen, out);
         if !ranges.is_empty() {
             let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
@@ -92,24 +103,26 @@ impl Paxos {
         }
     }
 
-    /// Whether the entry is held now (or known to be chosen), so that its acceptance may be answered.
-    fn accept(&mut self, entry: Entry, out: &mut Batch) -> bool {
-        let Entry { index, ballot, ref command } = entry;
+    /// Takes an entry of the leader's into the log, unless it is there.
+    fn accept(&mut self, leaders: Ballot, entry: &Entry) -> Acceptance {
+        let Entry { index, ballot, ref command } = *entry;
+        if ballot != leaders || index == 0 {
+            return Acceptance::Never;
+        }
         if index <= self.log.chosen() {
-            return index > 0;
+            return Acceptance::Held;
         }
         if let Some(slot) = self.log.slot(index).filter(|slot| slot.ballot == ballot) {
             let same = slot.command == *command;
             self.member.ignored += u64::from(!same);
-            return same;
+            return if same { Acceptance::Held } else { Acceptance::Never };
         }
         if !self.has_room(index, command) {
             self.member.dropped += 1;
-            return false;
+            return Acceptance::Never;
         }
         self.log.put(index, ballot, command.clone());
-        out.entries.push(entry);
-        true
+        Acceptance::New
     }
 
     /// Whether an entry above the watermark may be kept. What it replaces makes room for it, and the one

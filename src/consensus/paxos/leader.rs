@@ -1,6 +1,8 @@
 //! The leader: places proposals, counts acceptances, repeats what makes no progress, steps down when no
 //! majority is heard. And, for all roles, what happens to a proposal.
 
+use std::iter::repeat_n;
+
 use super::super::batch::Batch;
 use super::super::member::pages;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
@@ -57,6 +59,9 @@ impl Paxos {
         self.member.proposals.restart();
         let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
+        for Entry { index, command, .. } in &entries {
+            self.member.proposals.adopted(command, *index);
+        }
         self.propose_entries(entries, out);
         self.place_waiting(out);
     }
@@ -80,9 +85,7 @@ impl Paxos {
     /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
         let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
-        let commands = self.member.next_to_place(&self.log, self.member.config.window_entries);
-        let entries = commands.into_iter().zip(self.log.last() + 1..);
-        let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
+        let entries = self.member.place(&self.log, self.member.config.window_entries, ballot);
         if !entries.is_empty() {
             self.propose_entries(entries, out);
         }
@@ -100,12 +103,11 @@ impl Paxos {
         let (first, last) = (entries[0].index, entries[entries.len() - 1].index);
         for Entry { index, ballot, command } in &entries {
             self.log.put(*index, *ballot, command.clone());
-            self.member.proposals.placed(command, *index);
         }
-        out.entries.extend(entries.iter().cloned());
+        out.write(entries.clone());
+        let others = self.member.config.voters.ids().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
-            for peer in self.member.config.voters.others(node) {
-                let entries = entries.clone();
+            for (peer, entries) in self.member.config.voters.others(node).zip(repeat_n(entries, others)) {
                 out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
             }
         }

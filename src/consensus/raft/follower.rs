@@ -23,6 +23,17 @@ pub(super) struct Followed {
     chosen: Index,
 }
 
+/// What becomes of an entry that a leader sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// The log does not hold it; nor will it hold what comes after it in the same message.
+    Not,
+    /// The log held it before.
+    Before,
+    /// From now on the log holds it: it is written.
+    New,
+}
+
 impl Raft {
     /// Follows the sender of what only a leader says, if its round is not below this node's.
     pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
@@ -58,7 +69,7 @@ impl Raft {
         ballot: Ballot,
         chosen: Index,
         previous: Position,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         out: &mut Batch,
     ) {
         if !self.follow(from, ballot, out) {
@@ -73,16 +84,20 @@ impl Raft {
             return out.send_early(self.member.config.node, from, reply);
         }
         let mut matched = previous.index;
-        for entry in entries {
-            let index = entry.index;
-            if index != matched + 1 || entry.ballot.round > ballot.round || !self.append(entry, out) {
-                break;
+        let mut ended = false;
+        entries.retain(|entry| {
+            ended |= entry.index != matched + 1 || entry.ballot.round > ballot.round;
+            let taken = if ended { Taken::Not } else { self.append(entry, out) };
+            ended |= taken == Taken::Not;
+            if !ended {
+                matched = entry.index;
+                // As it goes, so that what is chosen leaves the window and makes room.
+                self.followed.matched = self.followed.matched.max(matched);
+                self.choose_followed(out);
             }
-            matched = index;
-            // As it goes, so that what is chosen leaves the window and makes room.
-            self.followed.matched = self.followed.matched.max(matched);
-            self.choose_followed(out);
-        }
+            taken == Taken::New
+        });
+        out.write(entries);
         let matched = matched.max(self.log.chosen());
         self.followed.matched = self.followed.matched.max(matched);
         self.choose_followed(out);
@@ -90,33 +105,32 @@ impl Raft {
         out.send(node, from, Body::Appended { ballot, chosen, matched });
     }
 
-    /// Whether the log holds the entry now. Only what conflicts with it is removed: what follows an entry that is there
-    /// already may have come with a later message.
-    fn append(&mut self, entry: Entry, out: &mut Batch) -> bool {
+    /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows an entry that
+    /// is there already may have come with a later message.
+    fn append(&mut self, entry: &Entry, out: &mut Batch) -> Taken {
         let index = entry.index;
         match self.log.round_at(index) {
-            _ if index <= self.log.chosen() => return true,
-            Some(round) if round == entry.ballot.round => return true,
+            _ if index <= self.log.chosen() => return Taken::Before,
+            Some(round) if round == entry.ballot.round => return Taken::Before,
             Some(_) if index <= self.followed.matched => {
                 self.member.ignored += 1;
-                return false;
+                return Taken::Not;
             }
             Some(_) => self.truncate_from(index, out),
             None => {}
         }
         if entry.ballot.round < self.log.last().round {
             self.member.ignored += 1;
-            return false;
+            return Taken::Not;
         }
         let window = self.log.window();
         let bytes = window.bytes() + entry.command.cost_bytes();
         if window.open() >= MAX_WINDOW_ENTRIES || bytes > MAX_AHEAD_BYTES {
             self.member.dropped += 1;
-            return false;
+            return Taken::Not;
         }
         self.log.push(entry.clone());
-        out.entries.push(entry);
-        true
+        Taken::New
     }
 
     fn truncate_from(&mut self, first: Index, out: &mut Batch) {

@@ -82,10 +82,11 @@ impl Raft {
         self.member.proposals.restart();
         out.events.push(Event::Leading { ballot, adopted, holes: 0 });
         for (index, slot) in self.log.window().entries_from(0) {
-            self.member.proposals.placed(&slot.command, index);
+            self.member.proposals.adopted(&slot.command, index);
         }
         if adopted < MAX_WINDOW_ENTRIES {
-            self.place(vec![Command::noop(node)], out);
+            let noop = Entry { index: last + 1, ballot, command: Command::noop(node) };
+            self.append_entries(vec![noop], out);
         }
         self.place_waiting(out);
     }
@@ -107,26 +108,23 @@ impl Raft {
 
     /// Appends waiting proposals, as far as the window allows; none while leadership is handed over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
-        let Activity::Leading(Leader { transfer: None, .. }) = self.activity else { return };
+        let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
         let window_entries = self.member.config.window_entries.min(MAX_PLACED);
-        let commands = self.member.next_to_place(self.log.window(), window_entries);
-        if !commands.is_empty() {
-            self.place(commands, out);
+        let entries = self.member.place(self.log.window(), window_entries, ballot);
+        if !entries.is_empty() {
+            self.append_entries(entries, out);
         }
     }
 
-    /// Appends commands to its log: to others they leave at once, its own copy counts behind the write.
-    fn place(&mut self, commands: Vec<Command>, out: &mut Batch) {
+    /// Appends entries to its log: to others they leave at once, its own copy counts behind the write.
+    fn append_entries(&mut self, entries: Vec<Entry>, out: &mut Batch) {
         let Activity::Leading(leader) = &self.activity else { return };
         let ballot = leader.ballot;
-        assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {commands:?}");
-        for command in commands {
-            let index = self.log.last().index + 1;
-            self.member.proposals.placed(&command, index);
-            let entry = Entry { index, ballot, command };
+        assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {entries:?}");
+        for entry in &entries {
             self.log.push(entry.clone());
-            out.entries.push(entry);
         }
+        out.write(entries);
         for place in 0..self.member.peers.len() {
             self.send_entries(place, out);
         }

@@ -19,6 +19,9 @@ const TAIL_ENTRIES: usize = 1024;
 /// What they take at most, in [`Command::cost_bytes`].
 const TAIL_BYTES: usize = 1 << 20;
 
+/// A page of the smallest commands has no more entries.
+const MAX_PAGE_ENTRIES: u64 = (MAX_PAGE_BYTES / 64) as u64;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RaftLog {
@@ -81,18 +84,21 @@ impl RaftLog {
     pub(super) fn page(&self, first: Index) -> Vec<Entry> {
         assert!(first > self.base.index, "entry {first} is no longer here, the base is {}", self.base);
         let skip = (first - self.base.index - 1) as usize;
-        let tail = self.tail.range(skip.min(self.tail.len())..).cloned();
-        let window = self.window.entries_from(first).map(|(index, slot)| {
-            let (ballot, command) = (slot.ballot, slot.command.clone());
-            Entry { index, ballot, command }
-        });
+        let tail = self.tail.range(skip.min(self.tail.len())..);
+        let tail = tail.map(|Entry { index, ballot, command }| (*index, *ballot, command));
+        let window = self.window.entries_from(first);
+        let window = window.map(|(index, slot)| (index, slot.ballot, &slot.command));
+        let most = (self.window.last() + 1).saturating_sub(first).min(MAX_PAGE_ENTRIES);
+        let mut page = Vec::with_capacity(most as usize);
         let mut bytes = 0;
-        let fits = |entry: &Entry| {
-            let is_first = bytes == 0;
-            bytes += entry.command.cost_bytes();
-            is_first || bytes <= MAX_PAGE_BYTES
-        };
-        tail.chain(window).take_while(fits).collect()
+        for (index, ballot, command) in tail.chain(window) {
+            bytes += command.cost_bytes();
+            if bytes > MAX_PAGE_BYTES && !page.is_empty() {
+                break;
+            }
+            page.push(Entry { index, ballot, command: command.clone() });
+        }
+        page
     }
 
     /// The highest place up to `limit.index`, and not below `lowest`, whose round is not above `limit.round`: of two
