@@ -1,7 +1,7 @@
 #!/bin/bash
-# Sets spaxos beside etcd: three nodes each on this machine and its disk, everything synced, the same number
-# of proposals outstanding (C) over the same number of connections (K), values of 128 bytes. A round measures
-# each of them once, in turn and each with a new cluster, so that both meet the same machine.
+# Sets spaxos, with each of its protocols, beside etcd: three nodes each on this machine and its disk, everything
+# synced, the same number of proposals outstanding (C) over the same number of connections (K), values of 128 bytes. A
+# round measures each of them once, in turn and each with a new cluster, so that all meet the same machine.
 #
 #   tools/compare_etcd.sh [--rounds 5] [--secs 6]
 #
@@ -29,7 +29,8 @@ main() {
   for ((round = 1; round <= ROUNDS; round++)); do
     for row in "${ETCDS[@]}"; do
       read -r c k beside <<<"$row"
-      [[ $k == "$beside" ]] && undisturbed "spaxos" "$c" "$k"
+      [[ $k == "$beside" ]] && undisturbed "paxos" "$c" "$k"
+      [[ $k == "$beside" ]] && undisturbed "raft" "$c" "$k"
       undisturbed "etcd" "$c" "$k"
     done
   done
@@ -74,8 +75,12 @@ undisturbed() {
   echo "$line" >>"$LINES_FILE"
 }
 
+measure_paxos() { measure_spaxos paxos "$@"; }
+
+measure_raft() { measure_spaxos raft "$@"; }
+
 measure_spaxos() {
-  "$SPAXOS" bench --json --clients "$1" --connections "$2" --secs "$SECS" --dir "$DIR"
+  "$SPAXOS" bench --json --protocol "$1" --clients "$2" --connections "$3" --secs "$SECS" --dir "$DIR"
 }
 
 measure_etcd() {
@@ -142,15 +147,18 @@ table() {
   echo "$(version). $(machine). Three nodes on loopback, 128-byte values, everything synced to the disk;"
   echo "C proposals outstanding over K connections to the leader. Medians (min to max) of $ROUNDS round(s)$(disturbed)$(errors)."
   echo
-  echo "| C, K | spaxos ops/s | etcd ops/s | ratio | spaxos p50, p99, p99.9 ms | etcd p50, p99, p99.9 ms | servers' CPU µs/op: spaxos, etcd |"
-  echo "| --- | --- | --- | --- | --- | --- | --- |"
+  echo "| C, K | ops/s: Paxos | Raft | etcd | Raft / Paxos | Paxos / etcd | p50, p99, p99.9 ms: Paxos | Raft | etcd | servers' CPU µs/op: Paxos, Raft, etcd |"
+  echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
   for row in "${ETCDS[@]}"; do
     read -r c k beside <<<"$row"
     name="C=$c, K=$beside"
     [[ $k == "$beside" ]] || name+=" (etcd: K=$k)"
-    echo "| $name | $(range spaxos "$c" "$beside") | $(range etcd "$c" "$k") | $(ratio "$c" "$beside" "$k") |" \
-      "$(latencies spaxos "$c" "$beside") | $(latencies etcd "$c" "$k") |" \
-      "$(median spaxos "$c" "$beside" srv_cpu_us_op), $(median etcd "$c" "$k" srv_cpu_us_op) |"
+    echo "| $name | $(range paxos "$c" "$beside") | $(range raft "$c" "$beside") | $(range etcd "$c" "$k") |" \
+      "$(ratio "$(median raft "$c" "$beside" ops_s)" "$(median paxos "$c" "$beside" ops_s)") |" \
+      "$(ratio "$(median paxos "$c" "$beside" ops_s)" "$(median etcd "$c" "$k" ops_s)") |" \
+      "$(latencies paxos "$c" "$beside") | $(latencies raft "$c" "$beside") | $(latencies etcd "$c" "$k") |" \
+      "$(median paxos "$c" "$beside" srv_cpu_us_op), $(median raft "$c" "$beside" srv_cpu_us_op)," \
+      "$(median etcd "$c" "$k" srv_cpu_us_op) |"
   done
   echo "<!-- bench:end -->"
 }
@@ -184,7 +192,7 @@ errors() {
 
 # All values of field $4 of system $1 at C=$2 K=$3, ascending.
 values() {
-  grep "\"label\":\"$1" "$LINES_FILE" | grep "\"c\":$2,\"conns\":$3," | field "$4" | sort -g
+  grep -E "\"label\":\"(spaxos-)?$1-" "$LINES_FILE" | grep "\"c\":$2,\"conns\":$3," | field "$4" | sort -g
 }
 
 median() {
@@ -196,8 +204,7 @@ range() {
 }
 
 ratio() {
-  awk -v ours="$(median spaxos "$1" "$2" ops_s)" -v etcd="$(median etcd "$1" "$3" ops_s)" \
-    'BEGIN { if (etcd > 0) printf "%.1f", ours / etcd; else printf "-" }'
+  awk -v a="$1" -v b="$2" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "-" }'
 }
 
 latencies() {

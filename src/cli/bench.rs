@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+use crate::consensus::config::ProtocolName;
+
 use super::Error;
 use super::cluster::{self, Cluster, Interrupt};
 use record::{Outcome, Progress, Window};
@@ -80,8 +82,8 @@ pub struct Bench {
     #[arg(long, default_value = "./data/bench")]
     dir: PathBuf,
     /// The consensus protocol
-    #[arg(long, default_value = "paxos")]
-    protocol: String,
+    #[arg(long, default_value_t)]
+    protocol: ProtocolName,
     /// T of the cluster to start, in ms
     #[arg(long, default_value_t = 300)]
     election_ms: u64,
@@ -286,7 +288,7 @@ impl OwnCluster {
             dir: dir.0.clone(),
             nodes: usize::from(arguments.nodes),
             name: "bench",
-            protocol: arguments.protocol.clone(),
+            protocol: arguments.protocol,
             election_ms: arguments.election_ms,
         };
         let mut cluster = Cluster::start(&spec, interrupt.clone())?;

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::consensus::config::ProtocolName;
+
 use super::resp::{self, Reply};
 use super::{Error, cluster};
 
@@ -40,8 +42,8 @@ pub struct Spec {
     pub nodes: usize,
     /// The cluster's name.
     pub name: &'static str,
-    /// As in the configuration.
-    pub protocol: String,
+    /// How they agree.
+    pub protocol: ProtocolName,
     /// T; heartbeats come every sixth of it.
     pub election_ms: u64,
 }
@@ -245,7 +247,7 @@ impl Node {
         let content = NodeConfig {
             cluster: spec.name,
             node: id,
-            protocol: &spec.protocol,
+            protocol: spec.protocol.name(),
             data: &data,
             log: LogConfig { file: &log, level: "info" },
             peers: peers.collect(),
@@ -355,7 +357,13 @@ mod tests {
     use super::*;
 
     fn spec(dir: &Path) -> Spec {
-        Spec { dir: dir.to_path_buf(), nodes: 2, name: "test", protocol: "paxos".into(), election_ms: 300 }
+        Spec {
+            dir: dir.to_path_buf(),
+            nodes: 2,
+            name: "test",
+            protocol: ProtocolName::Paxos,
+            election_ms: 300,
+        }
     }
 
     /// The configuration has the form of the issue, also when the path needs quoting.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::consensus::config::ProtocolName;
+
 use super::Error;
 use super::cluster::{Cluster, Interrupt, Node, Spec};
 use super::resp::{Connection, Reply};
@@ -30,6 +32,9 @@ pub struct Demo {
     /// Where the nodes keep configuration, data and logs
     #[arg(long, default_value = "./data/demo")]
     dir: PathBuf,
+    /// How the nodes agree: paxos or raft. A directory keeps to its protocol: use --fresh to change it
+    #[arg(long, default_value_t)]
+    protocol: ProtocolName,
 }
 
 /// Runs until Ctrl-C or SIGTERM, which end all nodes.
@@ -48,7 +53,7 @@ fn show_and_watch(arguments: &Demo, interrupt: &Interrupt) -> Result<(), Error> 
         dir: arguments.dir.clone(),
         nodes: NODES,
         name: "demo",
-        protocol: "paxos".to_string(),
+        protocol: arguments.protocol,
         election_ms: 300,
     };
     let mut cluster = Cluster::start(&spec, interrupt.clone())?;

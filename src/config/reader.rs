@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::config::{ProtocolName, UnknownProtocol};
 use crate::consensus::types::{MAX_PAYLOAD_BYTES, NodeId};
 
 use super::rules::{self, Allowed};
@@ -178,16 +178,7 @@ fn cluster(name: &Spanned<String>) -> Result<String> {
 }
 
 fn protocol(name: &Spanned<String>) -> Result<ProtocolName> {
-    ProtocolName::from_name(name.get_ref()).map_or_else(
-        || {
-            let names = ProtocolName::ALL.map(|protocol| format!("\"{protocol}\"")).join(", ");
-            wrong(
-                &name.span(),
-                format!("protocol {:?} is not in this version; allowed: {names}", name.get_ref()),
-            )
-        },
-        Ok,
-    )
+    name.get_ref().parse().or_else(|error: UnknownProtocol| wrong(&name.span(), error.to_string()))
 }
 
 fn peers(list: &Spanned<Vec<RawPeer>>) -> Result<BTreeMap<NodeId, SocketAddr>> {

@@ -28,17 +28,26 @@ impl ProtocolName {
         }
     }
 
-    /// The protocol of a name.
-    pub fn from_name(name: &str) -> Option<ProtocolName> {
-        ProtocolName::ALL.into_iter().find(|protocol| protocol.name() == name)
-    }
-
     /// A core that continues where an earlier incarnation ended, as a follower.
     pub fn core(self, config: Config, restored: Restored) -> Box<dyn Protocol> {
         match self {
             ProtocolName::Paxos => Box::new(Paxos::new(config, restored)),
             ProtocolName::Raft => Box::new(Raft::new(config, restored)),
         }
+    }
+}
+
+/// A name that is no protocol's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("protocol {0:?} is not in this version; allowed: \"paxos\", \"raft\"")]
+pub struct UnknownProtocol(String);
+
+impl std::str::FromStr for ProtocolName {
+    type Err = UnknownProtocol;
+
+    fn from_str(name: &str) -> Result<ProtocolName, UnknownProtocol> {
+        let found = ProtocolName::ALL.into_iter().find(|protocol| protocol.name() == name);
+        found.ok_or_else(|| UnknownProtocol(name.to_owned()))
     }
 }
 
@@ -93,8 +102,8 @@ mod tests {
     fn protocols_have_their_names() {
         assert_eq!(ProtocolName::ALL.map(ProtocolName::name), ["paxos", "raft"]);
         for protocol in ProtocolName::ALL {
-            assert_eq!(ProtocolName::from_name(protocol.name()), Some(protocol));
+            assert_eq!(protocol.name().parse(), Ok(protocol));
         }
-        assert_eq!(ProtocolName::from_name("Raft"), None);
+        assert!("Raft".parse::<ProtocolName>().is_err());
     }
 }

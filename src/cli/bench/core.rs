@@ -47,7 +47,7 @@ const LOADS: [Load; 4] = [
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// The consensus protocol
-    #[arg(long, default_value = "paxos", value_parser = protocol)]
+    #[arg(long, default_value_t)]
     protocol: ProtocolName,
     /// Nodes of the cluster
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=31))]
@@ -181,9 +181,4 @@ impl Load {
 
 fn json(row: &Row) -> String {
     serde_json::to_string(row).expect("numbers and texts can be written as JSON")
-}
-
-fn protocol(name: &str) -> Result<ProtocolName, String> {
-    ProtocolName::from_name(name)
-        .ok_or_else(|| format!("give one of {}", ProtocolName::ALL.map(ProtocolName::name).join(", ")))
 }
