@@ -1,6 +1,7 @@
 //! Partial connectivity: as long as one node reaches a majority both ways, the cluster serves again within 4 T.
 //! `spaxos sim --split all --seeds A..B` tries more seeds.
 
+use spaxos::consensus::config::ProtocolName;
 use spaxos::sim::{Split, split};
 
 /// After how many T, at the latest, something that was cut around its leader answers again.
@@ -9,7 +10,7 @@ const WITHIN_T: f64 = 4.0;
 fn serves_again(kind: Split, nodes: &[u64]) {
     for nodes in nodes {
         for seed in 0..15 {
-            let served = split(seed, *nodes, kind);
+            let served = split(seed, ProtocolName::Paxos, *nodes, kind);
             let after_t = served.after_t();
             assert!(
                 after_t.is_some_and(|after_t| after_t <= WITHIN_T),

@@ -1,6 +1,7 @@
 //! The simulator's seeds: each rule of `sim::Invariant` after every step, under mixed faults, and the same run from
 //! the same seed. `spaxos sim` runs many more; seeds that ever failed are in `tests/simulation/seeds` and always run.
 
+use spaxos::consensus::config::ProtocolName;
 use spaxos::sim::{Count, Counts, Outcome, Plan, run};
 
 /// Fails with what a person needs to see it again.
@@ -32,7 +33,7 @@ fn run_twice(seeds: impl Iterator<Item = u64>, nodes: u64, events: u64) -> Count
 #[test]
 fn three_nodes_keep_every_rule() {
     let counts = run_twice(0..200, 3, 10_000);
-    assert_eq!(counts.missing(), [] as [Count; 0], "{counts}");
+    assert_eq!(counts.missing(ProtocolName::Paxos), [] as [Count; 0], "{counts}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use clap::Args;
 use super::Error;
 use super::cluster::Interrupt;
 use super::version;
+use crate::consensus::config::ProtocolName;
 use crate::sim::trace::MAX_EVENTS;
 use crate::sim::{Outcome, Plan, Split};
 use campaign::{Campaign, Tally};
@@ -51,6 +52,9 @@ pub struct Sim {
     /// Run seeds from a random one on for so long, such as 60s, 10m or 2h
     #[arg(long = "for", value_name = "TIME", value_parser = parse::duration)]
     duration: Option<Duration>,
+    /// How the nodes agree: paxos or raft
+    #[arg(long, value_name = "PROTOCOL", default_value_t = ProtocolName::default(), value_parser = parse::protocol)]
+    protocol: ProtocolName,
     /// Nodes of the cluster
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: u64,
@@ -95,7 +99,8 @@ pub fn run(arguments: &Sim) -> Result<(), Error> {
     }
     let (seeds, until) = seeds(arguments)?;
     if let Some(splits) = &arguments.split {
-        let (text, served) = splits::run(splits, arguments.nodes, &seeds, jobs(arguments));
+        let (text, served) =
+            splits::run(splits, arguments.protocol, arguments.nodes, &seeds, jobs(arguments));
         print(&text);
         return served.map_err(Error::Message);
     }
@@ -154,6 +159,7 @@ fn write_trace(outcome: Outcome, tally: &Tally, file: &Path) -> std::io::Result<
     let mut trace = outcome.recorder.into_trace();
     trace.version = version::text().to_owned();
     trace.seed = outcome.plan.seed;
+    trace.protocol = outcome.plan.protocol.name().to_owned();
     trace.nodes = outcome.plan.nodes;
     trace.election_ms = outcome.election_ms;
     trace.faults = outcome.faults.to_string();
@@ -169,6 +175,7 @@ fn plan(arguments: &Sim, seed: u64) -> Plan {
     let without: BTreeSet<_> = arguments.without.iter().flat_map(Without::ids).collect();
     Plan {
         seed,
+        protocol: arguments.protocol,
         nodes: arguments.nodes,
         events: arguments.events,
         clients: arguments.clients,

@@ -83,8 +83,9 @@ fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>)
 
 /// What the run was, then one event a line, with its step.
 fn write_words(trace: &Trace, steps: &RangeInclusive<u64>, out: &mut dyn Write) -> io::Result<()> {
-    let Trace { version, seed, nodes, election_ms, faults, hash, skipped, .. } = trace;
-    writeln!(out, "seed {seed}, {nodes} nodes, T = {election_ms} ms, faults: {faults}")?;
+    let Trace { version, seed, protocol, nodes, election_ms, faults, hash, skipped, .. } = trace;
+    let protocol = if protocol == "raft" { "raft, " } else { "" };
+    writeln!(out, "{protocol}seed {seed}, {nodes} nodes, T = {election_ms} ms, faults: {faults}")?;
     writeln!(out, "spaxos {version}, trace {hash}")?;
     if *skipped > 0 {
         writeln!(out, "({skipped} events before these were not kept)")?;

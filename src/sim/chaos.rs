@@ -313,6 +313,7 @@ impl Cluster {
                 node.uncertain.clear();
                 node.hard_state = Default::default();
                 node.bound.clear();
+                self.checker.wiped(id);
             }
             _ => {}
         }

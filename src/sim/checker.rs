@@ -9,6 +9,8 @@
 //!
 //! Also used without the simulator, by golden scripts and random schedules over bare cores.
 
+mod raft;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -16,13 +18,13 @@ use bytes::Bytes;
 use crate::consensus::config::ProtocolName;
 use crate::consensus::message::{Body, Message};
 use crate::consensus::quorum::Set;
-use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId, Round};
+use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 
 use super::invariant::{Shown, hold};
+use raft::RaftRules;
 
 /// All that was ever observed, over all incarnations of all nodes.
 pub struct Checker {
-    protocol: ProtocolName,
     quorum: usize,
     /// What anyone ever asked for.
     proposed: BTreeMap<RequestId, Vec<Command>>,
@@ -42,28 +44,16 @@ pub struct Checker {
     prepared: BTreeMap<Ballot, u64>,
     /// Who promised a ballot, all that it had accepted told (Raft: voted).
     promisers: BTreeMap<Ballot, Set>,
-    /// The durable state of each node; used for Raft.
-    disks: BTreeMap<NodeId, Disk>,
-    /// Raft: the ballot that the chosen entry at an index carries on every node.
-    entry_ballots: BTreeMap<Index, Ballot>,
-    /// Raft: who leads in a round.
-    leaders: BTreeMap<Round, NodeId>,
+    /// Of Raft's own rules; `None` for Paxos.
+    raft: Option<RaftRules>,
     /// How often a chosen request was delivered as a no-op, being delivered before.
     pub repeats: u64,
-}
-
-/// What is durable on a node.
-#[derive(Default)]
-struct Disk {
-    round: Round,
-    log: BTreeMap<Index, (Ballot, Command)>,
 }
 
 impl Checker {
     /// For a cluster of nodes 1 to `nodes`.
     pub fn new(protocol: ProtocolName, nodes: usize) -> Checker {
         Checker {
-            protocol,
             quorum: nodes / 2 + 1,
             proposed: BTreeMap::new(),
             accepts: BTreeMap::new(),
@@ -75,9 +65,7 @@ impl Checker {
             states: BTreeMap::new(),
             prepared: BTreeMap::new(),
             promisers: BTreeMap::new(),
-            disks: BTreeMap::new(),
-            entry_ballots: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            raft: (protocol == ProtocolName::Raft).then(RaftRules::default),
             repeats: 0,
         }
     }
@@ -133,6 +121,10 @@ impl Checker {
 
     /// One ballot proposes one command at an index, and is prepared by one incarnation (known bug 4).
     pub fn sent(&mut self, message: &Message, incarnation: u64) {
+        if let (Some(raft), Body::Append { ballot, previous, entries, .. }) = (&mut self.raft, &message.body)
+        {
+            raft.append(*ballot, *previous, entries);
+        }
         match &message.body {
             Body::Accept { entries, .. } | Body::Append { entries, .. } => {
                 for entry in entries {
@@ -177,25 +169,8 @@ impl Checker {
             promisers >= self.quorum && ballot.node == node,
             "node {node} leads with ballot {ballot}, which {promisers} nodes promised"
         );
-        if self.protocol == ProtocolName::Raft {
-            self.raft_leads(node, ballot);
-        }
-    }
-
-    /// Election Safety, and Leader Completeness (thesis section 3.6.3): a leader has all that was chosen in earlier
-    /// rounds.
-    fn raft_leads(&mut self, node: NodeId, ballot: Ballot) {
-        let first = *self.leaders.entry(ballot.round).or_insert(node);
-        hold!(Ballot, first == node, "nodes {first} and {node} lead in round {}", ballot.round);
-        let log = self.disks.get(&node).map(|disk| &disk.log);
-        for (index, under) in self.chosen_under.iter().filter(|(_, under)| under.round < ballot.round) {
-            let (chosen, held) = (&self.chosen[index], log.and_then(|log| log.get(index)));
-            hold!(
-                Proposal,
-                held.is_some_and(|(_, command)| command == chosen),
-                "node {node} leads with ballot {ballot}; at {index} {chosen} was chosen under {under}, and it has {}",
-                Shown(held.map(|(_, command)| command))
-            );
+        if let Some(raft) = &mut self.raft {
+            raft.leads(node, ballot, &self.chosen_under);
         }
     }
 
@@ -206,26 +181,29 @@ impl Checker {
             before.promised <= after.promised && before.chosen <= after.chosen,
             "node {node}: durable state went from {before} to {after}"
         );
-        self.disks.entry(node).or_default().round = after.promised.round;
+        if let Some(raft) = &mut self.raft {
+            raft.durable(node, before, after);
+        }
+    }
+
+    /// This leaves behind the write. Told after its hard state and before its entries.
+    pub fn behind(&mut self, node: NodeId, messages: &[Message]) {
+        if let Some(raft) = &mut self.raft {
+            raft.behind(node, messages);
+        }
     }
 
     /// A node durably removed the entries from an index on: none of them is chosen.
     pub fn truncated(&mut self, node: NodeId, first: Index) {
-        let removed = self.disks.entry(node).or_default().log.split_off(&first);
-        for (index, (ballot, command)) in removed {
-            let is_chosen = self.entry_ballots.get(&index) == Some(&ballot);
-            hold!(Chosen, !is_chosen, "node {node} removes {index}@{ballot}:{command}, which is chosen");
+        if let Some(raft) = &mut self.raft {
+            raft.truncated(node, first);
         }
     }
 
     /// An entry became durable: a vote.
     pub fn voted(&mut self, node: NodeId, entry: &Entry) {
         let Entry { index, ballot, command } = entry;
-        let disk = self.disks.entry(node).or_default();
-        if self.protocol == ProtocolName::Raft {
-            disk.log.insert(*index, (*ballot, command.clone()));
-        }
-        let counts = self.protocol == ProtocolName::Paxos || disk.round == ballot.round;
+        let counts = self.raft.as_mut().is_none_or(|raft| raft.written(node, entry));
         let none = || (command.clone(), Set::default());
         let (voted, nodes) = self.votes.entry((*index, *ballot)).or_insert_with(none);
         hold!(
@@ -239,27 +217,28 @@ impl Checker {
         if nodes.len() < self.quorum {
             return;
         }
-        match self.protocol {
-            ProtocolName::Paxos => self.choose(*index, command, *ballot),
-            ProtocolName::Raft => self.choose_up_to(node, *index, *ballot),
+        match &mut self.raft {
+            None => self.choose(*index, command, *ballot),
+            // With an entry all before it is chosen.
+            Some(raft) => {
+                for (index, command) in raft.choose(node, *index) {
+                    self.choose(index, &command, *ballot);
+                }
+            }
         }
     }
 
-    /// Raft: what a node holds up to `last` is chosen.
-    fn choose_up_to(&mut self, node: NodeId, last: Index, under: Ballot) {
-        let first = self.chosen.keys().next_back().map_or(1, |highest| highest + 1);
-        let Some(disk) = self.disks.get(&node) else { return };
-        let prefix = disk.log.range(first.min(last)..=last);
-        let prefix: Vec<_> =
-            prefix.map(|(index, (ballot, command))| (*index, *ballot, command.clone())).collect();
-        for (index, ballot, command) in prefix {
-            let first = *self.entry_ballots.entry(index).or_insert(ballot);
-            hold!(
-                Chosen,
-                first == ballot,
-                "at {index} the entry of {first} was chosen, and then that of {ballot}"
-            );
-            self.choose(index, &command, under);
+    /// What a node says of its log as it leaves behind a write; `known` is its watermark.
+    pub fn appended(&self, message: &Message, known: Index) {
+        if let (Some(raft), Body::Appended { ballot, matched, .. }) = (&self.raft, &message.body) {
+            raft.appended(message.from, *ballot, *matched, known);
+        }
+    }
+
+    /// A node has another disk, with nothing on it.
+    pub fn wiped(&mut self, node: NodeId) {
+        if let Some(raft) = &mut self.raft {
+            raft.wiped(node);
         }
     }
 

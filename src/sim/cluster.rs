@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 use bytes::BytesMut;
 
-use crate::consensus::config::{Config, ProtocolName};
+use crate::consensus::config::Config;
 use crate::consensus::quorum::Voters;
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
@@ -156,7 +156,7 @@ impl Cluster {
                 window_bytes: window_bytes as usize,
                 seed,
             };
-            Node::new(config, sizes, u128::from(id))
+            Node::new(plan.protocol, config, sizes, u128::from(id))
         };
         let mut cluster = Cluster {
             now_us: 0,
@@ -169,7 +169,7 @@ impl Cluster {
             clients: Clients::new(plan),
             chaos: Chaos::new(plan),
             faults,
-            checker: Checker::new(ProtocolName::Paxos, plan.nodes as usize),
+            checker: Checker::new(plan.protocol, plan.nodes as usize),
             counts: Counts::default(),
             recorder: Recorder::new(keep),
             random,

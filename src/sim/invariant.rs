@@ -31,6 +31,14 @@ pub enum Invariant {
     /// See there.
     Proposal,
     /// See there.
+    ElectionSafety,
+    /// See there.
+    LogMatching,
+    /// See there.
+    LeaderCompleteness,
+    /// See there.
+    AppendOnly,
+    /// See there.
     WriteFirst,
     /// See there.
     OnceOnly,
@@ -56,7 +64,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 20] = [
+    pub const ALL: [Invariant; 24] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -66,6 +74,10 @@ impl Invariant {
         Invariant::Ballot,
         Invariant::Majority,
         Invariant::Proposal,
+        Invariant::ElectionSafety,
+        Invariant::LogMatching,
+        Invariant::LeaderCompleteness,
+        Invariant::AppendOnly,
         Invariant::WriteFirst,
         Invariant::OnceOnly,
         Invariant::Watermarks,
@@ -91,6 +103,10 @@ impl Invariant {
             Invariant::Ballot => "one ballot, one proposal",
             Invariant::Majority => "a majority promised",
             Invariant::Proposal => "what is chosen is proposed again",
+            Invariant::ElectionSafety => "election safety",
+            Invariant::LogMatching => "log matching",
+            Invariant::LeaderCompleteness => "leader completeness",
+            Invariant::AppendOnly => "leader append-only",
             Invariant::WriteFirst => "the write comes first",
             Invariant::OnceOnly => "delivered at most once",
             Invariant::Watermarks => "watermark chain",
@@ -126,6 +142,13 @@ impl Invariant {
             Invariant::Proposal => {
                 "once a value is chosen under a ballot, every higher ballot proposes that value at its index"
             }
+            Invariant::ElectionSafety => "Raft: a node votes once in a round, and a round has one leader",
+            Invariant::LogMatching => {
+                "Raft: logs have no holes, if two have an entry of the same index and round they are the same up to it, \
+                 and a follower says no more than that of its log"
+            }
+            Invariant::LeaderCompleteness => "Raft: who leads has all that was chosen in earlier rounds",
+            Invariant::AppendOnly => "Raft: a leader changes or removes nothing in its log",
             Invariant::WriteFirst => {
                 "a message that promises leaves only after the state behind it is durable, also to oneself"
             }

@@ -16,7 +16,7 @@
 //! | `node`, `threads`, `processes` | a node, what its threads do, how it starts and ends |
 //! | `application` | what all nodes run on top of the log |
 //! | `network`, `clients`, `chaos` | what is around nodes, and what happens to them |
-//! | `invariant`, `checker`, `watch` | what must hold, who counts for itself, what is looked at after a step |
+//! | `invariant`, `checker`, `watch`, `durable` | what must hold, who counts for itself, what is looked at after a step and after a write |
 //! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often what happened |
 //! | `trace` | what a run leaves behind |
 //!
@@ -29,6 +29,7 @@ pub mod checker;
 mod clients;
 mod cluster;
 mod counts;
+mod durable;
 mod faults;
 mod invariant;
 mod network;

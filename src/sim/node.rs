@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::consensus::config::{Config, ProtocolName};
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Proposal, Role, Status};
-use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
+use crate::consensus::types::{Ballot, HardState, NodeId};
 use crate::pipeline::applier::Applier;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
@@ -27,6 +27,7 @@ use crate::store::{Binding, Founding, LogReader, OpenError, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 
 use super::application::Chain;
+use super::durable::{Log, Written};
 use super::network::Flight;
 
 /// The sizes of a node's queues and limits, drawn from the seed: small ones, so that they fill.
@@ -44,6 +45,7 @@ pub(super) struct Sizes {
 /// What is of a node always: its disk and its clock, and what of it the simulator knows to be durable.
 pub(super) struct Node {
     pub id: NodeId,
+    pub protocol: ProtocolName,
     pub config: Config,
     pub sizes: Sizes,
     pub disk: Arc<MemoryEngine>,
@@ -58,10 +60,10 @@ pub(super) struct Node {
     /// Its disk was harmed: it may refuse it.
     pub is_harmed: bool,
     pub hard_state: HardState,
-    /// The latest version of each entry that is durable.
-    pub entries: BTreeMap<Index, (Ballot, Command)>,
-    /// Entries of writes that were not synced when the process ended or the write failed: on the disk or not.
-    pub uncertain: Vec<Entry>,
+    /// What is durable of its log.
+    pub entries: Log,
+    /// The works of a write that was not synced when the process ended or the write failed.
+    pub uncertain: Vec<Written>,
     /// Bindings that are durable.
     pub bound: BTreeMap<NodeId, u128>,
 }
@@ -159,9 +161,10 @@ pub(super) enum Thread {
 }
 
 impl Node {
-    pub fn new(config: Config, sizes: Sizes, directory: u128) -> Node {
+    pub fn new(protocol: ProtocolName, config: Config, sizes: Sizes, directory: u128) -> Node {
         Node {
             id: config.node,
+            protocol,
             config,
             sizes,
             disk: Arc::default(),
@@ -172,7 +175,7 @@ impl Node {
             lost: None,
             is_harmed: false,
             hard_state: HardState::default(),
-            entries: BTreeMap::new(),
+            entries: Log::new(),
             uncertain: Vec::new(),
             bound: BTreeMap::new(),
         }
@@ -188,7 +191,7 @@ impl Node {
         if let Some(mut running) = self.running.take()
             && let Some(works) = running.writing.take()
         {
-            self.uncertain.extend(works.iter().flat_map(|work| work.entries.iter().cloned()));
+            self.doubt(Written::of(&works, running.storage.generation()));
             self.disk.fail_sync(EngineError::Failed("the process ended".into()));
             let _ = running.storage.turn(works);
         }
@@ -200,7 +203,7 @@ impl Node {
         let founding = Founding {
             cluster: "simulation".into(),
             node: self.id,
-            protocol: "paxos".into(),
+            protocol: self.protocol.name().into(),
             members: self.config.voters.ids().iter().map(|id| (*id, format!("node{id}"))).collect(),
             delivery_window: self.sizes.window as u64,
         };
@@ -209,7 +212,7 @@ impl Node {
         let recent = Arc::new(Recent::new(sizes.recent_bytes, recovered.hard_state.chosen));
         let requests = Arc::new(Mutex::new(Requests::new(sizes.window)));
         let config = Config { seed: self.config.seed ^ recovered.start, ..self.config.clone() };
-        let machine = StateMachine::new(ProtocolName::Paxos, config, restored(&recovered), recent.clone());
+        let machine = StateMachine::new(self.protocol, config, restored(&recovered), recent.clone());
         let reader = store.reader();
         let mut trust = Trust::new(self.hello(&recovered), self.config.voters.others(self.id));
         recovered.bindings.iter().for_each(|(node, directory)| {
@@ -262,7 +265,7 @@ impl Node {
             node: self.id,
             directory: recovered.directory,
             start: recovered.start,
-            protocol: "paxos".into(),
+            protocol: self.protocol.name().into(),
             founding: 0,
             client_address: String::new(),
         }

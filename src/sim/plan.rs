@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::consensus::config::ProtocolName;
+
 use super::faults::Faults;
 
 /// All that a run depends on, beside the code.
@@ -10,6 +12,8 @@ use super::faults::Faults;
 pub struct Plan {
     /// Draws the shape of the cluster, what clients do, and when which fault happens.
     pub seed: u64,
+    /// How the nodes agree.
+    pub protocol: ProtocolName,
     /// How many nodes; 1 to 9.
     pub nodes: u64,
     /// After how many steps faults end, and the cluster must find together.
@@ -23,16 +27,20 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The usual one: three nodes, mixed faults.
+    /// The usual one: Paxos, three nodes, mixed faults.
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, nodes: 3, events: 20_000, clients: None, faults: None, without: BTreeSet::new() }
+        let (protocol, without) = (ProtocolName::Paxos, BTreeSet::new());
+        Plan { seed, protocol, nodes: 3, events: 20_000, clients: None, faults: None, without }
     }
 }
 
 /// As the options of `spaxos sim` that repeat it.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, nodes, events, clients, faults, without } = self;
+        let Plan { seed, protocol, nodes, events, clients, faults, without } = self;
+        if *protocol != ProtocolName::default() {
+            write!(f, "--protocol {protocol} ")?;
+        }
         write!(f, "--seed {seed} --nodes {nodes} --events {events}")?;
         clients.map_or(Ok(()), |clients| write!(f, " --clients {clients}"))?;
         faults.as_ref().map_or(Ok(()), |faults| write!(f, " --faults {faults}"))?;

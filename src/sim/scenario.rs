@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::consensus::config::ProtocolName;
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
 
@@ -89,13 +90,13 @@ impl fmt::Display for Split {
 const WATCHED_T: u64 = 10;
 
 /// Splits a cluster of `nodes` (3 to 9; at most 5 in a chain) that serves, and watches it.
-pub fn split(seed: u64, nodes: u64, split: Split) -> Served {
+pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Served {
     let most = split.most_nodes();
     assert!((3..=most).contains(&nodes), "{nodes} nodes, from 3 to {most} can be split like that");
     let mut dice = Random::new(seed ^ 0x5911);
     let slow = dice.between(1, 20);
     let faults = Faults { delay_max_us: 100 + 100 * slow, write_max_us: 100 + 50 * slow, ..Faults::none() };
-    let mut cluster = Cluster::new(&Plan { nodes, faults: Some(faults), ..Plan::new(seed) }, 0);
+    let mut cluster = Cluster::new(&Plan { protocol, nodes, faults: Some(faults), ..Plan::new(seed) }, 0);
     let t_us = cluster.election_ms() * 1000;
     let mut leader = cluster.leader();
     while leader.is_none() {

@@ -14,6 +14,7 @@ use crate::store::{OpenError, ReadError, WriteError};
 
 use super::cluster::{Cluster, Step};
 use super::counts::Count;
+use super::durable::Written;
 use super::node::Thread;
 use super::trace::What;
 
@@ -122,6 +123,7 @@ impl Cluster {
             }
             Event::SteppedDown { .. } => self.counts.add(Count::StepDowns),
             Event::Preparing { handed_by: Some(_), .. } => self.counts.add(Count::HandedOver),
+            Event::Truncating { .. } => self.counts.add(Count::Truncations),
             Event::KeptLeading { .. } => self.counts.add(Count::KeptLeading),
             _ => {}
         }
@@ -174,24 +176,23 @@ impl Cluster {
         }
         let works = self.running(id).writing.take().unwrap_or_default();
         let generation = self.running(id).storage.generation();
-        let current = works.iter().filter(|work| work.generation == generation);
-        let entries: Vec<_> = current.flat_map(|work| work.entries.iter().cloned()).collect();
+        let written = Written::of(&works, generation);
         let must_write = works.iter().any(|work| work.must_write());
         let running = self.running(id);
         running.writing = Some(works);
         match running.end_write() {
             Ok(durable) => {
                 let write = self.running(id).write;
-                self.watch_durable(id, &entries, &durable, must_write.then_some(write));
+                self.watch_durable(id, &written, &durable, must_write.then_some(write));
                 self.running(id).forward(durable);
                 self.wake(id, Thread::Storage);
             }
             Err(TurnError::Write(WriteError::Passing(why))) => {
-                self.node_mut(id).uncertain.extend(entries);
+                self.node_mut(id).doubt(written);
                 self.suspend(id, &why);
             }
             Err(TurnError::Write(WriteError::Fatal(why))) => {
-                self.node_mut(id).uncertain.extend(entries);
+                self.node_mut(id).doubt(written);
                 let write = self.running(id).write;
                 self.record(id, What::WriteFailed { write, flush: true, text: why });
                 self.end_and_restart(id, "its disk failed");
@@ -288,6 +289,9 @@ fn writing_text(works: &[Work]) -> String {
     for work in works {
         if let Some(hard_state) = work.hard_state {
             text += &format!("{hard_state} ");
+        }
+        if let Some(first) = work.truncate {
+            text += &format!("truncate from {first} ");
         }
         for entry in &work.entries {
             text += &format!("{entry} ");

@@ -37,6 +37,9 @@ pub struct Trace {
     pub version: String,
     /// What the run was made from.
     pub seed: u64,
+    /// How the nodes agreed: `paxos` or `raft`.
+    #[serde(default)]
+    pub protocol: String,
     /// How many nodes there are: 1 to `nodes`.
     pub nodes: u64,
     /// T in milliseconds.

@@ -1,7 +1,6 @@
-//! What is checked after each step, from outside: the simulator's own account of what is durable on which disk,
-//! against what leaves, what is found again, and what is delivered and read.
-
-use std::collections::BTreeMap;
+//! What is checked after each step, from outside: what leaves early, how watermarks stand, what is delivered and read.
+//!
+//! Left out: what is durable, and what waits for that (`durable.rs`).
 
 use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
@@ -9,7 +8,7 @@ use crate::consensus::protocol::Role;
 use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
 use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
-use crate::pipeline::storage::{Durable, read_chosen};
+use crate::pipeline::storage::read_chosen;
 use crate::store::ReadError;
 use crate::store::engine::EngineError;
 
@@ -47,6 +46,13 @@ impl Cluster {
         );
         hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, and there are fewer than 256");
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
+        let truncates = turn.work.as_ref().and_then(|work| work.truncate);
+        hold!(
+            AppendOnly,
+            truncates.is_none() || status.role != Role::Leader,
+            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
+            status.promised
+        );
         if self.running(id).told != (status.role, status.promised) {
             self.running(id).told = (status.role, status.promised);
             let role = match status.role {
@@ -90,7 +96,7 @@ impl Cluster {
         }
     }
 
-    fn watch_sent(&mut self, id: NodeId, messages: &[Message]) {
+    pub(super) fn watch_sent(&mut self, id: NodeId, messages: &[Message]) {
         let incarnation = self.running(id).incarnation();
         for message in messages {
             hold!(Honesty, message.from == id, "node {id} sends in the name of another: {message}");
@@ -100,145 +106,6 @@ impl Cluster {
                 self.counts.add(Count::Pages);
             }
         }
-    }
-
-    /// A write is durable, with what may leave behind it.
-    pub(super) fn watch_durable(
-        &mut self,
-        id: NodeId,
-        entries: &[Entry],
-        durable: &Durable,
-        write: Option<u64>,
-    ) {
-        let running = self.running(id);
-        let hard_state = running.storage.store().hard_state();
-        let (status, is_suspended) = (running.status(), running.is_suspended);
-        let is_behind = hard_state.promised <= status.promised && hard_state.chosen <= status.chosen;
-        hold!(
-            WriteFirst,
-            is_behind
-                || is_suspended
-                || !running.inbox.control.is_empty()
-                || running.machine.generation() > 0,
-            "node {id}: durable is {hard_state}, ahead of its core: {status:?}"
-        );
-        self.become_durable(id, entries);
-        durable.messages.iter().for_each(|message| self.check_promise(id, message));
-        self.watch_sent(id, &durable.messages);
-        if let Some(write) = write {
-            let text = self.recorder.text(|| hard_state.to_string());
-            let (promised, chosen, entries) = (hard_state.promised, hard_state.chosen, entries.len() as u64);
-            self.record(id, What::Durable { write, promised, chosen, entries, text });
-        }
-    }
-
-    fn become_durable(&mut self, id: NodeId, entries: &[Entry]) {
-        let hard_state = self.running(id).storage.store().hard_state();
-        self.checker.durable(id, self.node(id).hard_state, hard_state);
-        self.node_mut(id).hard_state = hard_state;
-        for entry in entries {
-            self.checker.voted(id, entry);
-            self.node_mut(id).entries.insert(entry.index, (entry.ballot, entry.command.clone()));
-        }
-    }
-
-    /// What a message promises is durable when it leaves storage: the ballot, what was accepted under it, and what a
-    /// candidate is told of earlier ballots.
-    fn check_promise(&self, id: NodeId, message: &Message) {
-        let node = self.node(id);
-        let promised = node.hard_state.promised;
-        let known = node.running.as_ref().map_or(0, |running| running.recent.chosen());
-        let holds = |index: Index, ballot| {
-            let held = node.entries.get(&index).map(|(held, _)| *held);
-            hold!(
-                WriteFirst,
-                held >= Some(ballot) || (held.is_some() && index <= known),
-                "node {id} holds {index} durably by {held:?}, and sends {message}"
-            );
-        };
-        let ballot = match &message.body {
-            Body::Prepare { ballot, .. } => *ballot,
-            Body::Promise { ballot, entries, .. } => {
-                entries.iter().for_each(|entry| holds(entry.index, entry.ballot));
-                *ballot
-            }
-            Body::Accepted { ballot, ranges, .. } => {
-                ranges
-                    .iter()
-                    .flat_map(|range| range.first..=range.last)
-                    .for_each(|index| holds(index, *ballot));
-                *ballot
-            }
-            _ => return,
-        };
-        hold!(
-            WriteFirst,
-            promised >= ballot,
-            "node {id} has promised {promised} durably, and sends {message}"
-        );
-    }
-
-    /// A store was opened, or opened again: it holds all that was durable, and of what was not only what was written;
-    /// and all that it holds is durable now.
-    pub(super) fn reconcile(&mut self, id: NodeId) {
-        let unsynced = self.node(id).disk.unsynced();
-        hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");
-        let running = self.running(id);
-        let reader = running.reader.clone();
-        let hard_state = running.storage.store().hard_state();
-        self.checker.durable(id, self.node(id).hard_state, hard_state);
-        let mut found: BTreeMap<Index, Entry> = BTreeMap::new();
-        let mut next = reader.compacted() + 1;
-        while let Some(first) = reader.next_entry(next) {
-            let entries = reader.read(first, Index::MAX, usize::MAX);
-            let entries = entries.unwrap_or_else(|error| {
-                hold!(Refusal, false, "node {id} started, and cannot read its log: {error}");
-                Vec::new()
-            });
-            next = first + entries.len() as u64;
-            found.extend(entries.into_iter().map(|entry| (entry.index, entry)));
-        }
-        let node = self.node_mut(id);
-        let uncertain = std::mem::take(&mut node.uncertain);
-        for (index, (ballot, command)) in &node.entries {
-            let same = found.get(index).is_some_and(|entry| {
-                (entry.ballot == *ballot && entry.command == *command) || uncertain.contains(entry)
-            });
-            hold!(
-                Durability,
-                same,
-                "node {id} held {index}@{ballot}:{command} durably, and finds {}",
-                found.get(index).map_or("nothing".to_owned(), Entry::to_string)
-            );
-        }
-        let mut new = Vec::new();
-        for (index, entry) in found {
-            let known = node
-                .entries
-                .get(&index)
-                .is_some_and(|(ballot, command)| entry.ballot == *ballot && entry.command == *command);
-            if !known {
-                let was_written = uncertain.contains(&entry);
-                hold!(Durability, was_written, "node {id} finds {entry}, which it never wrote");
-                new.push(entry);
-            }
-        }
-        self.become_durable(id, &new);
-        let bound = &self.node(id).bound;
-        let trusted = bound.clone();
-        let running = self.running(id);
-        for (peer, directory) in trusted {
-            let store = running.storage.store();
-            let held = store.bindings().get(&peer).copied();
-            hold!(
-                Durability,
-                held == Some(directory),
-                "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
-            );
-        }
-        // Those too that were written and not told.
-        let held = self.running(id).storage.store().bindings().clone();
-        self.node_mut(id).bound.extend(held);
     }
 
     /// The applier delivered some of what is chosen.

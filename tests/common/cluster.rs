@@ -211,6 +211,7 @@ impl Cluster {
                 self.checker.durable(id, node.disk.hard_state, hard_state);
                 node.disk.hard_state = hard_state;
             }
+            self.checker.behind(id, &write.messages);
             if let Some(first) = write.truncate {
                 self.checker.truncated(id, first);
                 node.disk.entries.split_off(&first);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::campaign::{Campaign, Tally};
 use crate::cli::version;
+use crate::consensus::config::ProtocolName;
 use crate::sim::Count;
 
 /// Below so many nodes some things cannot happen: a majority survives no harmed disk, and there is no bridge.
@@ -17,8 +18,12 @@ pub fn table(campaign: &Campaign, tally: &Tally) -> String {
     let Tally { seeds, steps, virtual_us, counts, .. } = tally;
     let plan = &campaign.plan;
     let faults = plan.faults.as_ref().map_or("mixed".to_owned(), ToString::to_string);
+    let protocol = match plan.protocol {
+        ProtocolName::Paxos => String::new(),
+        other => format!("{other}, "),
+    };
     format!(
-        "seeds {}..{}, {} nodes, {} events each, faults: {faults}\n\
+        "{protocol}seeds {}..{}, {} nodes, {} events each, faults: {faults}\n\
          {steps} steps, {} s of virtual time, hash {:016x}{}\n\n{counts}",
         seeds.start,
         seeds.end,
@@ -37,6 +42,7 @@ pub fn table(campaign: &Campaign, tally: &Tally) -> String {
 struct Summary {
     version: &'static str,
     commit: &'static str,
+    protocol: &'static str,
     /// The first, and the one after the last.
     seeds: [u64; 2],
     nodes: u64,
@@ -61,6 +67,7 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
     let summary = Summary {
         version: env!("CARGO_PKG_VERSION"),
         commit: version::COMMIT,
+        protocol: plan.protocol.name(),
         seeds: [tally.seeds.start, tally.seeds.end],
         nodes: plan.nodes,
         faults: plan.faults.as_ref().map_or("mixed".to_owned(), ToString::to_string),
@@ -73,7 +80,7 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
         seeds_per_s: (tally.count() as f64 / wall_s.max(0.001) * 10.0).round() / 10.0,
         hash: format!("{:016x}", tally.hash()),
         failure: tally.failure.as_ref().map(|(plan, failure)| failure.summary(plan.seed)),
-        never_happened: tally.counts.missing(),
+        never_happened: tally.counts.missing(plan.protocol),
         counts: tally.counts.iter().collect(),
     };
     let text = serde_json::to_string_pretty(&summary).expect("numbers and texts are JSON");
@@ -82,7 +89,8 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
 
 /// Whether the runs reached everything there is to reach.
 pub fn check_reach(campaign: &Campaign, tally: &Tally) -> Result<(), String> {
-    let missing: Vec<_> = tally.counts.missing().into_iter().map(Count::prose).collect();
+    let missing: Vec<_> =
+        tally.counts.missing(campaign.plan.protocol).into_iter().map(Count::prose).collect();
     if campaign.plan.nodes < MIN_NODES_TO_REACH_ALL || missing.is_empty() {
         return Ok(());
     }

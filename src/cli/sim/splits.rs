@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::thread;
 
+use crate::consensus::config::ProtocolName;
 use crate::sim::{Served, Split, split};
 
 /// What the cluster keeps to: it serves again within so many T.
@@ -22,7 +23,13 @@ pub fn parse(text: &str) -> Result<Vec<Split>, String> {
 }
 
 /// Runs the seeds of each split, and tells; `Err` if a cluster served too late.
-pub fn run(splits: &[Split], nodes: u64, seeds: &Range<u64>, jobs: usize) -> (String, Result<(), String>) {
+pub fn run(
+    splits: &[Split],
+    protocol: ProtocolName,
+    nodes: u64,
+    seeds: &Range<u64>,
+    jobs: usize,
+) -> (String, Result<(), String>) {
     let mut text =
         format!("{:<12} {:>6} {:>9} {:>9} {:>10}\n", "split", "seeds", "median T", "worst T", "elections");
     let mut late = Ok(());
@@ -31,7 +38,7 @@ pub fn run(splits: &[Split], nodes: u64, seeds: &Range<u64>, jobs: usize) -> (St
             let _ = writeln!(text, "{kind:<12} needs 3 to {} nodes", kind.most_nodes());
             continue;
         }
-        let served = all(*kind, nodes, seeds, jobs);
+        let served = all(*kind, protocol, nodes, seeds, jobs);
         let mut after_t: Vec<f64> = served.iter().map(|it| it.1.after_t().unwrap_or(f64::INFINITY)).collect();
         after_t.sort_by(f64::total_cmp);
         let (median, worst) = (after_t[after_t.len() / 2], after_t[after_t.len() - 1]);
@@ -51,11 +58,17 @@ pub fn run(splits: &[Split], nodes: u64, seeds: &Range<u64>, jobs: usize) -> (St
 }
 
 /// In the order of seeds, whatever the number of threads.
-fn all(kind: Split, nodes: u64, seeds: &Range<u64>, jobs: usize) -> Vec<(u64, Served)> {
+fn all(
+    kind: Split,
+    protocol: ProtocolName,
+    nodes: u64,
+    seeds: &Range<u64>,
+    jobs: usize,
+) -> Vec<(u64, Served)> {
     let jobs = jobs as u64;
     let part = |job: u64| {
         let seeds = seeds.clone().skip(job as usize).step_by(jobs as usize);
-        seeds.map(|seed| (seed, split(seed, nodes, kind))).collect::<Vec<_>>()
+        seeds.map(|seed| (seed, split(seed, protocol, nodes, kind))).collect::<Vec<_>>()
     };
     let mut served: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs).map(|job| scope.spawn(move || part(job))).collect();

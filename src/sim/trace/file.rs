@@ -86,6 +86,7 @@ impl Trace {
             format: self.format,
             version: self.version.clone(),
             seed: self.seed,
+            protocol: self.protocol.clone(),
             nodes: self.nodes,
             election_ms: self.election_ms,
             faults: self.faults.clone(),

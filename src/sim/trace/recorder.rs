@@ -71,7 +71,7 @@ impl Recorder {
     }
 
     /// The whole, for a file. A failure is taken from the last [`What::Violation`]; the caller fills in what a recorder
-    /// does not know: version, seed, nodes, T and faults.
+    /// does not know: version, seed, protocol, nodes, T and faults.
     pub fn into_trace(self) -> Trace {
         let failure = self.events.iter().rev().find_map(|event| match &event.what {
             What::Violation { invariant, text } => {
@@ -83,6 +83,7 @@ impl Recorder {
             format: FORMAT,
             version: String::new(),
             seed: 0,
+            protocol: String::new(),
             nodes: 0,
             election_ms: 0,
             faults: String::new(),

@@ -1,0 +1,219 @@
+//! The simulator's own account of what is durable on which disk, against what leaves behind a write, and against what
+//! a store finds when it is opened again.
+//!
+//! A write is that of several works, one after the other: what the later one truncates was durable with the earlier
+//! one, as far as anyone can tell.
+
+use std::collections::BTreeMap;
+
+use crate::consensus::message::{Body, Message};
+use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
+use crate::pipeline::state_machine::Work;
+use crate::pipeline::storage::Durable;
+use crate::store::LogReader;
+
+use super::cluster::Cluster;
+use super::invariant::hold;
+use super::node::Node;
+use super::trace::What;
+
+/// The latest version of each entry.
+pub(super) type Log = BTreeMap<Index, (Ballot, Command)>;
+
+/// What of a work is written, and what waits for that.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    hard_state: Option<HardState>,
+    truncate: Option<Index>,
+    entries: Vec<Entry>,
+    messages: Vec<Message>,
+}
+
+impl Written {
+    /// Of works that are written together, those of the store's generation.
+    pub fn of(works: &[Work], generation: u64) -> Vec<Written> {
+        let current = works.iter().filter(|work| work.generation == generation);
+        let written = current.map(|work| Written {
+            hard_state: work.hard_state,
+            truncate: work.truncate,
+            entries: work.entries.clone(),
+            messages: work.messages.clone(),
+        });
+        written.collect()
+    }
+}
+
+impl Node {
+    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or not.
+    pub(super) fn doubt(&mut self, works: Vec<Written>) {
+        assert!(
+            self.uncertain.is_empty() || works.is_empty(),
+            "node {}: one write at a time is under way, not {:?} and {works:?}",
+            self.id,
+            self.uncertain
+        );
+        self.uncertain.extend(works);
+    }
+}
+
+impl Cluster {
+    /// A write is durable, with what may leave behind it.
+    pub(super) fn watch_durable(
+        &mut self,
+        id: NodeId,
+        works: &[Written],
+        durable: &Durable,
+        write: Option<u64>,
+    ) {
+        let running = self.running(id);
+        let hard_state = running.storage.store().hard_state();
+        let (status, is_suspended) = (running.status(), running.is_suspended);
+        let is_behind = hard_state.promised <= status.promised && hard_state.chosen <= status.chosen;
+        hold!(
+            WriteFirst,
+            is_behind
+                || is_suspended
+                || !running.inbox.control.is_empty()
+                || running.machine.generation() > 0,
+            "node {id}: durable is {hard_state}, ahead of its core: {status:?}"
+        );
+        for work in works {
+            self.become_durable(id, work);
+            work.messages.iter().for_each(|message| self.check_promise(id, message));
+        }
+        let told = self.node(id).hard_state;
+        hold!(WriteFirst, told == hard_state, "node {id}: durable is {hard_state}, and was to be {told}");
+        self.watch_sent(id, &durable.messages);
+        if let Some(write) = write {
+            let text = self.recorder.text(|| hard_state.to_string());
+            let (promised, chosen) = (hard_state.promised, hard_state.chosen);
+            let entries = works.iter().map(|work| work.entries.len() as u64).sum();
+            self.record(id, What::Durable { write, promised, chosen, entries, text });
+        }
+    }
+
+    fn become_durable(&mut self, id: NodeId, work: &Written) {
+        let node = &mut self.nodes[id as usize - 1];
+        if let Some(hard_state) = work.hard_state {
+            self.checker.durable(id, node.hard_state, hard_state);
+            node.hard_state = hard_state;
+        }
+        self.checker.behind(id, &work.messages);
+        if let Some(first) = work.truncate {
+            self.checker.truncated(id, first);
+            node.entries.split_off(&first);
+        }
+        for entry in &work.entries {
+            self.checker.voted(id, entry);
+            node.entries.insert(entry.index, (entry.ballot, entry.command.clone()));
+        }
+    }
+
+    /// What a message promises is durable when it leaves storage: the ballot, what was accepted or appended under it,
+    /// and what a candidate is told of earlier ballots.
+    fn check_promise(&self, id: NodeId, message: &Message) {
+        let node = self.node(id);
+        let promised = node.hard_state.promised;
+        let known = node.running.as_ref().map_or(0, |running| running.recent.chosen());
+        let holds = |index: Index, ballot| {
+            let held = node.entries.get(&index).map(|(held, _)| *held);
+            hold!(
+                WriteFirst,
+                held >= Some(ballot) || (held.is_some() && index <= known),
+                "node {id} holds {index} durably by {held:?}, and sends {message}"
+            );
+        };
+        let is_durable = match &message.body {
+            Body::Prepare { ballot, .. } => promised >= *ballot,
+            Body::Promise { ballot, entries, .. } => {
+                entries.iter().for_each(|entry| holds(entry.index, entry.ballot));
+                promised >= *ballot
+            }
+            Body::Accepted { ballot, ranges, .. } => {
+                ranges
+                    .iter()
+                    .flat_map(|range| range.first..=range.last)
+                    .for_each(|index| holds(index, *ballot));
+                promised >= *ballot
+            }
+            // A vote names who got it; in a later round it no longer matters.
+            Body::RequestVote { ballot, .. } | Body::Vote { ballot } => {
+                promised == *ballot || promised.round > ballot.round
+            }
+            Body::Appended { ballot, .. } => {
+                self.checker.appended(message, known);
+                promised.round >= ballot.round
+            }
+            _ => true,
+        };
+        hold!(WriteFirst, is_durable, "node {id} has promised {promised} durably, and sends {message}");
+    }
+
+    /// A store was opened, or opened again: it holds all that was durable, and the whole of a write that was not known
+    /// to be, or nothing of it; and all that it holds is durable now. What was removed is not back, unless its
+    /// removal was in that write.
+    pub(super) fn reconcile(&mut self, id: NodeId) {
+        let unsynced = self.node(id).disk.unsynced();
+        hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");
+        let running = self.running(id);
+        let (reader, hard_state) = (running.reader.clone(), running.storage.store().hard_state());
+        let found = read_all(id, &reader);
+        let node = self.node_mut(id);
+        let uncertain = std::mem::take(&mut node.uncertain);
+        if (node.hard_state, &node.entries) != (hard_state, &found) {
+            uncertain.iter().for_each(|work| self.become_durable(id, work));
+        }
+        self.checker.durable(id, self.node(id).hard_state, hard_state);
+        let node = self.node(id);
+        let indexes = node.entries.keys().chain(found.keys());
+        let differs = indexes.into_iter().find(|index| node.entries.get(index) != found.get(index));
+        let shown = |log: &Log| {
+            let index = differs.copied().unwrap_or(0);
+            log.get(&index).map_or("nothing".to_owned(), |(ballot, command)| format!("{ballot}:{command}"))
+        };
+        hold!(
+            Durability,
+            differs.is_none(),
+            "node {id} held {} durably at index {differs:?}, and finds {}",
+            shown(&node.entries),
+            shown(&found)
+        );
+        hold!(
+            Durability,
+            node.hard_state == hard_state,
+            "node {id} had {} durably, and finds {hard_state}",
+            node.hard_state
+        );
+        self.reconcile_bindings(id);
+    }
+
+    fn reconcile_bindings(&mut self, id: NodeId) {
+        let held = self.running(id).storage.store().bindings().clone();
+        let bound = &mut self.node_mut(id).bound;
+        for (peer, directory) in bound.iter() {
+            let held = held.get(peer).copied();
+            hold!(
+                Durability,
+                held == Some(*directory),
+                "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
+            );
+        }
+        // Those too that were written and not told.
+        bound.extend(held);
+    }
+}
+
+fn read_all(id: NodeId, reader: &LogReader) -> Log {
+    let mut found = Log::new();
+    let mut next = reader.compacted() + 1;
+    while let Some(first) = reader.next_entry(next) {
+        let entries = reader.read(first, Index::MAX, usize::MAX);
+        let entries = entries.unwrap_or_else(|error| {
+            hold!(Refusal, false, "node {id} started, and cannot read its log: {error}");
+            Vec::new()
+        });
+        next = first + entries.len() as u64;
+        found.extend(entries.into_iter().map(|Entry { index, ballot, command }| (index, (ballot, command))));
+    }
+    found
+}
