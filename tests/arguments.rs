@@ -30,7 +30,7 @@ fn spaxos_refuses() {
     assert_refused(&spaxos(&["bench", "--addr", "127.0.0.1:1", "--kill-leader", "2"]), "--kill-leader");
     assert_refused(&spaxos(&["bench", "--pids", "1"]), "--addr");
     assert_refused(&spaxos(&["bench", "--nodes", "1", "--kill-leader", "2"]), "majority");
-    assert_refused(&spaxos(&["bench", "core", "--protocol", "zab"]), "paxos, raft");
+    assert_refused(&spaxos(&["bench", "core", "--protocol", "zab"]), "allowed: \"paxos\", \"raft\"");
     assert_refused(&spaxos(&["bench", "core", "--entries", "0"]), "1..");
     assert_refused(&spaxos(&["bench", "core", "--entries", "9", "--secs", "1"]), "--secs");
     assert_refused(&spaxos(&["bench", "--json", "core"]), "core");

@@ -53,7 +53,7 @@ pub struct Sim {
     #[arg(long = "for", value_name = "TIME", value_parser = parse::duration)]
     duration: Option<Duration>,
     /// How the nodes agree: paxos or raft
-    #[arg(long, value_name = "PROTOCOL", default_value_t = ProtocolName::default(), value_parser = parse::protocol)]
+    #[arg(long, default_value_t)]
     protocol: ProtocolName,
     /// Nodes of the cluster
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]

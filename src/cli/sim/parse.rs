@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::consensus::config::ProtocolName;
 use crate::sim::{Class, FaultId, Faults};
 
 /// The longest `--for`.
@@ -42,14 +41,6 @@ pub fn seeds(text: &str) -> Result<Range<u64>, String> {
         Some(Range { end, .. }) if end > 1 << 63 => Err("seeds are below 2^63".to_owned()),
         Some(seeds) => Ok(seeds),
     }
-}
-
-/// `paxos`, `raft`.
-pub fn protocol(text: &str) -> Result<ProtocolName, String> {
-    ProtocolName::from_name(text).ok_or_else(|| {
-        let names = ProtocolName::ALL.map(ProtocolName::name);
-        format!("give {}", names.join(" or "))
-    })
 }
 
 /// `60s`, `10m`, `2h`.
