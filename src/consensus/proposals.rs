@@ -138,7 +138,7 @@ impl Proposals {
     }
 
     /// Holds a request that is not held.
-    fn insert(&mut self, hash: u32, command: Command, deadline_ms: u64) -> Arrival {
+    fn insert(&mut self, hash: u64, command: Command, deadline_ms: u64) -> Arrival {
         self.arrivals += 1;
         self.bytes += command.cost_bytes();
         let number = self.arrivals;
@@ -157,7 +157,7 @@ impl Proposals {
         Arrival { place, number }
     }
 
-    fn find(&self, hash: u32, request: RequestId) -> Option<u32> {
+    fn find(&self, hash: u64, request: RequestId) -> Option<u32> {
         let is_it =
             |held: &Option<Request>| held.as_ref().is_some_and(|held| held.command.request == request);
         self.places.find(hash, |place| is_it(&self.held[place as usize]))
@@ -224,7 +224,7 @@ impl Proposals {
         }
     }
 
-    fn remove(&mut self, hash: u32, place: u32) {
+    fn remove(&mut self, hash: u64, place: u32) {
         let gone = self.held[place as usize].take().expect("it was found there");
         self.bytes -= gone.command.cost_bytes();
         self.places.remove(hash, place);
