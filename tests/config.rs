@@ -150,7 +150,7 @@ fn a_cluster_has_1_to_31_nodes() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Config::load(&dir.path().join("none.toml")).unwrap_err().to_string();
+    let error = Config::load(dir.path().join("none.toml")).unwrap_err().to_string();
     assert!(error.contains("none.toml") && error.contains("No such file"), "{error}");
     for (name, bytes) in [("long", vec![b'\n'; 2 << 20]), ("binary", vec![0xff; 10])] {
         let path = dir.path().join(name);

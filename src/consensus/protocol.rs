@@ -80,6 +80,7 @@ impl std::fmt::Display for Role {
 
 /// How a core stands: `compacted <= chosen <= last`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Status {
     /// This node.
     pub node: NodeId,

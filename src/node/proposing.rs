@@ -19,7 +19,7 @@ use crate::pipeline::requests::{Answer, Digest, Ticket};
 
 use super::service::NodeService;
 
-/// A node gives the place of a proposal after one turn of its state machine, some 50 µs if it is idle. If that turn does
+/// A node gives the place of a proposal after one turn of its state machine, some 20 µs if it is idle. If that turn does
 /// not come so soon (the disk holds everything up), the proposal goes its way all the same, and is said to have no place
 /// yet.
 pub const PLACEMENT_WAIT: Duration = Duration::from_millis(250);

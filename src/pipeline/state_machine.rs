@@ -259,6 +259,8 @@ impl StateMachine {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::consensus::message::Body;
     use crate::consensus::proposals::Proposals;
@@ -326,5 +328,53 @@ mod tests {
         let turn = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 20), ..Inputs::default() });
         let held = machine.status().pending;
         assert_eq!(held + turn.left.len() as u64, nearly + 19, "{held} are held");
+    }
+
+    fn submission(reqids: std::ops::Range<u64>) -> (Submission, Arc<Placed>) {
+        let placed = Arc::new(Placed::default());
+        let command = |reqid| Command::value(reqid, 1, "v");
+        let proposals = reqids.map(|reqid| Proposal { command: command(reqid), deadline_ms: 10_000 });
+        (Submission { proposals: proposals.collect(), placed: placed.clone() }, placed)
+    }
+
+    fn turn_of(machine: &mut StateMachine, submissions: Vec<Submission>) -> Turn {
+        machine.turn(&mut Inputs { submissions, ..Inputs::default() })
+    }
+
+    /// Who embeds the node is told in the same turn where a leader put its proposals: where they are written. The window
+    /// is of 16 entries, one of which is the new leader's no-op: the last has no place yet.
+    #[test]
+    fn a_submission_is_told_where_it_was_placed() {
+        let mut machine = leader();
+        let (first, placed_first) = submission(1..11);
+        let (second, placed_second) = submission(11..17);
+        let turn = turn_of(&mut machine, vec![first, second]);
+        let entries = turn.work.expect("a leader writes what it places").entries;
+        let written: Vec<_> = entries.iter().map(|entry| Some(entry.index)).collect();
+        assert_eq!(written.len(), 15);
+        let told = |indexes: &[Option<Index>]| Placement::Taken {
+            ballot: BALLOT,
+            leads: true,
+            indexes: indexes.to_vec(),
+        };
+        assert_eq!(placed_first.wait(Duration::ZERO), Some(told(&written[..10])));
+        let second = [&written[10..], &[None]].concat();
+        assert_eq!(placed_second.wait(Duration::ZERO), Some(told(&second)));
+    }
+
+    /// What the core has no room for, and what comes between a failed write and the rebuild, is refused at once.
+    #[test]
+    fn a_submission_without_room_is_refused() {
+        let mut machine = leader();
+        let nearly = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64;
+        let _ = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 10), ..Inputs::default() });
+        assert_eq!(machine.core.room(), 0);
+        let (refused, placed) = submission(1000..1001);
+        let _ = turn_of(&mut machine, vec![refused]);
+        assert_eq!(placed.wait(Duration::ZERO), Some(Placement::Refused(NO_ROOM)));
+        machine.suspend();
+        let (refused, placed) = submission(1001..1002);
+        let _ = turn_of(&mut machine, vec![refused]);
+        assert_eq!(placed.wait(Duration::ZERO), Some(Placement::Refused(DISK_FULL)));
     }
 }
