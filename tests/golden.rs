@@ -1,15 +1,19 @@
-//! Golden scripts: text drives three to five Paxos cores, and the output shows every message, batch and
-//! flush. Each script in `golden/paxos/` says on top what it shows and which rule that is; read them as the
-//! worked examples of the protocol. `sim::checker` watches here, too.
+//! Golden scripts: text drives one to seven cores. Each script says on top what it shows and which rule that is; read
+//! them as the worked examples of the protocols. `sim::checker` watches here, too.
+//!
+//! Those in `golden/paxos/` and `golden/raft/` show every message, batch and flush of one protocol. Those in
+//! `golden/shared/` run under both, show what a user could see (`golden/neutral.rs`), and must show the same.
 //!
 //! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs anew; whoever does so reads them.
 //! `MERMAID=DIR cargo test --test golden` draws each script as a sequence diagram.
 
 mod common;
+#[path = "golden/neutral.rs"]
+mod neutral;
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use goldenscript::{Context, Runner};
 use spaxos::cli::trace::mermaid;
@@ -17,33 +21,72 @@ use spaxos::consensus::batch::Event;
 use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Status;
-use spaxos::consensus::types::{Command as Request, Entry, NodeId};
+use spaxos::consensus::types::{Ballot, Command as Request, Entry, NodeId, Round};
 
 use common::cluster::{Cluster, Detail, Shape};
 use common::tracer::Tracer;
+use neutral::Neutral;
 
-/// Every script still prints what it printed.
+/// Every script of Multi-Paxos still prints what it printed.
 #[test]
 fn paxos_scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/paxos");
-    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    each_script("paxos", |path| run(ProtocolName::Paxos, path));
+}
+
+/// Every script of Raft still prints what it printed.
+#[test]
+fn raft_scripts() {
+    each_script("raft", |path| run(ProtocolName::Raft, path));
+}
+
+/// What is not a protocol's own is the same under both.
+#[test]
+fn shared_scripts() {
+    each_script("shared", |path| {
+        run(ProtocolName::Paxos, path)?;
+        if std::env::var_os("MERMAID").is_some() {
+            run(ProtocolName::Raft, path)?;
+        }
+        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let mut script = Script::new(ProtocolName::Raft, true);
+        let output = goldenscript::generate(&mut script, &text).map_err(|error| format!("raft: {error}"))?;
+        let differs = text.lines().zip(output.lines()).find(|(paxos, raft)| paxos != raft);
+        match differs {
+            Some((paxos, raft)) => Err(format!("paxos shows `{paxos}`, raft `{raft}`")),
+            None if text != output => Err("one protocol shows more than the other".to_string()),
+            None => Ok(()),
+        }
+    });
+}
+
+/// Runs the scripts of a folder, in order, and tells of all that fail.
+fn each_script(folder: &str, run: impl Fn(&Path) -> Result<(), String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+    let mut scripts: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts");
-    let run = |path: &Path| {
-        let mut script = Script::default();
-        let result = goldenscript::run(&mut script, path);
-        if let Some(folder) = std::env::var_os("MERMAID") {
-            draw(script, path, Path::new(&folder));
-        }
-        result
-    };
     let errors = scripts.iter().filter_map(|script| Some((script.display(), run(script).err()?)));
     let errors: Vec<String> = errors.map(|(script, error)| format!("{script}: {error}\n")).collect();
     assert!(errors.is_empty(), "{}", errors.concat());
 }
 
+fn run(protocol: ProtocolName, path: &Path) -> Result<(), String> {
+    let folder = path.parent().and_then(Path::file_name).unwrap().to_str().unwrap();
+    let mut script = Script::new(protocol, folder == "shared");
+    let result = goldenscript::run(&mut script, path);
+    if let Some(diagrams) = std::env::var_os("MERMAID") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let name = match folder {
+            "shared" => format!("{folder}_{name}_{protocol}.mmd"),
+            _ => format!("{folder}_{name}.mmd"),
+        };
+        draw(script, path, &Path::new(&diagrams).join(name));
+    }
+    result.map_err(|error| error.to_string())
+}
+
 /// Writes the sequence diagram of a script that ran, with the script's own words on top.
-fn draw(script: Script, path: &Path, folder: &Path) {
+fn draw(script: Script, path: &Path, diagram_path: &Path) {
     let Some(mut cluster) = script.cluster else { return };
     let tracer = cluster.tracer.take().expect("MERMAID is set");
     let shape = cluster.shape();
@@ -53,9 +96,8 @@ fn draw(script: Script, path: &Path, folder: &Path) {
     let words: String = words.map(|line| format!("%%{line}\n")).collect();
     let diagram = mermaid::diagram(&trace, &(0..=u64::MAX));
     let diagram = diagram.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    fs::create_dir_all(folder).unwrap();
-    let name = path.file_name().unwrap().to_str().unwrap();
-    fs::write(folder.join(format!("{name}.mmd")), words + &diagram).unwrap();
+    fs::create_dir_all(diagram_path.parent().unwrap()).unwrap();
+    fs::write(diagram_path, words + &diagram).unwrap();
 }
 
 /// What a script can say. The tag `[brief]` shows only events and deliveries; a command in parentheses shows
@@ -84,6 +126,8 @@ enum Command {
     Propose(NodeId, Vec<(u64, String)>),
     /// The same, in time for `ms` only.
     ProposeFor(NodeId, u64, Vec<(u64, String)>),
+    /// Somebody reads through a node: `read 1`.
+    Read(NodeId),
     /// A node is asked to hand leadership over: `transfer 1 to=2`.
     Transfer(NodeId, #[arg(key = "to")] NodeId),
     /// What is held is in flight again.
@@ -102,6 +146,12 @@ enum Command {
     Restart(NodeId, #[arg(key = "compacted")] Option<u64>),
     /// A write failed: the node goes on from its disk.
     Rebuild(NodeId),
+    /// A node that has nothing on its disk yet starts with a log that earlier leaders left, given by the ballots of its
+    /// entries: `log 1 1.1 1.1 4.2*1000` (the last of a thousand bytes). `round=7` is the last round it heard of, else it
+    /// is that of the last entry.
+    Log(NodeId, Vec<String>, #[arg(key = "round")] Option<Round>),
+    /// The durable logs of all nodes: the rounds of their entries, and `|` behind what each knows to be chosen.
+    Logs,
     /// How nodes stand.
     Status(#[arg(optional)] Vec<NodeId>),
     /// What is in flight.
@@ -110,15 +160,24 @@ enum Command {
     Disk(NodeId),
     /// What happens to messages in flight; `kind=Accept from=1 to=2 count=1` says to which, else to all:
     /// `deliver` (oldest first, what that leads to not included), `together` (those for one node arrive in
-    /// one turn of it), `drop`, `duplicate`, `hold` (until released).
+    /// one turn of it), `drop`, `duplicate`, `hold` (until released). Shared scripts name kinds by what both protocols
+    /// have, see `neutral::KINDS`.
     #[command(other)]
     Messages(goldenscript::Command),
 }
 
-#[derive(Default)]
 struct Script {
+    protocol: ProtocolName,
     cluster: Option<Cluster>,
     held: Vec<Message>,
+    /// If only what a user could see is shown.
+    neutral: Option<Neutral>,
+}
+
+impl Script {
+    fn new(protocol: ProtocolName, is_shared: bool) -> Script {
+        Script { protocol, cluster: None, held: Vec::new(), neutral: is_shared.then(Neutral::default) }
+    }
 }
 
 impl Runner for Script {
@@ -127,7 +186,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
         if let Command::Cluster { nodes, window_entries, window_bytes } = command {
             let cluster = self.cluster.insert(Cluster::new(Shape {
-                protocol: ProtocolName::Paxos,
+                protocol: self.protocol,
                 nodes: *nodes,
                 election_ms: 100,
                 heartbeat_ms: 20,
@@ -136,16 +195,29 @@ impl Runner for Script {
                 seed: 1,
             }));
             cluster.tracer = std::env::var_os("MERMAID").map(|_| Tracer::new());
+            self.neutral = self.neutral.take().map(|_| Neutral::default());
             return Ok(String::new());
         }
         let cluster = self.cluster.as_mut().ok_or("a script begins with `cluster`")?;
-        cluster.detail = if context.tags.contains("brief") { Detail::Brief } else { Detail::Full };
+        cluster.detail = match &self.neutral {
+            Some(_) => Detail::Nothing,
+            None if context.tags.contains("brief") => Detail::Brief,
+            None => Detail::Full,
+        };
         match command {
             Command::Messages(command) => messages(cluster, &mut self.held, command)?,
             Command::Release => cluster.flight.append(&mut self.held),
+            Command::Status(ids) => {
+                let ids = if ids.is_empty() { cluster.ids().collect() } else { ids.clone() };
+                ids.into_iter().for_each(|id| show_status(cluster, id, self.neutral.is_some()));
+            }
             command => node_command(cluster, command)?,
         }
-        Ok(std::mem::take(&mut cluster.out))
+        let output = std::mem::take(&mut cluster.out);
+        match &mut self.neutral {
+            Some(neutral) => Ok(neutral.news(cluster, command) + &output),
+            None => Ok(output),
+        }
     }
 }
 
@@ -164,6 +236,7 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
         Command::Run(ms) => cluster.run(*ms),
         Command::Propose(id, values) => propose(cluster, *id, values, 10_000)?,
         Command::ProposeFor(id, ms, values) => propose(cluster, *id, values, *ms)?,
+        Command::Read(id) => drop(cluster.read(*id)),
         Command::Transfer(id, to) => drop(cluster.transfer(*id, *to)),
         Command::Flush(ids) if ids.is_empty() => {
             for id in cluster.ids() {
@@ -185,10 +258,8 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
             cluster.restart(*id);
         }
         Command::Rebuild(id) => cluster.rebuild(*id),
-        Command::Status(ids) => {
-            let ids = if ids.is_empty() { cluster.ids().collect() } else { ids.clone() };
-            ids.into_iter().for_each(|id| show_status(cluster, id));
-        }
+        Command::Log(id, entries, round) => write_log(cluster, *id, entries, *round)?,
+        Command::Logs => cluster.ids().for_each(|id| show_log(cluster, id)),
         Command::Flight => {
             let lines = cluster.flight.iter().map(|message| format!("in flight {message}\n"));
             let lines: String = lines.collect();
@@ -199,7 +270,9 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
             let entries: Vec<_> = entries.iter().map(Entry::to_string).collect();
             cluster.say(Detail::Full, || format!("{id} has {hard_state} [{}]", entries.join(", ")));
         }
-        Command::Cluster { .. } | Command::Messages(_) | Command::Release => unreachable!("handled before"),
+        Command::Cluster { .. } | Command::Messages(_) | Command::Release | Command::Status(_) => {
+            unreachable!("handled before")
+        }
     }
     Ok(())
 }
@@ -257,16 +330,53 @@ fn cut(cluster: &mut Cluster, ids: &[NodeId]) {
     }
 }
 
-fn show_status(cluster: &mut Cluster, id: NodeId) {
+/// Each entry is a value of its own, named by where it stands: `6@5` is that of index 6 and round 5.
+fn write_log(
+    cluster: &mut Cluster,
+    id: NodeId,
+    words: &[String],
+    round: Option<Round>,
+) -> Result<(), Box<dyn Error>> {
+    let mut entries = Vec::new();
+    for (index, word) in (1..).zip(words) {
+        let (ballot, bytes) = word.split_once('*').unwrap_or((word, ""));
+        let (round, node) = ballot.split_once('.').ok_or("a ballot is `round.node`")?;
+        let ballot = Ballot { round: round.parse()?, node: node.parse()? };
+        let payload = match bytes {
+            "" => format!("{index}@{round}"),
+            bytes => "x".repeat(bytes.parse()?),
+        };
+        let command = Request::value(100 * ballot.round + index, ballot.node, payload);
+        entries.push(Entry { index, ballot, command });
+    }
+    let last = entries.last().map_or(0, |entry| entry.ballot.round);
+    cluster.crash(id);
+    cluster.write_log(id, round.unwrap_or(last), entries);
+    cluster.restart(id);
+    Ok(())
+}
+
+fn show_log(cluster: &mut Cluster, id: NodeId) {
+    let (hard_state, entries) = cluster.disk(id);
+    let words = entries.iter().map(|entry| match entry.index == hard_state.chosen {
+        true => format!(" {} |", entry.ballot.round),
+        false => format!(" {}", entry.ballot.round),
+    });
+    let words: String = words.collect();
+    cluster.say(Detail::Nothing, || format!("{id}:{words}"));
+}
+
+fn show_status(cluster: &mut Cluster, id: NodeId, is_neutral: bool) {
     if !cluster.is_up(id) {
-        return cluster.say(Detail::Brief, || format!("{id} is down"));
+        return cluster.say(Detail::Nothing, || format!("{id} is down"));
     }
     let Status { role, promised, leader, chosen, last, pending, .. } = cluster.status(id);
     let leader = leader.map_or("none".to_string(), |leader| leader.to_string());
-    cluster.say(Detail::Brief, || {
-        format!(
+    cluster.say(Detail::Nothing, || match is_neutral {
+        true => format!("{id} {role} leader={leader} chosen={chosen} pending={pending}"),
+        false => format!(
             "{id} {role} promised={promised} leader={leader} chosen={chosen} last={last} pending={pending}"
-        )
+        ),
     });
 }
 
@@ -308,7 +418,8 @@ fn take(cluster: &mut Cluster, command: &goldenscript::Command) -> Result<Vec<Me
     let (mut taken, mut rest) = (Vec::new(), Vec::new());
     for message in cluster.flight.drain(..) {
         let words = message.body.to_string();
-        let meant = kind.is_none_or(|kind| words.split(' ').next() == Some(kind))
+        let name = words.split(' ').next().unwrap_or_default();
+        let meant = kind.is_none_or(|kind| name == kind || neutral::is_kind(kind, name))
             && from.is_none_or(|from| message.from == from)
             && to.is_none_or(|to| message.to == to)
             && taken.len() < count;

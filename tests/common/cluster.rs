@@ -294,6 +294,22 @@ impl Cluster {
         node.disk.compacted = compacted.min(chosen).min(known).max(node.disk.compacted);
     }
 
+    /// Puts a log on the empty disk of a stopped node, as earlier leaders may have left it, and the last round that the
+    /// node heard of. It proves nothing chosen, but for entries of that very round.
+    pub fn write_log(&mut self, id: NodeId, round: Round, entries: Vec<Entry>) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        assert!(node.core.is_none() && node.disk.entries.is_empty(), "node {id} is up, or was");
+        let hard_state = HardState { promised: Ballot { round, node: 0 }, chosen: 0 };
+        self.checker.durable(id, node.disk.hard_state, hard_state);
+        node.disk.hard_state = hard_state;
+        node.disk.highest_round = round;
+        for entry in entries {
+            self.checker.propose(&entry.command);
+            self.checker.voted(id, &entry);
+            node.disk.entries.insert(entry.index, entry);
+        }
+    }
+
     /// Flushes and delivers, oldest first, until nothing is under way.
     pub fn settle(&mut self) {
         for step in 0.. {
@@ -349,6 +365,14 @@ impl Cluster {
 
     pub fn applied(&self, id: NodeId) -> Index {
         self.node(id).requests.applied()
+    }
+
+    /// The requests that a node delivered, in order: no no-ops, and none twice.
+    pub fn delivered(&self, id: NodeId) -> Vec<Entry> {
+        let node = self.node(id);
+        let entries = node.seen.range(..=node.requests.applied()).map(|(_, entry)| entry);
+        let is_first = |entry: &&Entry| node.requests.lookup(entry.command.request) == Some(entry.index);
+        entries.filter(is_first).cloned().collect()
     }
 
     pub fn requests(&self, id: NodeId) -> &Requests {

@@ -150,7 +150,7 @@ program() {
 # The first golden script that the log names; it names none where an assertion ended it.
 script() {
     local name
-    name=$(grep -oE '(paxos|raft)/[0-9][0-9]_' "$WORK/golden.log" | head -1 | grep -oE '[0-9]+')
+    name=$(grep -oE '(paxos|raft|shared)/[0-9][0-9]_' "$WORK/golden.log" | head -1 | grep -oE '[0-9]+')
     echo "${name:-observer}"
 }
 

@@ -31,6 +31,20 @@ const SMALL: &str = r#"sequenceDiagram
     Note right of N2: agreement DOES NOT HOLD: 1: a, then b
 "#;
 
+/// The page draws each kind of message in the colour of what it is about.
+#[test]
+fn each_kind_of_message_has_a_colour() {
+    let names = include_str!("../../src/sim/trace/hash.rs").lines().filter_map(|line| {
+        let (_, name) = line.trim().strip_prefix("Body::")?.split_once(" { .. } => \"")?;
+        name.strip_suffix("\",")
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() >= 23, "{names:?}");
+    let model = include_str!("../../src/cli/trace/model.js");
+    let missing: Vec<_> = names.iter().filter(|name| !model.contains(&format!(" {name}: \""))).collect();
+    assert!(missing.is_empty(), "{missing:?} have none in FAMILY of model.js");
+}
+
 /// The sequence diagram of a small run: one of each kind of arrow, what is known from arrows left out.
 #[test]
 fn mermaid_of_a_small_run() {

@@ -6,9 +6,10 @@ const events = trace.events;
 
 const FAMILY = {
   PreVote: "election", PreVoteReply: "election", Prepare: "election", Promise: "election",
-  Vote: "election", VoteReply: "election", RequestVote: "election",
-  Accept: "replicate", Accepted: "replicate", Append: "replicate", AppendReply: "replicate",
-  Heartbeat: "beat", HeartbeatReply: "beat", CatchUp: "learn", Learn: "learn", Forward: "forward", Refuse: "refuse",
+  RequestPreVote: "election", RequestVote: "election", Vote: "election", TimeoutNow: "election",
+  Accept: "replicate", Accepted: "replicate", Append: "replicate", Appended: "replicate", Mismatch: "replicate",
+  Heartbeat: "beat", HeartbeatReply: "beat", Confirm: "beat", Confirmed: "beat",
+  CatchUp: "learn", Learn: "learn", Forward: "forward", Read: "forward", ReadReply: "forward", Refuse: "refuse",
 };
 const family = (name) => (Object.hasOwn(FAMILY, name) ? FAMILY[name] : "other");
 
