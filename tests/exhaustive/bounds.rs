@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::types::{NodeId, Round};
 
 use crate::node::NODES;
@@ -9,6 +10,7 @@ use crate::node::NODES;
 /// The bounds of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    pub protocol: ProtocolName,
     /// Campaigns of all nodes together.
     pub campaigns: u8,
     /// Campaigns of one node.
@@ -30,6 +32,13 @@ pub struct Bounds {
     pub writes: Writes,
     /// Whether nodes repeat on their own what may have been lost: heartbeats, Accepts, CatchUps.
     pub repeats: bool,
+    /// Raft: whether Refuse and HeartbeatReply arrive.
+    pub answers: bool,
+    /// Raft: whether a leader holds chosen entries, so that it appends them to the logs of others; else they
+    /// come as pages of the store.
+    pub tail: bool,
+    /// How long proposed values are; those that fill a page travel in a message of their own.
+    pub value_bytes: usize,
 }
 
 /// When and where clients propose.
@@ -54,7 +63,8 @@ pub enum Writes {
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bounds { campaigns, campaigns_each, campaigners, rounds, proposals, crashes, .. } = self;
+        let Bounds { protocol, campaigns, campaigns_each, campaigners, rounds, proposals, crashes, .. } =
+            self;
         let jumps = if self.jumps { ", with gaps" } else { "" };
         let clients = match self.clients {
             Clients::First => "before all else",
@@ -66,10 +76,14 @@ impl fmt::Display for Bounds {
             Writes::Separate => "writes at any time",
         };
         let repeats = if self.repeats { ", repetitions" } else { "" };
+        let answers = if self.answers { ", refusals and answers to heartbeats" } else { "" };
+        let tail =
+            if *protocol == ProtocolName::Raft && !self.tail { ", chosen entries as pages" } else { "" };
+        let large = if self.value_bytes > 1 { ", one entry a message" } else { "" };
         write!(
             f,
-            "{NODES} nodes; campaigns: {campaigns} ({campaigns_each} each of nodes 1 to {campaigners}), rounds to \
-             {rounds}{jumps}; proposals: {proposals} ({clients}); crashes: {crashes}; {writes}{repeats}"
+            "{protocol}, {NODES} nodes; campaigns: {campaigns} ({campaigns_each} each of nodes 1 to {campaigners}), rounds to \
+             {rounds}{jumps}; proposals: {proposals} ({clients}); crashes: {crashes}; {writes}{repeats}{answers}{tail}{large}"
         )
     }
 }

@@ -1,16 +1,20 @@
-//! One node of the searched cluster: the production core, what is durable, what waits to be written, and
-//! what is remembered for the rules only. Everything here is a function of one node; the network is not here.
+//! One node of the searched cluster: the production core, its disk (`disk.rs`), and what is remembered for the rules
+//! only. Everything here is a function of one node; the network is not here.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use spaxos::consensus::batch::{Batch, Event, Page};
-use spaxos::consensus::config::{Config, Restored};
+use spaxos::consensus::config::{Config, ProtocolName};
 use spaxos::consensus::message::{Body, Message};
-use spaxos::consensus::paxos::Paxos;
-use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role};
+use spaxos::consensus::protocol::{Input, Proposal, Role, Status};
 use spaxos::consensus::quorum::Voters;
-use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, MAX_WINDOW_ENTRIES, NodeId, Round};
+use spaxos::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Round};
+
+use crate::bounds::Bounds;
+use crate::core::Core;
+use crate::disk::{Disk, History, Write};
+use crate::traffic::{Standing, check_early, is_dead, travels};
 
 /// The nodes are 1, 2 and 3.
 pub const NODES: usize = 3;
@@ -27,38 +31,13 @@ pub struct Node {
     now_ms: u64,
     /// How often it campaigned, over all incarnations.
     campaigns: u8,
-    core: Paxos,
-    durable: Durable,
+    core: Core,
+    disk: Disk,
     /// Not yet durable, in order. Of a doomed node one, which never will be.
     unwritten: Vec<Write>,
     /// Nothing is written any more until it crashes.
     doomed: bool,
     history: History,
-}
-
-/// What a crash leaves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Durable {
-    hard_state: HardState,
-    entries: BTreeMap<Index, Entry>,
-    highest_round: Round,
-}
-
-/// What one batch wants made durable, and says after that.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Write {
-    hard_state: Option<HardState>,
-    entries: Vec<Entry>,
-    messages: Vec<Message>,
-}
-
-/// What was ever so, over all incarnations. No core sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct History {
-    /// What was ever durable here at an index under a ballot: a vote.
-    pub votes: BTreeMap<(Index, Ballot), Command>,
-    /// What this node ever proposed at an index under a ballot of its own.
-    proposed: BTreeMap<(Index, Ballot), Command>,
 }
 
 /// What can happen to a node.
@@ -105,6 +84,7 @@ pub struct Outcome {
 pub struct Notes {
     pub adopts: bool,
     pub fills_a_hole: bool,
+    pub truncates: bool,
     pub learns: bool,
     pub steps_down: bool,
     pub loses_a_write: bool,
@@ -115,13 +95,18 @@ pub type Broken = String;
 
 impl Node {
     /// A node that starts for the first time.
-    pub fn new(id: NodeId) -> Node {
-        Node::start(id, Durable::default(), History::default())
+    pub fn new(id: NodeId, bounds: &Bounds) -> Node {
+        Node::start(id, Disk::default(), History::default(), bounds)
     }
 
-    fn start(id: NodeId, durable: Durable, history: History) -> Node {
-        let core = durable.core(id);
-        Node { id, now_ms: 0, campaigns: 0, core, durable, unwritten: vec![], doomed: false, history }
+    fn start(id: NodeId, disk: Disk, history: History, bounds: &Bounds) -> Node {
+        let mut core = Core::new(bounds.protocol, config(id), disk.restored());
+        let now_ms = core.normalize(bounds).unwrap_or(0);
+        Node { id, now_ms, campaigns: 0, core, disk, unwritten: vec![], doomed: false, history }
+    }
+
+    pub fn protocol(&self) -> ProtocolName {
+        self.core.protocol()
     }
 
     pub fn id(&self) -> NodeId {
@@ -148,30 +133,16 @@ impl Node {
         self.core.status().highest_round
     }
 
-    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so
-    /// often: the ballot is below its durable promise, or an answer comes to a question that it does not ask
-    /// any more.
+    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so often.
     pub fn outlives(&self, body: &Body, campaigns: u8) -> bool {
-        let status = self.core.status();
-        let asks = |ballot: Ballot, role: Role| {
-            self.campaigns < campaigns || (status.role == role && status.promised <= ballot)
-        };
-        match body {
-            Body::Prepare { ballot, .. } | Body::Accept { ballot, .. } | Body::Heartbeat { ballot, .. } => {
-                *ballot < self.durable.hard_state.promised
-            }
-            Body::Promise { ballot, .. } => !asks(*ballot, Role::Candidate),
-            Body::Accepted { ballot, ranges, .. } => {
-                let counted = ranges.last().is_none_or(|range| range.last <= status.chosen);
-                !asks(*ballot, Role::Leader) || (status.role == Role::Leader && counted)
-            }
-            _ => false,
-        }
+        let campaigns_again = self.campaigns < campaigns;
+        let (protocol, durable, status) = (self.protocol(), self.disk.hard_state, &self.core.status());
+        is_dead(body, Standing { protocol, durable, status, campaigns_again })
     }
 
     /// Whether a message changes nothing and is not answered.
-    pub fn ignores(&self, message: &Message) -> bool {
-        let outcome = self.act(&Action::Deliver(message.clone()), Fate::Waits);
+    pub fn ignores(&self, message: &Message, bounds: &Bounds) -> bool {
+        let outcome = self.act(&Action::Deliver(message.clone()), Fate::Waits, bounds);
         outcome.is_ok_and(|outcome| outcome.node == *self && outcome.sent.is_empty())
     }
 
@@ -187,25 +158,24 @@ impl Node {
     }
 
     /// All entries as the running node knows them, durable or not.
-    fn log(&self) -> BTreeMap<Index, Entry> {
-        let mut log = self.durable.entries.clone();
-        let unwritten = self.unwritten.iter().flat_map(|write| &write.entries);
-        log.extend(unwritten.map(|entry| (entry.index, entry.clone())));
+    pub fn log(&self) -> BTreeMap<Index, Entry> {
+        let mut log = self.disk.entries.clone();
+        self.unwritten.iter().for_each(|write| write.apply(&mut log));
         log
     }
 
     /// One action. An assertion of the core that fails is a broken rule as well.
-    pub fn act(&self, action: &Action, fate: Fate) -> Result<Outcome, Broken> {
+    pub fn act(&self, action: &Action, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         let acted = catch_unwind(AssertUnwindSafe(|| match action {
-            Action::Deliver(message) => self.receive(message, fate),
+            Action::Deliver(message) => self.receive(message, fate, bounds),
             Action::Propose(command) => {
                 let proposal = Proposal { command: command.clone(), deadline_ms: u64::MAX };
-                self.step(Input::Propose(vec![proposal]), fate)
+                self.step(Input::Propose(vec![proposal]), fate, bounds)
             }
-            Action::Campaign(round) => self.campaign(*round, fate),
-            Action::Repeat => self.repeat(),
-            Action::Write => self.write_oldest(),
-            Action::Crash => Ok(self.crash()),
+            Action::Campaign(round) => self.campaign(*round, fate, bounds),
+            Action::Repeat => self.repeat(bounds),
+            Action::Write => self.write_oldest(bounds),
+            Action::Crash => Ok(self.crash(bounds)),
         }));
         acted.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -214,22 +184,22 @@ impl Node {
         })
     }
 
-    fn step(&self, input: Input, fate: Fate) -> Result<Outcome, Broken> {
+    fn step(&self, input: Input, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut node = self.clone();
         let mut batch = Batch::default();
         node.core.step(input, &mut batch);
-        node.finish(batch, fate)
+        node.finish(batch, fate, bounds)
     }
 
-    fn receive(&self, message: &Message, fate: Fate) -> Result<Outcome, Broken> {
-        let mut outcome = self.step(Input::Message(message.clone()), fate)?;
+    fn receive(&self, message: &Message, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
+        let mut outcome = self.step(Input::Message(message.clone()), fate, bounds)?;
         outcome.notes.learns = matches!(message.body, Body::Learn { .. }) && outcome.batch.chosen.is_some();
         Ok(outcome)
     }
 
     /// Time passes in steps that are no pause until it campaigns; then one peer would follow. Which peer, and
     /// what rounds it has seen, is left open: any that makes the ballot the wanted one.
-    fn campaign(&self, round: Round, fate: Fate) -> Result<Outcome, Broken> {
+    fn campaign(&self, round: Round, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut node = Node { campaigns: self.campaigns + 1, ..self.clone() };
         let mut batch = Batch::default();
         let asked = node.wait_to_campaign(&mut batch)?;
@@ -241,7 +211,7 @@ impl Node {
         };
         let body = Body::PreVoteReply { ballot: asked, granted: true, promised };
         node.core.step(Input::Message(Message { from: peer, to: me, body }), &mut batch);
-        node.finish(batch, fate)
+        node.finish(batch, fate, bounds)
     }
 
     /// 2T at most until a leader steps down, and 2T until it campaigns.
@@ -261,7 +231,7 @@ impl Node {
     }
 
     /// A copy of the core sees the time pass and is thrown away: at the node itself only waits would differ.
-    fn repeat(&self) -> Result<Outcome, Broken> {
+    fn repeat(&self, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut copy = self.core.clone();
         let mut batch = Batch::default();
         copy.step(Input::Tick { now_ms: self.now_ms + 2 * HEARTBEAT_MS }, &mut batch);
@@ -270,20 +240,16 @@ impl Node {
         // What waits for no write, but for older writes, says nothing new: it is a question that was asked.
         batch.messages.clear();
         batch.early.retain(|message| !matches!(message.body, Body::Forward { .. }));
-        self.clone().finish(batch, Fate::Waits)
+        self.clone().finish(batch, Fate::Waits, bounds)
     }
 
     /// Carries out a batch, as far as its fate says.
-    fn finish(mut self, batch: Batch, fate: Fate) -> Result<Outcome, Broken> {
-        let ignored = self.core.status().ignored;
-        if ignored > 0 {
-            return Err("a core takes another's message for nonsense".into());
-        }
-        self.core.normalize();
+    fn finish(mut self, batch: Batch, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
+        self.check(&batch)?;
+        self.now_ms = self.core.normalize(bounds).unwrap_or(self.now_ms);
         let notes = Notes::of(&batch);
         let mut sent = batch.early.clone();
-        let Batch { hard_state, entries, messages, .. } = batch.clone();
-        self.queue(Write { hard_state, entries, messages });
+        self.queue(Write::of(&batch));
         sent.extend(batch.pages.iter().filter_map(|page| self.read(page)));
         if fate == Fate::AtOnce && !self.doomed {
             assert_eq!(self.unwritten.len(), 1, "nothing waits where all is written at once");
@@ -297,9 +263,34 @@ impl Node {
         if self.doomed {
             self.unwritten = vec![self.unwritten.drain(..).fold(Write::default(), Write::then)];
         }
-        let sent: Vec<Message> = sent.into_iter().filter_map(travels).collect();
-        self.note_proposals(&sent)?;
+        let sent: Vec<Message> = self.travelling(sent, bounds);
+        self.history.note_sent(self.id, &sent)?;
+        if let (Some(ballot), ProtocolName::Raft) = (self.leads(), self.protocol()) {
+            self.history.note_led(ballot);
+        }
         Ok(Outcome { node: self, sent, batch, notes })
+    }
+
+    /// What a batch of an honest core among honest ones never has.
+    fn check(&self, batch: &Batch) -> Result<(), Broken> {
+        let Status { ignored, promised, .. } = self.core.status();
+        if ignored > 0 {
+            return Err("a core takes another's message for nonsense".into());
+        }
+        for message in &batch.early {
+            check_early(message)?;
+            let leads_durably = |ballot: &Ballot| *ballot == self.disk.hard_state.promised;
+            if let Body::Append { ballot, .. } = &message.body
+                && !leads_durably(ballot)
+            {
+                return Err(format!("{message} leaves under {promised}, before that is durable"));
+            }
+        }
+        Ok(())
+    }
+
+    fn travelling(&self, sent: Vec<Message>, bounds: &Bounds) -> Vec<Message> {
+        sent.into_iter().filter_map(|message| travels(message, self.protocol(), bounds)).collect()
     }
 
     /// What has nothing to write joins the batch that it waits for, and says nothing twice: a message that
@@ -315,50 +306,20 @@ impl Node {
         }
     }
 
-    fn write_oldest(&self) -> Result<Outcome, Broken> {
+    fn write_oldest(&self, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut node = self.clone();
         let mut sent = node.flush()?;
         while node.unwritten.first().is_some_and(Write::is_durable) {
             sent.extend(node.flush()?);
         }
-        let sent = sent.into_iter().filter_map(travels).collect();
+        let sent = node.travelling(sent, bounds);
         Ok(Outcome { node, sent, batch: Batch::default(), notes: Notes::default() })
     }
 
     /// Makes the oldest batch durable and gives what it says then.
     fn flush(&mut self) -> Result<Vec<Message>, Broken> {
-        let Write { hard_state, entries, messages } = self.unwritten.remove(0);
-        if let Some(after) = hard_state {
-            let before = std::mem::replace(&mut self.durable.hard_state, after);
-            if before.promised > after.promised || before.chosen > after.chosen {
-                return Err(format!("what is durable regressed from {before} to {after}"));
-            }
-            self.durable.highest_round = self.durable.highest_round.max(after.promised.round);
-        }
-        for entry in entries {
-            self.durable.highest_round = self.durable.highest_round.max(entry.ballot.round);
-            let vote = self.history.votes.entry((entry.index, entry.ballot));
-            let first = vote.or_insert_with(|| entry.command.clone());
-            if *first != entry.command {
-                return Err(format!("two votes under one ballot: {first} and then {entry}"));
-            }
-            self.durable.entries.insert(entry.index, entry);
-        }
-        Ok(messages)
-    }
-
-    fn note_proposals(&mut self, sent: &[Message]) -> Result<(), Broken> {
-        for message in sent {
-            let Body::Accept { entries, .. } = &message.body else { continue };
-            for Entry { index, ballot, command } in entries {
-                let first = self.history.proposed.entry((*index, *ballot));
-                let first = first.or_insert_with(|| command.clone());
-                if first != command {
-                    return Err(format!("ballot {ballot} proposes {first} and {command} at index {index}"));
-                }
-            }
-        }
-        Ok(())
+        let write = self.unwritten.remove(0);
+        self.disk.write(write, self.core.protocol(), &mut self.history)
     }
 
     fn read(&self, page: &Page) -> Option<Message> {
@@ -369,47 +330,24 @@ impl Node {
         (!entries.is_empty()).then(|| Message { from: self.id, to, body: Body::Learn { chosen, entries } })
     }
 
-    fn crash(&self) -> Outcome {
+    fn crash(&self, bounds: &Bounds) -> Outcome {
         let loses_a_write = self.unwritten.iter().any(|write| !write.is_durable());
-        let start = Node::start(self.id, self.durable.clone(), self.history.clone());
+        let start = Node::start(self.id, self.disk.clone(), self.history.clone(), bounds);
         let node = Node { campaigns: self.campaigns, ..start };
         let notes = Notes { loses_a_write, ..Notes::default() };
         Outcome { node, sent: vec![], batch: Batch::default(), notes }
     }
 }
 
-impl Durable {
-    fn core(&self, node: NodeId) -> Paxos {
-        let Durable { hard_state, entries, highest_round } = self;
-        let entries = entries.range(hard_state.chosen + 1..).map(|(_, entry)| entry.clone()).collect();
-        let (hard_state, highest_round) = (*hard_state, *highest_round);
-        let config = Config {
-            node,
-            voters: Voters::new((1..=NODES as u64).collect()),
-            election_ms: ELECTION_MS,
-            heartbeat_ms: HEARTBEAT_MS,
-            window_entries: MAX_WINDOW_ENTRIES,
-            window_bytes: 1 << 20,
-            seed: node,
-        };
-        let mut core =
-            Paxos::new(config, Restored { hard_state, highest_round, entries, ..Restored::default() });
-        core.normalize();
-        core
-    }
-}
-
-impl Write {
-    fn is_durable(&self) -> bool {
-        self.hard_state.is_none() && self.entries.is_empty()
-    }
-
-    /// Both as one that says nothing: what is never written has no order.
-    fn then(self, later: Write) -> Write {
-        let entries = self.entries.into_iter().chain(later.entries).map(|entry| (entry.index, entry));
-        let entries: BTreeMap<Index, Entry> = entries.collect();
-        let hard_state = later.hard_state.or(self.hard_state);
-        Write { hard_state, entries: entries.into_values().collect(), messages: vec![] }
+fn config(node: NodeId) -> Config {
+    Config {
+        node,
+        voters: Voters::new((1..=NODES as u64).collect()),
+        election_ms: ELECTION_MS,
+        heartbeat_ms: HEARTBEAT_MS,
+        window_entries: MAX_WINDOW_ENTRIES,
+        window_bytes: 1 << 20,
+        seed: node,
     }
 }
 
@@ -423,26 +361,10 @@ impl Notes {
                     notes.fills_a_hole |= *holes > 0;
                 }
                 Event::SteppedDown { .. } => notes.steps_down = true,
+                Event::Truncating { .. } => notes.truncates = true,
                 _ => {}
             }
         }
         notes
-    }
-}
-
-/// What the searched network carries; see `exhaustive.rs` for what it does not, and why.
-fn travels(mut message: Message) -> Option<Message> {
-    match &mut message.body {
-        Body::PreVote { .. } | Body::PreVoteReply { .. } => None,
-        Body::Refuse { .. } | Body::HeartbeatReply { .. } => None,
-        Body::Heartbeat { sent_ms, .. } => {
-            *sent_ms = 0;
-            Some(message)
-        }
-        Body::Accepted { chosen, .. } => {
-            *chosen = 0;
-            Some(message)
-        }
-        _ => Some(message),
     }
 }

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use spaxos::consensus::config::ProtocolName;
 
 use crate::bounds::Bounds;
 use crate::node::{Action, Fate, Notes};
@@ -31,10 +32,10 @@ pub struct Report {
 
 /// What must happen somewhere, or the search shows little: after how many actions it first does.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reached([Option<usize>; 8]);
+pub struct Reached([Option<usize>; 10]);
 
 impl Reached {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
         "a value is chosen",
         "both values are",
         "two nodes lead at once",
@@ -43,12 +44,28 @@ impl Reached {
         "a leader is deposed",
         "a node catches up",
         "a crash loses a write",
+        "a follower removes entries",
+        "an old entry on a majority is not chosen",
     ];
+    /// What happens with one protocol only, by place in the names.
+    const PAXOS_ONLY: usize = 4;
+    const RAFT_ONLY: usize = 8;
 
     fn note(&mut self, traits: Traits, notes: Notes, depth: usize) {
-        let Traits { chosen, both_chosen, two_leaders } = traits;
-        let Notes { adopts, fills_a_hole, steps_down, learns, loses_a_write } = notes;
-        let now = [chosen, both_chosen, two_leaders, adopts, fills_a_hole, steps_down, learns, loses_a_write];
+        let Traits { chosen, both_chosen, two_leaders, figure_8 } = traits;
+        let Notes { adopts, fills_a_hole, steps_down, learns, loses_a_write, truncates } = notes;
+        let now = [
+            chosen,
+            both_chosen,
+            two_leaders,
+            adopts,
+            fills_a_hole,
+            steps_down,
+            learns,
+            loses_a_write,
+            truncates,
+            figure_8,
+        ];
         for (first, now) in self.0.iter_mut().zip(now) {
             if now && first.is_none() {
                 *first = Some(depth);
@@ -62,13 +79,18 @@ impl Reached {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         });
-        Reached([(); 8].map(|()| firsts.next().flatten()))
+        Reached([(); 10].map(|()| firsts.next().flatten()))
     }
 
-    /// What did not happen.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let names = Reached::NAMES.into_iter().zip(self.0);
-        names.filter(|(_, first)| first.is_none()).map(|(name, _)| name).collect()
+    /// What did not happen, and can.
+    pub fn missing(&self, protocol: ProtocolName) -> Vec<&'static str> {
+        let possible = |place: usize| match protocol {
+            ProtocolName::Paxos => place < Reached::RAFT_ONLY,
+            ProtocolName::Raft => place != Reached::PAXOS_ONLY,
+        };
+        let names = Reached::NAMES.into_iter().zip(self.0).enumerate();
+        let missing = names.filter(|(place, (_, first))| first.is_none() && possible(*place));
+        missing.map(|(_, (name, _))| name).collect()
     }
 }
 
@@ -180,7 +202,10 @@ impl Found {
             next.expect("it was searched before");
             let (place, step) = taken.expect("the parent leads to it");
             writeln!(text, "{number:3}. {}", sentence(place as u64 + 1, &step.action, step.fate)).unwrap();
-            let outcome = space.node(from, place).act(&step.action, step.fate).expect("it was done before");
+            let outcome = space
+                .node(from, place)
+                .act(&step.action, step.fate, space.bounds())
+                .expect("it was done before");
             for line in outcome.batch.to_string().lines() {
                 writeln!(text, "       {line}").unwrap();
             }

@@ -13,7 +13,7 @@ use spaxos::consensus::types::NodeId;
 
 use crate::bounds::{Bounds, Clients, Writes};
 use crate::node::{Action, Broken, Fate, NODES, Node, Notes, Outcome};
-use crate::rules::{Facts, Traits, check, value};
+use crate::rules::{Facts, Proposed, Traits, check, value};
 
 /// A state of the cluster: the three nodes' views, and what was used of the bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,15 +102,20 @@ impl Space {
     pub fn first(&mut self) -> Result<State, Broken> {
         let mut state = State { views: [0; NODES], used: Used::default() };
         for (place, id) in (1..=NODES as NodeId).enumerate() {
-            let mut node = Node::new(id);
+            let mut node = Node::new(id, &self.bounds);
             if self.bounds.clients == Clients::First && id <= self.bounds.proposals.into() {
                 state.used.proposals += 1;
-                node = node.act(&Action::Propose(value(id, id)), Fate::Waits)?.node;
+                let value = value(id, id, self.bounds.value_bytes);
+                node = node.act(&Action::Propose(value), Fate::Waits, &self.bounds)?.node;
             }
             let node = self.number_node(node);
             state.views[place] = self.number_view(View { node, inbox: [].into() });
         }
         Ok(state)
+    }
+
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
     /// How many different nodes, messages and views came up.
@@ -170,7 +175,8 @@ impl Space {
         };
         if proposes {
             let numbers = 1..=u64::from(self.bounds.proposals);
-            actions.extend(numbers.map(|number| Action::Propose(value(number, node.id()))));
+            let bytes = self.bounds.value_bytes;
+            actions.extend(numbers.map(|number| Action::Propose(value(number, node.id(), bytes))));
         }
         if node.id() <= self.bounds.campaigners && node.campaigns() < self.bounds.campaigns_each {
             let next = node.highest_round() + 1;
@@ -197,7 +203,8 @@ impl Space {
         let (node, _) = key;
         let mut steps = vec![];
         for fate in self.fates(node, action) {
-            let Outcome { node: after, sent, notes, batch } = self.nodes.at(node).act(action, fate)?;
+            let Outcome { node: after, sent, notes, batch } =
+                self.nodes.at(node).act(action, fate, &self.bounds)?;
             let moot = fate == Fate::Never && (!batch.must_write() || after.leads().is_none());
             if moot {
                 continue;
@@ -274,7 +281,7 @@ impl Space {
         inbox.retain(|number| {
             let message = self.messages.at(*number);
             let dead = node.outlives(&message.body, self.bounds.campaigns_each);
-            !dead || !node.ignores(message)
+            !dead || !node.ignores(message, &self.bounds)
         });
     }
 
@@ -299,7 +306,8 @@ impl Space {
         if let Some(traits) = self.known.get(&key) {
             return Ok(*traits);
         }
-        let traits = check(key.0.map(|facts| self.all_facts.at(facts)), key.1)?;
+        let proposed = Proposed { values: key.1, bytes: self.bounds.value_bytes };
+        let traits = check(key.0.map(|facts| self.all_facts.at(facts)), proposed)?;
         self.known.insert(key, traits);
         Ok(traits)
     }

@@ -23,6 +23,13 @@ enum Phase {
     Vote { granted: Set },
 }
 
+impl Candidate {
+    /// See [`Raft::normalize`].
+    pub(super) fn normalize(&mut self, repeat_at_ms: u64) {
+        self.repeat_at_ms = repeat_at_ms;
+    }
+}
+
 impl Raft {
     /// No leader was heard for long enough, or the last campaign came to nothing.
     pub(super) fn campaign(&mut self, out: &mut Batch) {

@@ -34,6 +34,14 @@ enum Taken {
     New,
 }
 
+impl Followed {
+    /// See [`Raft::normalize`]: what is chosen needs no leader's word any more.
+    pub(super) fn normalize(&mut self, chosen: Index) {
+        self.matched = self.matched.max(chosen);
+        self.chosen = self.chosen.max(chosen);
+    }
+}
+
 impl Raft {
     /// Follows the sender of what only a leader says, if its round is not below this node's.
     pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {

@@ -52,6 +52,14 @@ impl Leader {
         matched[matched.len() - voters.quorum_size()]
     }
 
+    /// See [`Raft::normalize`].
+    pub(super) fn normalize(&mut self, heartbeat_at_ms: u64, own_place: usize) {
+        self.heartbeat_at_ms = heartbeat_at_ms;
+        self.progress.iter_mut().for_each(|progress| progress.normalize(2 * heartbeat_at_ms));
+        let matched = self.progress[own_place].matched;
+        self.progress[own_place] = Progress { matched, ..Progress::new(matched + 1) };
+    }
+
     pub(super) fn check_invariants(&self, last: Index) {
         for Progress { matched, next, .. } in &self.progress {
             assert!(

@@ -120,10 +120,27 @@ impl Raft {
         }
     }
 
-    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); of the chosen entries only the last one's round counts.
+    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); the clock begins anew, and what is under way to
+    /// followers counts as far as the next index says, limits aside.
     #[doc(hidden)]
     pub fn normalize(&mut self) {
+        self.member.now_ms = 0;
         self.member.normalize();
+        let repeat_at_ms = self.member.config.heartbeat_ms;
+        match &mut self.activity {
+            Activity::Following => {}
+            Activity::Campaigning(candidate) => candidate.normalize(repeat_at_ms),
+            Activity::Leading(leader) => leader.normalize(repeat_at_ms, self.member.own_place()),
+        }
+        if self.followed.ballot.round < self.promised.round {
+            self.followed = Followed::default();
+        }
+        self.followed.normalize(self.log.chosen());
+    }
+
+    /// Drops the chosen entries that are kept for followers, so that a search sees what becomes of those that lack more.
+    #[doc(hidden)]
+    pub fn forget_chosen(&mut self) {
         self.log.forget_chosen();
     }
 

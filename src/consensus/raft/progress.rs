@@ -48,6 +48,18 @@ impl Progress {
         Progress { matched: 0, next, state: State::Probe { waits: false } }
     }
 
+    /// See [`Raft::normalize`](super::Raft::normalize).
+    pub(super) fn normalize(&mut self, page_again_at_ms: u64) {
+        match &mut self.state {
+            State::Probe { .. } => {}
+            State::Replicate { in_flight, bytes } => {
+                in_flight.clear();
+                *bytes = 0;
+            }
+            State::CatchUp { again_at_ms } => *again_at_ms = page_again_at_ms,
+        }
+    }
+
     /// Whether nothing may be sent now.
     pub(super) fn waits(&self, now_ms: u64, max_bytes: usize) -> bool {
         match &self.state {
