@@ -169,9 +169,9 @@ fn churn_on(mut lab: Lab) {
     let mut open: Vec<u64> = Vec::new();
     let mut seen: Vec<u64> = Vec::new();
     for _ in 0..80 {
-        let id = lab.random.between(1, 6);
+        let victim = victim(&mut lab);
         if lab.one_in(5) {
-            lab.disconnect(id);
+            lab.disconnect(victim);
         }
         let id = lab.random.between(1, 6);
         if lab.one_in(2) {
@@ -180,9 +180,8 @@ fn churn_on(mut lab: Lab) {
             }
             lab.connect(id);
         }
-        let id = lab.random.between(1, 6);
-        if lab.one_in(5) && lab.cluster.is_up(id) {
-            lab.crash(id);
+        if lab.one_in(5) && lab.cluster.is_up(victim) {
+            lab.crash(victim);
         }
         for _ in 0..3 {
             for leader in lab.up().into_iter().filter(|id| lab.leads(*id)).collect::<Vec<_>>() {
@@ -200,6 +199,13 @@ fn churn_on(mut lab: Lab) {
     let lost: Vec<_> = seen.iter().filter(|request| lab.delivered(**request) < 5).collect();
     assert!(lost.is_empty(), "{lost:?} of {} are lost", seen.len());
     agreed(&lab);
+}
+
+/// Whoever leads, every other time; else anyone.
+fn victim(lab: &mut Lab) -> NodeId {
+    let leader = lab.connected().into_iter().find(|id| lab.leads(*id));
+    let anyone = lab.random.between(1, 6);
+    leader.filter(|_| lab.one_in(2)).unwrap_or(anyone)
 }
 
 /// Who leads takes a command each; those who do.
