@@ -25,6 +25,12 @@ fn messages_for_a_core() {
     run("peer_core");
 }
 
+/// Rule: the same of a Raft core.
+#[test]
+fn messages_for_a_raft_core() {
+    run("peer_core_raft");
+}
+
 /// Rule: what a client sends is understood and answered alike in any pieces.
 #[test]
 fn client_streams() {

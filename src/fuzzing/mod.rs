@@ -10,7 +10,8 @@
 //! | --- | --- | --- |
 //! | `peer_stream` | a connection of a peer, in pieces | pieces do not matter; frames are written as they were read |
 //! | `peer_message` | the payload of a frame | what is decoded is encoded to the same, and not longer |
-//! | `peer_core` | messages and time for a core | no panic; memory and answers are bounded |
+//! | `peer_core` | messages and time for a Paxos core | no panic; memory and answers are bounded |
+//! | `peer_core_raft` | the same for a Raft core | the same |
 //! | `client` | a connection of a client, in pieces | pieces do not matter; answers are complete replies |
 //! | `store_record` | a record, an identity | what is decoded is built to the same |
 //! | `store_recovery` | writes, and then damage | opens with all that was durable, or says what is damaged |
@@ -32,7 +33,7 @@ pub use chosen_line::chosen_line;
 pub use client::client;
 pub use config::config;
 pub use peer::{peer_message, peer_stream};
-pub use peer_core::peer_core;
+pub use peer_core::{peer_core, peer_core_raft};
 pub use store_record::store_record;
 pub use store_recovery::{engine_of_records, open_engine, store_recovery};
 
@@ -40,10 +41,11 @@ pub use store_recovery::{engine_of_records, open_engine, store_recovery};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("peer_stream", peer_stream),
     ("peer_message", peer_message),
     ("peer_core", peer_core),
+    ("peer_core_raft", peer_core_raft),
     ("client", client),
     ("store_record", store_record),
     ("store_recovery", store_recovery),

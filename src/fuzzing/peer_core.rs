@@ -1,11 +1,11 @@
-//! Messages from peers for a core, and time: nothing that they say makes it panic or grow without limit.
+//! Messages from peers for a core of either protocol, and time: nothing that they say makes it panic or grow without
+//! limit.
 
 use bytes::Bytes;
 
 use crate::consensus::batch::Batch;
-use crate::consensus::config::{Config, Restored};
+use crate::consensus::config::{Config, ProtocolName, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::paxos::Paxos;
 use crate::consensus::protocol::{Input, Proposal, Protocol};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::Command;
@@ -16,11 +16,21 @@ use super::pieces::Script;
 /// No input may make a core work for longer: a leader fills a window of 65,536 indexes at once.
 const STEPS: usize = 60;
 
+/// A Paxos core.
+pub fn peer_core(data: &[u8]) {
+    run(ProtocolName::Paxos, data);
+}
+
+/// A Raft core.
+pub fn peer_core_raft(data: &[u8]) {
+    run(ProtocolName::Raft, data);
+}
+
 /// The core of node 1 of 3. The input is a script: for each step its kind, a byte, and what it needs (time,
 /// a reqid, or the length of a message and its payload as on the wire).
-pub fn peer_core(data: &[u8]) {
+fn run(protocol: ProtocolName, data: &[u8]) {
     let mut script = Script(data);
-    let mut core = Paxos::new(config(), Restored::default());
+    let mut core = protocol.core(config(), Restored::default());
     let mut now_ms = 0;
     let mut own: Vec<Message> = vec![];
     for _ in 0..STEPS {
@@ -50,11 +60,11 @@ pub fn peer_core(data: &[u8]) {
             }
         }
         own.extend(batch.early.iter().chain(&batch.messages).filter(|message| message.to == 1).cloned());
-        check(&core, &batch);
+        check(core.as_ref(), &batch);
     }
 }
 
-fn check(core: &Paxos, batch: &Batch) {
+fn check(core: &dyn Protocol, batch: &Batch) {
     let status = core.status();
     assert!(status.compacted <= status.chosen && status.chosen <= status.last, "{status:?}");
     assert!(status.last - status.chosen <= 70_000, "{status:?}");

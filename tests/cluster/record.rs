@@ -16,7 +16,7 @@ use std::sync::Mutex;
 
 use bytes::BytesMut;
 use spaxos::consensus::message::{Body, Message, Range};
-use spaxos::consensus::types::Ballot;
+use spaxos::consensus::types::{Ballot, Position};
 use spaxos::store::SledEngine;
 use spaxos::store::engine::{Engine, Space};
 use spaxos::wire::frame::HEADER_BYTES;
@@ -48,12 +48,35 @@ fn record_seeds() {
     cluster.settle(7_000_002);
     cluster.nodes.values_mut().for_each(|node| node.stop());
 
-    peers.lock().unwrap().iter().for_each(|stream| save_peer(stream));
+    peers.lock().unwrap().iter().for_each(|stream| save_peer(stream, "peer_core"));
     save("peer_core", &election());
     for stream in clients.lock().unwrap().iter() {
         save("client", &[&[2, 9, 1][..], &stream[..stream.len().min(600)]].concat());
     }
     save_files(&cluster);
+}
+
+/// What nodes say to each other under Raft: a life with a leader's end and return, and a log that is mended.
+#[test]
+#[ignore = "writes seeds for the fuzzers"]
+fn record_raft_seeds() {
+    let mut cluster = Cluster::prepare(Options::nodes(3));
+    for node in cluster.nodes.values() {
+        let text = fs::read_to_string(&node.config).unwrap();
+        fs::write(&node.config, text.replace("protocol = \"paxos\"", "protocol = \"raft\"")).unwrap();
+    }
+    let peers = Recorded::default();
+    divert_peers(&mut cluster, &peers);
+    cluster.start_all();
+    cluster.node(1).propose_until_chosen(7_000_001, "x");
+    let leader = cluster.leader();
+    cluster.node(leader).kill();
+    cluster.leader_other_than(leader);
+    cluster.node(leader).start();
+    cluster.settle(7_000_002);
+    cluster.nodes.values_mut().for_each(|node| node.stop());
+    peers.lock().unwrap().iter().for_each(|stream| save_peer(stream, "peer_core_raft"));
+    save("peer_core_raft", &raft_election());
 }
 
 /// Lets each node find the others behind proxies.
@@ -151,7 +174,7 @@ fn talk(port: SocketAddr) {
 }
 
 /// A stream as it is, its first messages of each kind alone, and those as steps for a core.
-fn save_peer(stream: &[u8]) {
+fn save_peer(stream: &[u8], core: &str) {
     save("peer_stream", &[&[3, 1, 7, 200][..], &stream[..stream.len().min(1500)]].concat());
     let (mut rest, mut steps, mut kinds) = (stream, vec![0, 40, 2, 7, 1], [0; 32]);
     while let Some((header, after)) = rest.split_first_chunk::<8>() {
@@ -168,7 +191,7 @@ fn save_peer(stream: &[u8]) {
             steps.extend([1, 0, 30, 1]);
         }
     }
-    save("peer_core", &steps);
+    save(core, &steps);
 }
 
 /// The steps of a core (`fuzzing::peer_core`) that is elected and proposes, which no recorded node's messages are
@@ -179,19 +202,32 @@ fn election() -> Vec<u8> {
     let (chosen, compacted, first, last, more) = (0, 0, 1, 1, false);
     let promise = Body::Promise { ballot, chosen, compacted, first, last, more, entries: vec![] };
     let accepted = Body::Accepted { ballot, chosen, ranges: vec![Range { first: 1, last: 2 }] };
+    life(&[pre_vote, promise, accepted])
+}
+
+/// The same for a Raft core, which then finds out where a log agrees with its own.
+fn raft_election() -> Vec<u8> {
+    let ballot = Ballot { round: 1, node: 1 };
+    let pre_vote = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+    let hint = Position::default();
+    let mismatch = Body::Mismatch { ballot, chosen: 0, previous: 1, hint };
+    let appended = Body::Appended { ballot, chosen: 0, matched: 2 };
+    life(&[pre_vote, Body::Vote { ballot }, mismatch, appended])
+}
+
+/// Steps in which a core is told this, what it tells itself, proposals and time.
+fn life(told: &[Body]) -> Vec<u8> {
     const TICK: [u8; 2] = [0, 40];
     const OWN: [u8; 1] = [1];
     const PROPOSE: [u8; 2] = [2, 7];
     let mut steps = TICK.repeat(6);
-    for (body, then) in [(pre_vote, &OWN[..]), (promise, &PROPOSE), (accepted, &OWN)] {
+    for body in told {
         let mut frame = BytesMut::new();
-        encode_message(&Message { from: 2, to: 1, body }, &mut frame).unwrap();
+        encode_message(&Message { from: 2, to: 1, body: body.clone() }, &mut frame).unwrap();
         let payload = &frame[HEADER_BYTES..];
         steps.extend([3, payload.len() as u8, 0]);
         steps.extend_from_slice(payload);
-        steps.extend_from_slice(then);
-        steps.extend(OWN);
-        steps.extend(TICK);
+        steps.extend([&OWN[..], &PROPOSE, &OWN, &TICK].concat());
     }
     steps
 }

@@ -3,4 +3,5 @@
 
 pub mod cluster;
 pub mod one_core;
+pub mod one_raft;
 pub mod tracer;

@@ -20,12 +20,15 @@ pub const FIRST: Ballot = Ballot { round: 1, node: 1 };
 
 /// Node 1 of a cluster.
 #[derive(Clone)]
-pub struct Node {
-    pub core: Paxos,
+pub struct OneCore<C> {
+    pub core: C,
     pub now_ms: u64,
     /// Whether the others answer heartbeats at once.
     pub followed: bool,
 }
+
+/// With Paxos; `one_raft.rs` has the other.
+pub type Node = OneCore<Paxos>;
 
 impl Node {
     pub fn new(config: Config, restored: Restored) -> Node {
@@ -66,9 +69,11 @@ impl Node {
         let _ = node.told(1, own.body.clone());
         node
     }
+}
 
+impl<C: Protocol + Clone> OneCore<C> {
     /// Lets time pass until it asks whether others would follow.
-    pub fn until_it_asks(mut self) -> Node {
+    pub fn until_it_asks(mut self) -> Self {
         let _ = self.when(self.patience_ms(), "");
         self
     }

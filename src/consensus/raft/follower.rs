@@ -148,6 +148,7 @@ impl Raft {
         );
         let last = self.log.last().index;
         out.events.push(Event::Truncating { first, last, ballot: self.followed.ballot });
+        self.followed.matched = self.followed.matched.min(first - 1);
         self.log.truncate_from(first);
         out.truncate_from(first);
     }
@@ -202,10 +203,17 @@ impl Raft {
         if entries.first().is_some_and(|entry| entry.index > next) {
             return out.send_early(self.member.config.node, from, Body::CatchUp { first: next });
         }
-        for entry in entries {
-            if entry.index == self.log.chosen() + 1 && self.member.note_round(entry.ballot.round) {
-                self.learn_front(entry, out);
+        for entry in entries.into_iter().filter(|entry| entry.index >= next) {
+            // Rounds never fall in a log: who says otherwise is not honest.
+            let falls = self.log.round_at(self.log.chosen()).is_some_and(|round| entry.ballot.round < round);
+            if falls || entry.index != self.log.chosen() + 1 {
+                self.member.ignored += 1;
+                break;
             }
+            if !self.member.note_round(entry.ballot.round) {
+                break;
+            }
+            self.learn_front(entry, out);
         }
         self.choose_followed(out);
         if self.member.leader == Some(from) {

@@ -257,7 +257,7 @@ impl Raft {
         if leader.ballot != ballot {
             return;
         }
-        if chosen > last || hint.index > last {
+        if chosen > last || hint.index > last || previous > last {
             self.member.ignored += 1;
             return;
         }
