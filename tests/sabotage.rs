@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use spaxos::consensus::config::ProtocolName;
 use spaxos::sim::{Plan, Violation, run};
 
 /// Every patch still applies, and says what it breaks, what should notice, and why it matters.
@@ -23,6 +24,8 @@ fn patches_apply() {
         for field in ["Bug: ", "Caught by: ", "Matters: "] {
             assert!(text.lines().any(|line| line.starts_with(field)), "{name} has no line \"{field}\"");
         }
+        let protocol = text.lines().find_map(|line| line.strip_prefix("Protocol: ")).unwrap_or("paxos");
+        assert!(["paxos", "raft", "both"].contains(&protocol), "{name} is about {protocol}");
         if let Err(why) = applies(&text) {
             panic!(
                 "{name} does not apply: {why}. Make it anew, or take it away with the code that it breaks"
@@ -41,26 +44,35 @@ fn hunt() {
     let jobs =
         number("SABOTAGE_JOBS").or(thread::available_parallelism().ok().map(|it| NonZero::get(it) as u64));
     panic::set_hook(Box::new(|_| {}));
-    match first_failure(seeds, jobs.unwrap_or(1)) {
+    match first_failure(&protocols(), seeds, jobs.unwrap_or(1)) {
         None => println!("clean after {seeds} seeds"),
-        Some((Plan { seed, nodes, .. }, Violation { invariant, text })) => {
+        Some((Plan { protocol, seed, nodes, .. }, Violation { invariant, text })) => {
             println!(
-                "found by {invariant}, seed {seed} of {nodes} nodes, seeds needed: {}\n{text}",
+                "found by {invariant}, seed {seed} of {nodes} nodes of {protocol}, seeds needed: {}\n{text}",
                 seed + 1
             );
         }
     }
 }
 
+/// What the patch is about, `paxos`, `raft` or `both`; of both each seed is run under one and under the other.
+fn protocols() -> Vec<ProtocolName> {
+    let wanted = std::env::var("SABOTAGE_PROTOCOL").unwrap_or_else(|_| "both".to_owned());
+    match wanted.as_str() {
+        "both" => ProtocolName::ALL.to_vec(),
+        name => vec![name.parse().expect("paxos, raft or both")],
+    }
+}
+
 /// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some are of
 /// an even number, where half is no quorum.
-fn plan(seed: u64) -> Plan {
+fn plan(protocol: ProtocolName, seed: u64) -> Plan {
     let nodes = [3, 5, 3, 4, 3, 5, 3, 2][seed as usize % 8];
-    Plan { nodes, ..Plan::new(seed) }
+    Plan { protocol, nodes, ..Plan::new(seed) }
 }
 
 /// The lowest seed that breaks a rule, whatever the number of threads.
-fn first_failure(seeds: u64, jobs: u64) -> Option<(Plan, Violation)> {
+fn first_failure(protocols: &[ProtocolName], seeds: u64, jobs: u64) -> Option<(Plan, Violation)> {
     let (next, lowest) = (AtomicU64::new(0), Mutex::new(None::<(Plan, Violation)>));
     let worker = || {
         loop {
@@ -69,12 +81,11 @@ fn first_failure(seeds: u64, jobs: u64) -> Option<(Plan, Violation)> {
             if seed >= found {
                 break;
             }
-            let outcome = run(&plan(seed), 0);
+            let mut outcomes = protocols.iter().map(|protocol| run(&plan(*protocol, seed), 0));
+            let failed = outcomes.find_map(|outcome| Some((outcome.plan, outcome.violation?)));
             let mut lowest = lowest.lock().unwrap();
-            if let Some(violation) = outcome.violation
-                && lowest.as_ref().is_none_or(|(plan, _)| seed < plan.seed)
-            {
-                *lowest = Some((outcome.plan, violation));
+            if failed.is_some() && lowest.as_ref().is_none_or(|(plan, _)| seed < plan.seed) {
+                *lowest = failed;
             }
         }
     };

@@ -3,14 +3,15 @@
 //! saw in 2020: a link lost between two of three nodes).
 //!
 //! A leader is elected and serves, then links are cut around it. From then on clients propose at every node each
-//! quarter of T. The cluster serves again when a node answers, and goes on answering.
+//! quarter of T. The cluster serves again when a node answers, and goes on answering. Where it does not, the links come
+//! back, and it must then.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::consensus::config::ProtocolName;
 use crate::consensus::random::Random;
-use crate::consensus::types::NodeId;
+use crate::consensus::types::{NodeId, Position};
 
 use super::cluster::Cluster;
 use super::faults::Faults;
@@ -61,6 +62,11 @@ pub struct Served {
     pub election_ms: u64,
     /// When the first node that then went on answering gave its first answer, after the cut; `None`: none did.
     pub after_ms: Option<u64>,
+    /// Raft, if it did not serve: of the nodes that reach a majority none has a log that a majority of all would vote for.
+    /// (A Paxos candidate is told what it lacks.)
+    pub nobody_may_win: bool,
+    /// When it served again once all links were back, if it did not before.
+    pub healed_ms: Option<u64>,
     /// How many leaders were elected after the cut.
     pub elections: u64,
 }
@@ -69,6 +75,25 @@ impl Served {
     /// [`Served::after_ms`] in T.
     pub fn after_t(&self) -> Option<f64> {
         self.after_ms.map(|after_ms| after_ms as f64 / self.election_ms as f64)
+    }
+
+    /// [`Served::healed_ms`] in T.
+    pub fn healed_t(&self) -> Option<f64> {
+        self.healed_ms.map(|healed_ms| healed_ms as f64 / self.election_ms as f64)
+    }
+
+    /// Whether it served within so many T; or could not, and did within so many T of the links' return.
+    pub fn is_within(&self, within_t: f64) -> bool {
+        let soon = |after_t: Option<f64>| after_t.is_some_and(|after_t| after_t <= within_t);
+        soon(self.after_t()) || (self.nobody_may_win && soon(self.healed_t()))
+    }
+
+    /// Within how many T a cluster serves again.
+    pub fn limit_t(protocol: ProtocolName) -> f64 {
+        match protocol {
+            ProtocolName::Paxos => 4.0,
+            ProtocolName::Raft => 8.0,
+        }
     }
 }
 
@@ -112,8 +137,38 @@ pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Ser
     }
     let cut = links_lost(split, nodes, leader, centre, &mut dice);
     cluster.stop_clients();
-    cluster.cut(cut);
-    watch(&mut cluster, t_us)
+    cluster.cut(cut.clone());
+    let elections = cluster.counts().of(super::Count::Elections);
+    let after_ms = watch(&mut cluster, t_us);
+    let mut served = Served {
+        election_ms: cluster.election_ms(),
+        after_ms,
+        nobody_may_win: false,
+        healed_ms: None,
+        elections: cluster.counts().of(super::Count::Elections) - elections,
+    };
+    if after_ms.is_none() {
+        served.nobody_may_win = protocol == ProtocolName::Raft && nobody_may_win(&cluster, nodes, &cut);
+        cluster.cut(BTreeSet::new());
+        served.healed_ms = watch(&mut cluster, t_us);
+    }
+    served
+}
+
+/// Whether no node gets the votes of a majority, those it reaches both ways asked, whose logs must not be ahead of its own.
+fn nobody_may_win(cluster: &Cluster, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool {
+    let last = |id: NodeId| {
+        let last = cluster.node(id).entries.last_key_value();
+        last.map_or(Position::default(), |(index, (ballot, _))| Position {
+            round: ballot.round,
+            index: *index,
+        })
+    };
+    let votes = |id: NodeId| {
+        let both = |other: &NodeId| !cut.contains(&(id, *other)) && !cut.contains(&(*other, id));
+        (1..=nodes).filter(both).filter(|other| last(*other) <= last(id)).count() as u64
+    };
+    (1..=nodes).all(|id| votes(id) <= nodes / 2)
 }
 
 /// Which links are cut, from and to.
@@ -159,9 +214,9 @@ fn has_quorum(id: NodeId, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool 
     (1..=nodes).filter(both).count() as u64 > nodes / 2
 }
 
-fn watch(cluster: &mut Cluster, t_us: u64) -> Served {
+/// When the cluster serves from now on, in milliseconds.
+fn watch(cluster: &mut Cluster, t_us: u64) -> Option<u64> {
     let began_us = cluster.now_us();
-    let elections = cluster.counts().of(super::Count::Elections);
     // By node: when which probe was sent, and when it was answered.
     let mut probes: Vec<(NodeId, u64, u64, Option<u64>)> = Vec::new();
     while cluster.now_us() < began_us + WATCHED_T * t_us {
@@ -190,9 +245,5 @@ fn watch(cluster: &mut Cluster, t_us: u64) -> Served {
         goes_on.then_some(first_us)
     };
     let first_us = cluster.ids().filter_map(serves_from).min();
-    Served {
-        election_ms: cluster.election_ms(),
-        after_ms: first_us.map(|first_us| (first_us - began_us) / 1000),
-        elections: cluster.counts().of(super::Count::Elections) - elections,
-    }
+    first_us.map(|first_us| (first_us - began_us) / 1000)
 }

@@ -8,6 +8,7 @@
 #     -j N        how many seeds run at a time (as many as there are processors)
 #     PATCH       numbers or names of patches, such as 07 or 07_hole_skipped; without any: all of them
 #
+# Seeds are run under the protocol that the patch names ("Protocol: raft" or "both"; without a word: paxos).
 # First the tree as it is must pass the same scripts and seeds. Exit code: 0 every bug was found, 1 one was not,
 # 2 something else is wrong (a patch no longer applies, a build fails, the tree itself does not pass).
 #
@@ -38,6 +39,7 @@ main() {
     echo "the tree as it is, $SABOTAGE_SEEDS seeds:"
     restore
     build || fail "the tree does not build, see $WORK/build.log"
+    export SABOTAGE_PROTOCOL=both
     examine
     [ "$GOLDEN" = - ] || fail "a golden script of the tree fails, see $WORK/golden.log"
     [ "$NEEDED" = clean ] || fail "the tree itself breaks a rule: $INVARIANT, seed $NEEDED, see $WORK/hunt.log"
@@ -81,6 +83,8 @@ sabotage() {
     restore
     patch -d "$TREE" -p1 -F0 -s --no-backup-if-mismatch <"$WORK/patches/$name.patch" >"$WORK/patch.log" ||
         fail "$name no longer applies, see $WORK/patch.log"
+    SABOTAGE_PROTOCOL=$(sed -n 's/^Protocol: //p' "$WORK/patches/$name.patch")
+    export SABOTAGE_PROTOCOL=${SABOTAGE_PROTOCOL:-paxos}
     build || fail "with $name the tree does not build, see $WORK/build.log"
     examine
     [ "$GOLDEN$NEEDED" != -clean ] || survivors+=("$name")

@@ -7,9 +7,6 @@ use std::thread;
 use crate::consensus::config::ProtocolName;
 use crate::sim::{Served, Split, split};
 
-/// What the cluster keeps to: it serves again within so many T.
-const WITHIN_T: f64 = 4.0;
-
 /// `all`, or the name of a split.
 pub fn parse(text: &str) -> Result<Vec<Split>, String> {
     let named = || Split::ALL.into_iter().find(|split| split.to_string() == text);
@@ -30,8 +27,11 @@ pub fn run(
     seeds: &Range<u64>,
     jobs: usize,
 ) -> (String, Result<(), String>) {
-    let mut text =
-        format!("{:<12} {:>6} {:>9} {:>9} {:>10}\n", "split", "seeds", "median T", "worst T", "elections");
+    let within_t = Served::limit_t(protocol);
+    let mut text = format!(
+        "{:<12} {:>6} {:>9} {:>9} {:>10} {:>7} {:>9}\n",
+        "split", "seeds", "median T", "worst T", "elections", "cannot", "healed T"
+    );
     let mut late = Ok(());
     for kind in splits {
         if nodes < 3 || nodes > kind.most_nodes() {
@@ -39,22 +39,38 @@ pub fn run(
             continue;
         }
         let served = all(*kind, protocol, nodes, seeds, jobs);
-        let mut after_t: Vec<f64> = served.iter().map(|it| it.1.after_t().unwrap_or(f64::INFINITY)).collect();
-        after_t.sort_by(f64::total_cmp);
-        let (median, worst) = (after_t[after_t.len() / 2], after_t[after_t.len() - 1]);
-        let elections: u64 = served.iter().map(|it| it.1.elections).sum();
-        let _ = writeln!(text, "{kind:<12} {:>6} {median:>9.2} {worst:>9.2} {elections:>10}", served.len());
-        let broken = served.iter().find(|it| it.1.after_t().is_none_or(|after_t| after_t > WITHIN_T));
-        if let Some((seed, it)) = broken {
+        let _ = writeln!(text, "{kind:<12} {}", row(&served));
+        if let Some((seed, it)) = served.iter().find(|it| !it.1.is_within(within_t)) {
             let after =
                 it.after_t().map_or("not at all".to_owned(), |after_t| format!("after {after_t:.2} T"));
             late = Err(format!(
-                "{kind} of {nodes} nodes, seed {seed}: it served again {after}, and {WITHIN_T} T are allowed; \
-                 repeat it with --split {kind} --nodes {nodes} --seed {seed}"
+                "{kind} of {nodes} nodes, seed {seed}: it served again {after}, and {within_t} T are allowed; \
+                 repeat it with --split {kind} --protocol {protocol} --nodes {nodes} --seed {seed}"
             ));
         }
     }
     (text, late)
+}
+
+/// Of those that served while links were cut: median and worst; how many could not, and how late they served once the
+/// links were back.
+fn row(served: &[(u64, Served)]) -> String {
+    let sorted = |of: fn(&Served) -> Option<f64>| {
+        let mut t: Vec<f64> = served.iter().filter_map(|(_, served)| of(served)).collect();
+        t.sort_by(f64::total_cmp);
+        t
+    };
+    let (after, healed) = (sorted(Served::after_t), sorted(Served::healed_t));
+    let number = |t: Option<&f64>| t.map_or("-".to_owned(), |t| format!("{t:.2}"));
+    let elections: u64 = served.iter().map(|it| it.1.elections).sum();
+    format!(
+        "{:>6} {:>9} {:>9} {elections:>10} {:>7} {:>9}",
+        served.len(),
+        number(after.get(after.len() / 2)),
+        number(after.last()),
+        served.len() - after.len(),
+        number(healed.last())
+    )
 }
 
 /// In the order of seeds, whatever the number of threads.
