@@ -8,11 +8,11 @@
 //! $ cargo run --example chat -- 3 127.0.0.1:7101 127.0.0.1:7102 127.0.0.1:7103
 //! ```
 //!
-//! Then type lines. Kill one (Ctrl-C, or with -9): the other two go on; start it again, and it shows all that was said.
-//! Ctrl-D ends one in order. The data is in `data/chat`, or where `CHAT_DATA` says.
+//! Then type lines. Kill one (Ctrl-C, or with -9): the other two go on; start it again, and it shows all that
+//! was said. Ctrl-D ends one in order. The data is in `data/chat`, or where `CHAT_DATA` says.
 //!
-//! Shows: one node a process, chosen items from a channel ([`apply_channel`]), proposals under an id of one's own that
-//! are repeated until their outcome is known.
+//! Shows: one node a process, chosen items from a channel ([`apply_channel`]), proposals under an id of one's
+//! own that are repeated until their outcome is known.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -66,7 +66,8 @@ fn show(items: Items, mut output: impl Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Proposes until it is delivered. Whatever happens in between, the line stands in the log once: it is the same request.
+/// Proposes until it is delivered. Whatever happens in between, the line stands in the log once: it is the
+/// same request.
 fn say(node: &Node, request: RequestId, line: &str) -> Result<(), Box<dyn Error>> {
     loop {
         let outcome = match node.propose_as(request, line.to_owned()) {

@@ -1,4 +1,5 @@
-//! A replicated counter: three nodes in this process, each with its data on disk. What was counted survives a restart.
+//! A replicated counter: three nodes in this process, each with its data on disk. What was counted survives a
+//! restart.
 //!
 //! ```console
 //! $ cargo run --example counter
@@ -6,8 +7,8 @@
 //! $ cargo run --example counter -- FOLDER 5    # data in FOLDER, counts to 5 more
 //! ```
 //!
-//! Shows: an [`Application`] and its responses, [`Node::propose`] at a leader and elsewhere, and that the log is applied
-//! again after a restart.
+//! Shows: an [`Application`] and its responses, [`Node::propose`] at a leader and elsewhere, and that the log
+//! is applied again after a restart.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +22,8 @@ use spaxos::{Application, Bytes, Config, Item, Node};
 struct Counter(i64);
 
 impl Application for Counter {
-    /// A command is a number in text. What is none counts as 0: all nodes must judge alike, and none may panic.
+    /// A command is a number in text. What is none counts as 0: all nodes must judge alike, and none may
+    /// panic.
     fn apply(&mut self, item: &Item) -> Bytes {
         let text = std::str::from_utf8(&item.command.payload).unwrap_or_default();
         self.0 = self.0.wrapping_add(text.parse().unwrap_or(0));

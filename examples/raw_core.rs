@@ -1,14 +1,14 @@
-//! The pure cores without any node: three of them in one thread, with a clock that is a number, a network that is a list
-//! and disks that are structs. It is what you write (with your own threads, disk and sockets) if you want the protocol
-//! and nothing else; etcd calls it `RawNode`.
+//! The pure cores without any node: three of them in one thread, with a clock that is a number, a network
+//! that is a list and disks that are structs. It is what you write (with your own threads, disk and sockets)
+//! if you want the protocol and nothing else; etcd calls it `RawNode`.
 //!
 //! ```console
 //! $ cargo run --example raw_core
 //! ```
 //!
-//! The contract, which [`spaxos::consensus`] tells in full and `Host::carry_out` shows in order: early messages at once;
-//! hard state and log in one durable write; only then the other messages, those to the node itself included; what is
-//! chosen may be applied; ticks, always.
+//! The contract, which [`spaxos::consensus`] tells in full and `Host::carry_out` shows in order: early
+//! messages at once; hard state and log in one durable write; only then the other messages, those to the node
+//! itself included; what is chosen may be applied; ticks, always.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,8 +33,8 @@ fn main() {
     }
 }
 
-/// Elects a leader, proposes values, kills the leader in the middle of it, brings it back, and gives what each node
-/// applied.
+/// Elects a leader, proposes values, kills the leader in the middle of it, brings it back, and gives what
+/// each node applied.
 pub fn run(protocol: ProtocolName, values: u64) -> BTreeMap<NodeId, Vec<String>> {
     let mut world = World::new(protocol, 3);
     while world.leader().is_none() {
@@ -44,7 +44,8 @@ pub fn run(protocol: ProtocolName, values: u64) -> BTreeMap<NodeId, Vec<String>>
         if number == values / 2 {
             world.kill_and_restart_the_leader();
         }
-        // Any node takes it: one that does not lead forwards it to the leader, until it is chosen or out of time.
+        // Any node takes it: one that does not lead forwards it to the leader, until it is chosen or out of
+        // time.
         world.propose(1 + number % 3, Command::value(number, 1 + number % 3, format!("value {number}")));
         world.tick();
     }
@@ -170,7 +171,8 @@ impl Host {
         host
     }
 
-    /// One turn. It may take many inputs into one batch: then one write and one message to a peer serve them all.
+    /// One turn. It may take many inputs into one batch: then one write and one message to a peer serve them
+    /// all.
     fn step(&mut self, input: Input, network: &mut VecDeque<Message>) {
         let mut batch = Batch::default();
         self.core.step(input, &mut batch);

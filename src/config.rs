@@ -1,9 +1,9 @@
-//! The configuration of a node: from TOML ([`Config::load`]) or made in code ([`Config::new`]), valid in both cases
-//! or an error that names the key and what is allowed, for TOML with file and line.
+//! The configuration of a node: from TOML ([`Config::load`]) or made in code ([`Config::new`]), valid in both
+//! cases or an error that names the key and what is allowed, for TOML with file and line.
 //!
-//! Everything is checked here and held as what it means (addresses, paths, ranges), so that nobody checks again. Left
-//! out: the client address, which stands on the command line, and what only the machine knows (whether an address can
-//! be bound, a folder written).
+//! Everything is checked here and held as what it means (addresses, paths, ranges), so that nobody checks
+//! again. Left out: the client address, which stands on the command line, and what only the machine knows
+//! (whether an address can be bound, a folder written).
 //!
 //! ```
 //! use spaxos::Config;
@@ -174,9 +174,9 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// One made in code, with the defaults that its fields name; nothing is shown on the terminal ([`Terminal::Off`]).
-    /// Change fields as you like: [`Config::check`] is called again when a node starts. A cluster of one may have
-    /// port 0, which takes any.
+    /// One made in code, with the defaults that its fields name; nothing is shown on the terminal
+    /// ([`Terminal::Off`]). Change fields as you like: [`Config::check`] is called again when a node starts.
+    /// A cluster of one may have port 0, which takes any.
     pub fn new(
         cluster: impl Into<String>,
         node: NodeId,

@@ -1,7 +1,7 @@
 //! spaxos: a replicated log that you can embed, run, read and check. Multi-Paxos or Raft on one pipeline.
 //!
-//! A [`Node`] is a server of a cluster inside your program: it has its threads, its disk and its sockets, applies what is
-//! chosen to your [`Application`] and tells you what became of your proposals.
+//! A [`Node`] is a server of a cluster inside your program: it has its threads, its disk and its sockets,
+//! applies what is chosen to your [`Application`] and tells you what became of your proposals.
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,8 +42,8 @@
 //! | propose, wait, read, hand over, stop | [`Node`], [`Proposed`] |
 //! | bring your own threads, disk and network | [`consensus`] |
 //!
-//! The rest of this page is for who reads the source. Modules that are hidden here are public for the programs and tests of
-//! this repository only; they are no part of the API and change without notice.
+//! The rest of this page is for who reads the source. Modules that are hidden here are public for the
+//! programs and tests of this repository only; they are no part of the API and change without notice.
 //!
 //! # The picture
 //!

@@ -155,8 +155,8 @@ fn upward_imports(source: &Source) -> Vec<String> {
     imports.iter().filter(wrong).map(|layer| format!("{} imports {layer}", source.path.display())).collect()
 }
 
-/// The crate's modules that a file names from the crate's root, as `crate::x`, `spaxos::x`, `crate::{x, y}` or
-/// by enough `super::`.
+/// The crate's modules that a file names from the crate's root, as `crate::x`, `spaxos::x`, `crate::{x, y}`
+/// or by enough `super::`.
 fn imported_modules(source: &Source) -> Vec<String> {
     let code: String = source.text.lines().map(|line| line.split("//").next().unwrap()).collect();
     let to_root = "super::".repeat(source.depth());

@@ -1,5 +1,5 @@
-//! `spaxos bench core`: runs with either protocol, and prints what its users read. (That all nodes deliver the same
-//! is checked by the command itself.)
+//! `spaxos bench core`: runs with either protocol, and prints what its users read. (That all nodes deliver
+//! the same is checked by the command itself.)
 
 use std::process::Command;
 

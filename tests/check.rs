@@ -1,4 +1,5 @@
-//! `spaxos check` against logs made by hand: each rule broken once in each way, and what must not count as broken.
+//! `spaxos check` against logs made by hand: each rule broken once in each way, and what must not count as
+//! broken.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ const GOOD: i32 = 0;
 const NOT_PASS: i32 = 1;
 const UNREADABLE: i32 = 2;
 
-/// What the checker says of files with these texts, in the order in which they are given: its exit code and words.
-/// Paths are shown without their folder.
+/// What the checker says of files with these texts, in the order in which they are given: its exit code and
+/// words. Paths are shown without their folder.
 fn check(files: &[(&str, &str)], options: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let write = |(name, text): &(&str, &str)| -> PathBuf {
@@ -30,7 +31,8 @@ fn run(folder: &Path, paths: &[PathBuf], options: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-/// Instance lines: `c 1 a` commits a in seq 1, `g 1 a` generates it, else the line itself; the last one may be torn.
+/// Instance lines: `c 1 a` commits a in seq 1, `g 1 a` generates it, else the line itself; the last one may
+/// be torn.
 fn log(lines: &[&str]) -> String {
     let line = |line: &&str| match line.split(' ').collect::<Vec<_>>()[..] {
         ["c", seq, name] => format!("commit Instance[{name}] in seq {seq} at 5\n"),
@@ -125,8 +127,8 @@ fn each_rule_broken_in_each_way() {
     }
 }
 
-/// What is no break: other lines between, a torn last line, rotated files in any order, a value that is generated
-/// later in the files than it is committed, seqs from 0, a node that is behind, seqs out of order.
+/// What is no break: other lines between, a torn last line, rotated files in any order, a value that is
+/// generated later in the files than it is committed, seqs from 0, a node that is behind, seqs out of order.
 #[test]
 fn what_is_in_order_passes() {
     let good = log(&["c 0 a", "c 1 b", "c 2 d", "g 0 a", "g 1 b", "g 2 d"]);
@@ -164,8 +166,8 @@ fn chosen(index: u64, rest: &str) -> String {
     format!("2026-11-21T07:39:49.123456Z [INFO] chosen index={index} {rest}\n")
 }
 
-/// Logs of simplesvr: rules 1 and 3 without more, rule 2 with what was proposed; ballots may differ, no-ops are the
-/// same on all and proposed by nobody; a torn chosen line does not count; a log may begin late.
+/// Logs of simplesvr: rules 1 and 3 without more, rule 2 with what was proposed; ballots may differ, no-ops
+/// are the same on all and proposed by nobody; a torn chosen line does not count; a log may begin late.
 #[test]
 fn logs_of_simplesvr() {
     let line = |index, ballot, value| {

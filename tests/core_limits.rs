@@ -109,8 +109,8 @@ fn the_limits_of_nonsense_are_exact() {
     }
 }
 
-/// What an acceptor keeps above its watermark: a window of indexes, four windows of bytes, and in any case the
-/// entry that the watermark waits for. Beyond is dropped, counted, and not answered.
+/// What an acceptor keeps above its watermark: a window of indexes, four windows of bytes, and in any case
+/// the entry that the watermark waits for. Beyond is dropped, counted, and not answered.
 #[test]
 fn an_acceptor_keeps_what_its_limits_allow() {
     let (low, high) = (ballot(1, 2), ballot(2, 2));
@@ -243,8 +243,8 @@ fn a_leaders_window_is_exact() {
     assert_eq!(node.core.status().last, 2);
 }
 
-/// Lists are cut into pages, of one item at least: what a leader proposes and repeats, what a follower forwards,
-/// what an acceptor promises.
+/// Lists are cut into pages, of one item at least: what a leader proposes and repeats, what a follower
+/// forwards, what an acceptor promises.
 #[test]
 fn a_page_is_exact() {
     let half = MAX_PAGE_BYTES / 2;

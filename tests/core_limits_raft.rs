@@ -1,5 +1,5 @@
-//! The exact limits of one Raft core: what it takes for nonsense, how much it keeps and sends at once, what it never
-//! removes. As `core_limits.rs`, which is about Paxos; what both cores share is tested there.
+//! The exact limits of one Raft core: what it takes for nonsense, how much it keeps and sends at once, what
+//! it never removes. As `core_limits.rs`, which is about Paxos; what both cores share is tested there.
 
 mod common;
 
@@ -108,8 +108,8 @@ fn what_matched_stays() {
     }
 }
 
-/// What lies said of chosen entries does not bring a core to an assertion: rounds of chosen entries do not fall, and where
-/// an Append matched nothing is removed without that being forgotten.
+/// What lies said of chosen entries does not bring a core to an assertion: rounds of chosen entries do not
+/// fall, and where an Append matched nothing is removed without that being forgotten.
 #[test]
 fn chosen_entries_of_liars_are_survived() {
     let mut node = Node::follower();
@@ -168,8 +168,8 @@ fn a_mismatch_skips_rounds() {
     }
 }
 
-/// A follower keeps a window of entries and of bytes above its watermark; what comes beyond is dropped and counted, and
-/// it answers for what it has.
+/// A follower keeps a window of entries and of bytes above its watermark; what comes beyond is dropped and
+/// counted, and it answers for what it has.
 #[test]
 fn a_follower_keeps_what_its_limits_allow() {
     let many: Vec<Entry> = (1..=MAX_WINDOW_ENTRIES + 2).map(|index| entry(index, LEADER)).collect();
@@ -193,7 +193,8 @@ fn a_follower_keeps_what_its_limits_allow() {
     assert_eq!((batch.entries.len() as u64, node.core.status().dropped), (fit, 1));
 }
 
-/// A vote goes to a log that is at least as up to date: by the round of its last entry, then by its length; one a round.
+/// A vote goes to a log that is at least as up to date: by the round of its last entry, then by its length;
+/// one a round.
 #[test]
 fn a_vote_is_for_the_longer_log_and_one_a_round() {
     let log = [entry(1, FIRST), entry(2, ballot(2, 3))];
@@ -249,7 +250,8 @@ fn a_page_is_exact() {
     }
 }
 
-/// A follower that answers nothing is sent 256 Appends at most, and no more than a window of bytes; each answer makes room.
+/// A follower that answers nothing is sent 256 Appends at most, and no more than a window of bytes; each
+/// answer makes room.
 #[test]
 fn what_is_under_way_is_bounded() {
     let config = Config { window_entries: 1000, window_bytes: 1 << 20, ..config() };
@@ -272,7 +274,8 @@ fn what_is_under_way_is_bounded() {
     assert_eq!(lists(&node.told(2, answer(2)), 2), [1]);
 }
 
-/// What a follower lacks of chosen entries that the leader has no longer in memory is read from the store, a page at a time.
+/// What a follower lacks of chosen entries that the leader has no longer in memory is read from the store, a
+/// page at a time.
 #[test]
 fn what_left_memory_comes_as_pages() {
     let chosen = |chosen| restored(HardState { promised: FIRST, chosen }, &[]);

@@ -1,5 +1,5 @@
-//! What one message can do to cores of either protocol: each may be lost, come twice or late, and none of a peer's
-//! nonsense makes a core panic or grow without limit.
+//! What one message can do to cores of either protocol: each may be lost, come twice or late, and none of a
+//! peer's nonsense makes a core panic or grow without limit.
 
 mod common;
 #[path = "core_messages/nonsense.rs"]
@@ -41,9 +41,8 @@ fn any_one_message_may_be_lost_doubled_or_late() {
     }
 }
 
-/// A cluster's life: an election, proposals through all nodes, the leader's end and return, and a new leader that
-/// hands over. Whether it had
-/// more messages than `which`.
+/// A cluster's life: an election, proposals through all nodes, the leader's end and return, and a new leader
+/// that hands over. Whether it had more messages than `which`.
 fn live(protocol: ProtocolName, fate: Fate, which: usize) -> bool {
     let mut life = Life { cluster: cluster(protocol, 3), fate, which, seen: 0, late: Vec::new() };
     life.pass(300);
@@ -145,8 +144,9 @@ fn cluster(protocol: ProtocolName, nodes: u64) -> Cluster {
     })
 }
 
-/// Known bug 11, quorum loss: when only one node reaches a majority, it comes to lead within some T,
-/// whoever led before. (Not so with Raft, if that node's log is behind: nobody who has the entries reaches a majority.)
+/// Known bug 11, quorum loss: when only one node reaches a majority, it comes to lead within some T, whoever
+/// led before. (Not so with Raft, if that node's log is behind: nobody who has the entries reaches a
+/// majority.)
 #[test]
 fn the_only_node_that_reaches_a_majority_leads() {
     for hub in 1..=5 {

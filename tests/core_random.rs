@@ -1,6 +1,7 @@
-//! Random schedules over cores of each protocol: loss, duplication, reordering, crashes that lose what was not flushed,
-//! restarts, rebuilds, leaders that hand over, cut links, clocks that run apart and stand still, proposals repeated
-//! through several nodes. `sim::checker` watches every step; when the faults end, the cluster must find together.
+//! Random schedules over cores of each protocol: loss, duplication, reordering, crashes that lose what was
+//! not flushed, restarts, rebuilds, leaders that hand over, cut links, clocks that run apart and stand still,
+//! proposals repeated through several nodes. `sim::checker` watches every step; when the faults end, the
+//! cluster must find together.
 //!
 //! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
 //! `SEED=n cargo test --test core_random raft -- --nocapture` runs one seed and prints all it did.
@@ -222,8 +223,8 @@ impl Schedule {
             self.cluster.say(Detail::Full, || format!("{id} crashes"));
             self.cluster.crash(id);
         } else {
-            // The first node forgets; the others can still answer those that are behind. (A Raft leader would need a
-            // snapshot.)
+            // The first node forgets; the others can still answer those that are behind. (A Raft leader would
+            // need a snapshot.)
             let can_forget = self.cluster.shape().protocol == ProtocolName::Paxos;
             if id == 1 && can_forget && self.percent(30) {
                 let compacted = self.random.between(0, 20);

@@ -1,5 +1,5 @@
-//! When one core does what, to the millisecond: campaigns, asks again, repeats, steps down. Schedules and scripts
-//! let time pass in larger steps.
+//! When one core does what, to the millisecond: campaigns, asks again, repeats, steps down. Schedules and
+//! scripts let time pass in larger steps.
 
 mod common;
 
@@ -48,7 +48,8 @@ fn a_promise_restarts_the_wait_once() {
     assert_eq!(node.patience_ms(), patience_ms - 30);
 }
 
-/// A gap of more than T/2 between ticks is a pause of this node: the silence meanwhile says nothing of others.
+/// A gap of more than T/2 between ticks is a pause of this node: the silence meanwhile says nothing of
+/// others.
 #[test]
 fn a_pause_is_longer_than_half_of_t() {
     let mut node = Node::follower();
@@ -158,8 +159,8 @@ fn a_candidate_is_refused_for_t_after_a_leader_was_heard() {
     assert!(!asked(&node, ballot(2, 3)), "it leads itself");
 }
 
-/// A question for chosen entries goes to the next peer after two heartbeat intervals, then with a back-off up to
-/// T, until all that is known to be chosen has come.
+/// A question for chosen entries goes to the next peer after two heartbeat intervals, then with a back-off up
+/// to T, until all that is known to be chosen has come.
 #[test]
 fn a_learner_asks_one_peer_after_the_other() {
     let mut node = Node::follower();

@@ -1,5 +1,5 @@
-//! When one Raft core does what, to the millisecond: asks again, repeats, gives up. As `core_timers.rs`, which is about
-//! Paxos; what both cores share is tested there.
+//! When one Raft core does what, to the millisecond: asks again, repeats, gives up. As `core_timers.rs`,
+//! which is about Paxos; what both cores share is tested there.
 
 mod common;
 
@@ -13,7 +13,8 @@ use spaxos::consensus::types::{Ballot, Command};
 use common::one_core::{FIRST, LONG_MS, T, ballot, config};
 use common::one_raft::{Node, START, append, at};
 
-/// A candidate asks those who have not answered, once a heartbeat interval: first whether they would vote, then to vote.
+/// A candidate asks those who have not answered, once a heartbeat interval: first whether they would vote,
+/// then to vote.
 #[test]
 fn a_candidate_asks_again_who_has_not_answered() {
     let config = Config { voters: Voters::new(vec![1, 2, 3, 4, 5]), ..config() };
@@ -29,7 +30,8 @@ fn a_candidate_asks_again_who_has_not_answered() {
     assert_eq!(node.core.status().role, Role::Candidate, "its own vote is not durable yet");
 }
 
-/// A vote restarts the wait for a leader; the same vote given again does not, nor does a higher round without a vote.
+/// A vote restarts the wait for a leader; the same vote given again does not, nor does a higher round without
+/// a vote.
 #[test]
 fn a_vote_restarts_the_wait_once() {
     let mut node = Node::follower();
@@ -49,8 +51,8 @@ fn a_vote_restarts_the_wait_once() {
     assert_eq!((node.core.status().promised, node.patience_ms()), (ballot(2, 0), patience_ms));
 }
 
-/// A leader is heard once a heartbeat interval. A follower that answers a heartbeat and lacks something is sent an Append
-/// at once, also when an earlier one is under way: one without entries then.
+/// A leader is heard once a heartbeat interval. A follower that answers a heartbeat and lacks something is
+/// sent an Append at once, also when an earlier one is under way: one without entries then.
 #[test]
 fn a_leader_repeats_what_makes_no_progress() {
     let mut node = Node { followed: true, ..Node::leader() };
@@ -77,8 +79,8 @@ fn a_leader_repeats_what_makes_no_progress() {
     assert_eq!(reply(&mut node, 1), ["Append 1.1 chosen=2 previous=2@1 []"], "it lacks the watermark");
 }
 
-/// A leader that no majority followed for T steps down. A reply proves what was when its heartbeat was sent; an answer to
-/// entries, matching or not, proves what is now.
+/// A leader that no majority followed for T steps down. A reply proves what was when its heartbeat was sent;
+/// an answer to entries, matching or not, proves what is now.
 #[test]
 fn a_leader_leads_for_t_after_it_was_followed() {
     let lasts = |mut node: Node| {
@@ -136,8 +138,8 @@ fn a_page_is_sent_again() {
     );
 }
 
-/// A successor that has all is told to take over, again each heartbeat interval; after T the leader goes on, and places what
-/// waited.
+/// A successor that has all is told to take over, again each heartbeat interval; after T the leader goes on,
+/// and places what waited.
 #[test]
 fn a_transfer_is_given_up_after_t() {
     let mut node = Node { followed: true, ..Node::leader() }.matched(1);

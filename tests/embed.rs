@@ -1,5 +1,5 @@
-//! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. Nodes are of one process,
-//! on real sockets; most keep their log in memory.
+//! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. Nodes are of
+//! one process, on real sockets; most keep their log in memory.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -43,7 +43,8 @@ impl Application for Sum {
     }
 }
 
-/// The members of a cluster on a loopback address of its own, so that nobody takes the port of a node that is down.
+/// The members of a cluster on a loopback address of its own, so that nobody takes the port of a node that is
+/// down.
 struct Members {
     protocol: ProtocolName,
     peers: BTreeMap<NodeId, SocketAddr>,
@@ -119,8 +120,8 @@ fn all_of_it_goes_between_threads() {
     sent::<spaxos::Opened>();
 }
 
-/// Lab 2, `Start`: the leader says at once where a command stands, under which term, and that it leads; there it is
-/// delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
+/// Lab 2, `Start`: the leader says at once where a command stands, under which term, and that it leads; there
+/// it is delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
 #[test]
 fn the_leader_says_at_once_where_a_command_stands() {
     both(|protocol| {
@@ -172,7 +173,8 @@ fn values_that_are_proposed_together_stand_together() {
     });
 }
 
-/// A request is delivered once, however often and wherever it is proposed; another command under its id never.
+/// A request is delivered once, however often and wherever it is proposed; another command under its id
+/// never.
 #[test]
 fn the_same_request_is_delivered_once() {
     both(|protocol| {
@@ -195,7 +197,8 @@ fn the_same_request_is_delivered_once() {
     });
 }
 
-/// All nodes send the same items through their channels: in order, numbered from 1 without gaps, no-ops left out.
+/// All nodes send the same items through their channels: in order, numbered from 1 without gaps, no-ops left
+/// out.
 #[test]
 fn channels_of_all_nodes_carry_the_same() {
     both(|protocol| {
@@ -291,7 +294,8 @@ fn the_log_is_read_and_waited_for() {
     });
 }
 
-/// After a stop and a start on the same disk the log is applied again, from its beginning, to a new application.
+/// After a stop and a start on the same disk the log is applied again, from its beginning, to a new
+/// application.
 #[test]
 fn a_restart_applies_the_log_again() {
     both(|protocol| {
@@ -361,8 +365,8 @@ fn a_cluster_survives_a_node_and_takes_it_back() {
     });
 }
 
-/// Without a majority nothing is delivered: the wait ends in time, the outcome is unknown; what the node is stopped with
-/// is told so.
+/// Without a majority nothing is delivered: the wait ends in time, the outcome is unknown; what the node is
+/// stopped with is told so.
 #[test]
 fn without_a_majority_the_outcome_is_unknown() {
     both(|protocol| {
@@ -522,7 +526,8 @@ fn a_proposal_can_be_awaited() {
     assert_eq!(response(outcome.unwrap()), "8");
 }
 
-/// A client port, if asked for, serves the same log; what whoever embeds the node proposed has no reqid there.
+/// A client port, if asked for, serves the same log; what whoever embeds the node proposed has no reqid
+/// there.
 #[test]
 fn a_client_port_serves_the_same_log() {
     use spaxos::cli::resp::{Reply, ask};

@@ -1,5 +1,5 @@
-//! Golden scripts: text drives one to seven cores. Each script says on top what it shows and which rule that is; read
-//! them as the worked examples of the protocols. `sim::checker` watches here, too.
+//! Golden scripts: text drives one to seven cores. Each script says on top what it shows and which rule that
+//! is; read them as the worked examples of the protocols. `sim::checker` watches here, too.
 //!
 //! Those in `golden/paxos/` and `golden/raft/` show every message, batch and flush of one protocol. Those in
 //! `golden/shared/` run under both, show what a user could see (`golden/neutral.rs`), and must show the same.
@@ -146,11 +146,12 @@ enum Command {
     Restart(NodeId, #[arg(key = "compacted")] Option<u64>),
     /// A write failed: the node goes on from its disk.
     Rebuild(NodeId),
-    /// A node that has nothing on its disk yet starts with a log that earlier leaders left, given by the ballots of its
-    /// entries: `log 1 1.1 1.1 4.2*1000` (the last of a thousand bytes). `round=7` is the last round it heard of, else it
-    /// is that of the last entry.
+    /// A node that has nothing on its disk yet starts with a log that earlier leaders left, given by the
+    /// ballots of its entries: `log 1 1.1 1.1 4.2*1000` (the last of a thousand bytes). `round=7` is the last
+    /// round it heard of, else it is that of the last entry.
     Log(NodeId, Vec<String>, #[arg(key = "round")] Option<Round>),
-    /// The durable logs of all nodes: the rounds of their entries, and `|` behind what each knows to be chosen.
+    /// The durable logs of all nodes: the rounds of their entries, and `|` behind what each knows to be
+    /// chosen.
     Logs,
     /// How nodes stand.
     Status(#[arg(optional)] Vec<NodeId>),
@@ -160,8 +161,8 @@ enum Command {
     Disk(NodeId),
     /// What happens to messages in flight; `kind=Accept from=1 to=2 count=1` says to which, else to all:
     /// `deliver` (oldest first, what that leads to not included), `together` (those for one node arrive in
-    /// one turn of it), `drop`, `duplicate`, `hold` (until released). Shared scripts name kinds by what both protocols
-    /// have, see `neutral::KINDS`.
+    /// one turn of it), `drop`, `duplicate`, `hold` (until released). Shared scripts name kinds by what both
+    /// protocols have, see `neutral::KINDS`.
     #[command(other)]
     Messages(goldenscript::Command),
 }

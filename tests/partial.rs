@@ -1,6 +1,6 @@
-//! Partial connectivity: as long as one node reaches a majority both ways, a Paxos cluster serves again within 4 T, and
-//! a Raft cluster within 8 T unless no such node has a log that a majority would vote for; then it serves again once
-//! links are back. `spaxos sim --split all --seeds A..B` tries more seeds.
+//! Partial connectivity: as long as one node reaches a majority both ways, a Paxos cluster serves again
+//! within 4 T, and a Raft cluster within 8 T unless no such node has a log that a majority would vote for;
+//! then it serves again once links are back. `spaxos sim --split all --seeds A..B` tries more seeds.
 
 use spaxos::consensus::config::ProtocolName;
 use spaxos::sim::{Served, Split, split};
@@ -37,8 +37,9 @@ fn quorum_loss() {
     both_serve(Split::QuorumLoss, &[3, 5]);
 }
 
-/// Omni-Paxos, figure 1b. In Paxos the node in the middle is told what it lacks. In Raft nobody can win: it alone
-/// reaches a majority, and its log is behind. (Of three nodes two are left, both of which reach a majority.)
+/// Omni-Paxos, figure 1b. In Paxos the node in the middle is told what it lacks. In Raft nobody can win: it
+/// alone reaches a majority, and its log is behind. (Of three nodes two are left, both of which reach a
+/// majority.)
 #[test]
 fn constrained_election() {
     assert_eq!(serves_again(Split::Constrained, ProtocolName::Paxos, &[3, 5]), []);

@@ -1,4 +1,5 @@
-//! Ranks as processes, seen from outside: leadership goes round, and over kill -9 the logs keep all three rules.
+//! Ranks as processes, seen from outside: leadership goes round, and over kill -9 the logs keep all three
+//! rules.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -121,8 +122,8 @@ fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Validity and safety over two kills of the leader: no seq is committed twice or left out, whatever was committed was
-/// generated; and every rank leads in its turn.
+/// Validity and safety over two kills of the leader: no seq is committed twice or left out, whatever was
+/// committed was generated; and every rank leads in its turn.
 #[test]
 fn all_rules_hold_over_kills() {
     let mut ranks = Ranks::prepare();

@@ -1,9 +1,9 @@
-//! The rules that two well-known courses check a Raft by, each as a test of ours: TinyKV's project 2 and 3A, and lab 2 of
-//! MIT's 6.824. Each test's first line says which rule it is; `RULES.md` lists rule → test, with those that wait and
-//! those that do not hold by design.
+//! The rules that two well-known courses check a Raft by, each as a test of ours: TinyKV's project 2 and 3A,
+//! and lab 2 of MIT's 6.824. Each test's first line says which rule it is; `RULES.md` lists rule → test, with
+//! those that wait and those that do not hold by design.
 //!
-//! What is not Raft's own runs under every protocol. Left out: the courses' own code and interfaces; snapshots and
-//! changes of members, which do not exist yet.
+//! What is not Raft's own runs under every protocol. Left out: the courses' own code and interfaces;
+//! snapshots and changes of members, which do not exist yet.
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Is the net tight? The patches in `tests/sabotage/` each bring back one bug that real implementations had;
-//! `tests/sabotage/run.sh` builds each and demands that golden scripts or simulator find it. Here is what that
-//! command runs, and what keeps the patches in step with the code: neither needs git or any other program.
+//! `tests/sabotage/run.sh` builds each and demands that golden scripts or simulator find it. Here is what
+//! that command runs, and what keeps the patches in step with the code: neither needs git or any other
+//! program.
 
 use std::fs;
 use std::num::NonZero;
@@ -34,8 +35,8 @@ fn patches_apply() {
     }
 }
 
-/// The part of `run.sh` that hunts: seeds of all sizes of cluster until one breaks a rule. It prints
-/// `clean after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
+/// The part of `run.sh` that hunts: seeds of all sizes of cluster until one breaks a rule. It prints `clean
+/// after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
 #[test]
 #[ignore = "a part of tests/sabotage/run.sh, which says how many seeds"]
 fn hunt() {
@@ -55,7 +56,8 @@ fn hunt() {
     }
 }
 
-/// What the patch is about, `paxos`, `raft` or `both`; of both each seed is run under one and under the other.
+/// What the patch is about, `paxos`, `raft` or `both`; of both each seed is run under one and under the
+/// other.
 fn protocols() -> Vec<ProtocolName> {
     let wanted = std::env::var("SABOTAGE_PROTOCOL").unwrap_or_else(|_| "both".to_owned());
     match wanted.as_str() {
@@ -64,8 +66,8 @@ fn protocols() -> Vec<ProtocolName> {
     }
 }
 
-/// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some are of
-/// an even number, where half is no quorum.
+/// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some
+/// are of an even number, where half is no quorum.
 fn plan(protocol: ProtocolName, seed: u64) -> Plan {
     let nodes = [3, 5, 3, 4, 3, 5, 3, 2][seed as usize % 8];
     Plan { protocol, nodes, ..Plan::new(seed) }
@@ -105,8 +107,8 @@ fn patches() -> Vec<PathBuf> {
     patches
 }
 
-/// Whether what a unified diff takes for the old text of each hunk still stands in its file, to the letter; lines
-/// may have moved.
+/// Whether what a unified diff takes for the old text of each hunk still stands in its file, to the letter;
+/// lines may have moved.
 fn applies(patch: &str) -> Result<(), String> {
     let (mut file, mut hunks) = (None, 0);
     let mut lines = patch.lines().peekable();

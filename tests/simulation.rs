@@ -1,5 +1,6 @@
-//! The simulator's seeds: each rule of `sim::Invariant` after every step, under mixed faults, and the same run from
-//! the same seed, under both protocols. `spaxos sim` runs many more; seeds that ever failed are in `tests/simulation/seeds` and always run.
+//! The simulator's seeds: each rule of `sim::Invariant` after every step, under mixed faults, and the same
+//! run from the same seed, under both protocols. `spaxos sim` runs many more; seeds that ever failed are in
+//! `tests/simulation/seeds` and always run.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! The store as a process sees it: killed, on a full disk, on a failing disk, on damaged files; and `dump`.
 //!
-//! Tests that need a process of their own start this binary again with one of the tests named `child_…`, which
-//! do nothing unless told a directory by the variable [`CHILD`].
+//! Tests that need a process of their own start this binary again with one of the tests named `child_…`,
+//! which do nothing unless told a directory by the variable [`CHILD`].
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,8 +2,8 @@
 //!
 //! Each round starts a cluster of its own on the real disk (or uses a running one, `--addr`), loads its
 //! leader and removes the data afterwards. A round's row is one JSON line with `--json`; a table of medians
-//! otherwise. Words for people go to standard error, results to standard output. `spaxos bench core` measures the
-//! consensus cores alone (`core.rs`).
+//! otherwise. Words for people go to standard error, results to standard output. `spaxos bench core` measures
+//! the consensus cores alone (`core.rs`).
 
 mod connection;
 pub mod core;

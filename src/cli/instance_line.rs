@@ -5,8 +5,8 @@
 //! commit Instance[NAME] in seq N at T        when a rank delivers it
 //! ```
 //!
-//! They may stand anywhere in a line. NAME stands for the value and holds no `]`; N is the position among values; T
-//! is a time as a number (`spaxos rank`: milliseconds since 1970).
+//! They may stand anywhere in a line. NAME stands for the value and holds no `]`; N is the position among
+//! values; T is a time as a number (`spaxos rank`: milliseconds since 1970).
 
 use std::io::Write;
 

@@ -1,18 +1,19 @@
 //! `spaxos rank`: a node that makes values itself, for the log checker (`spaxos check`).
 //!
-//! It embeds a [`Node`]: while that leads, it makes values of 1000 random bytes, paced so that `-l` of them take `-o`
-//! seconds; after `-l` of them, or when it has led for `-o` seconds, leadership is handed to the next rank. So `-o 1
-//! -l 100` is a quiet 100 values a second with a new leader each second, and with `-o 1 -l 10000` the leader makes
-//! what the cluster takes. A rank that does not take over is passed by for once.
+//! It embeds a [`Node`]: while that leads, it makes values of 1000 random bytes, paced so that `-l` of them
+//! take `-o` seconds; after `-l` of them, or when it has led for `-o` seconds, leadership is handed to the
+//! next rank. So `-o 1 -l 100` is a quiet 100 values a second with a new leader each second, and with `-o 1
+//! -l 10000` the leader makes what the cluster takes. A rank that does not take over is passed by for once.
 //!
 //! Rules for the instance log (`log/instancelogI.log`):
 //!
-//! * `generate` is written before the value is proposed, so whatever kills the rank, no value is committed that no
-//!   log knows.
-//! * seq counts values only, from 1, in the order of the chosen log: the same on all ranks. In a `generate` line it
-//!   is where the value is expected, which another leader's values may prove wrong.
-//! * A rank whose data directory is new begins an empty log. With a data directory of an earlier start it goes on:
-//!   the log of the node is gone through from its beginning, and commits that the file has are not written again.
+//! * `generate` is written before the value is proposed, so whatever kills the rank, no value is committed
+//!   that no log knows.
+//! * seq counts values only, from 1, in the order of the chosen log: the same on all ranks. In a `generate`
+//!   line it is where the value is expected, which another leader's values may prove wrong.
+//! * A rank whose data directory is new begins an empty log. With a data directory of an earlier start it
+//!   goes on: the log of the node is gone through from its beginning, and commits that the file has are not
+//!   written again.
 //!
 //! Left out: rotation of the instance log.
 
@@ -282,14 +283,16 @@ impl Running {
             return Ok(());
         }
         let reqids: Vec<u64> = made.iter().map(|(request, _)| request.number).collect();
-        // Refused (an overload, a full disk): nothing of it is proposed, and the log of generates may say more.
+        // Refused (an overload, a full disk): nothing of it is proposed, and the log of generates may say
+        // more.
         if self.node.propose_all_as(made).is_ok() {
             self.outstanding.extend(reqids.into_iter().map(|reqid| (reqid, now + VALUE_TIMEOUT)));
         }
         Ok(())
     }
 
-    /// Asks once; a rank that leads all the same begins a new term of its own, after which it asks the one after next.
+    /// Asks once; a rank that leads all the same begins a new term of its own, after which it asks the one
+    /// after next.
     fn hand_over(&mut self, now: Instant) {
         let Some(leadership) = &mut self.leadership else { return };
         let Some(successor) = successor(&self.members, self.me, self.step) else {

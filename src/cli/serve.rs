@@ -106,8 +106,9 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
     }
 }
 
-/// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves meanwhile,
-/// and a log file that takes no lines must not keep it from saying so. Gives an end that came first.
+/// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves
+/// meanwhile, and a log file that takes no lines must not keep it from saying so. Gives an end that came
+/// first.
 fn wait_for_replay(node: &Node, ender: &Ender) -> Option<End> {
     let began = Instant::now();
     while !node.is_replayed() && began.elapsed() < REPLAY_WAIT {

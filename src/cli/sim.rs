@@ -1,9 +1,9 @@
-//! `spaxos sim`: runs of the simulator over many seeds, on all processors, and what a person needs when one of them
-//! breaks a rule.
+//! `spaxos sim`: runs of the simulator over many seeds, on all processors, and what a person needs when one
+//! of them breaks a rule.
 //!
-//! What is found does not depend on how many threads run it, nor on their speed: results are taken in the order of
-//! seeds, up to the first that failed. Standard output is the same on every machine; how long it took goes to
-//! standard error.
+//! What is found does not depend on how many threads run it, nor on their speed: results are taken in the
+//! order of seeds, up to the first that failed. Standard output is the same on every machine; how long it
+//! took goes to standard error.
 
 mod campaign;
 mod failure;

@@ -1,5 +1,5 @@
-//! `spaxos trace FILE`: a recorded run as a picture to open in a browser (`--html`), as a Mermaid sequence diagram
-//! (`--mermaid`), or, without either, one event a line in plain words.
+//! `spaxos trace FILE`: a recorded run as a picture to open in a browser (`--html`), as a Mermaid sequence
+//! diagram (`--mermaid`), or, without either, one event a line in plain words.
 
 mod html;
 pub mod mermaid;

@@ -43,7 +43,8 @@ pub enum Scan {
 
 impl LineScanner {
     /// Looks for a line of at most `limit` bytes, before its line end, at the start of `input`. After
-    /// [`Scan::More`] it wants the same bytes again and more after them; otherwise it is ready for the next line.
+    /// [`Scan::More`] it wants the same bytes again and more after them; otherwise it is ready for the next
+    /// line.
     pub fn scan(&mut self, input: &[u8], limit: usize) -> Scan {
         let found = self.find(input);
         let seen = match found {
@@ -155,8 +156,8 @@ pub fn split_prop(line: &[u8], arguments: &mut Vec<Range<usize>>) -> bool {
 
 /// Splits a line as Redis does (`sdssplitargs`): words between white space, or in quotes: `"` with the
 /// escapes `\n \r \t \a \b \xHH \\ \"`, `'` with `\'`. The words go to `words`, their places in it to
-/// `arguments`. Those above `most` are left out: nobody wants a line of them. `Err` if a quote is not closed, or is
-/// followed by something else than white space.
+/// `arguments`. Those above `most` are left out: nobody wants a line of them. `Err` if a quote is not closed,
+/// or is followed by something else than white space.
 pub fn split_words(
     line: &[u8],
     most: usize,

@@ -1,5 +1,5 @@
-//! What a configuration may say, as functions of plain values: the reader of TOML adds the place to what is wrong,
-//! and a configuration made in code is held to the same ([`check`]).
+//! What a configuration may say, as functions of plain values: the reader of TOML adds the place to what is
+//! wrong, and a configuration made in code is held to the same ([`check`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

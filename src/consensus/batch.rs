@@ -1,9 +1,9 @@
 //! What one turn of a core wants done: one plain, printable value.
 //!
 //! A core has no disk, socket or logger; it fills a [`Batch`], and whoever drives it (`pipeline`, a test, a
-//! simulator) carries it out in this order: `early` at once; then `hard_state`, `truncate` and `entries` in one atomic
-//! durable write; then `messages`, those to the node itself included. `chosen` and `events` promise nothing
-//! and need not wait; `pages` are read from what is chosen.
+//! simulator) carries it out in this order: `early` at once; then `hard_state`, `truncate` and `entries` in
+//! one atomic durable write; then `messages`, those to the node itself included. `chosen` and `events`
+//! promise nothing and need not wait; `pages` are read from what is chosen.
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ pub struct Batch {
     pub early: Vec<Message>,
     /// To be made durable, in one write with `entries`. Later batches replace it.
     pub hard_state: Option<HardState>,
-    /// To be removed durably, before `entries` are put: all entries from this index on. Raft followers only, and only
-    /// what is not chosen.
+    /// To be removed durably, before `entries` are put: all entries from this index on. Raft followers only,
+    /// and only what is not chosen.
     pub truncate: Option<Index>,
     /// To be made durable; what stood at their indexes is replaced.
     pub entries: Vec<Entry>,
@@ -36,8 +36,8 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
-/// A read that [`Input::Read`](super::protocol::Input::Read) asked for may be answered from a state that has all up to
-/// `index`: then it sees everything that anyone was told of before it was asked for.
+/// A read that [`Input::Read`](super::protocol::Input::Read) asked for may be answered from a state that has
+/// all up to `index`: then it sees everything that anyone was told of before it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadIndex {
     /// As it was asked for.
@@ -66,8 +66,8 @@ pub enum Event {
         /// The ballot it would use.
         ballot: Ballot,
     },
-    /// A majority would follow, or the leader hands over: the ballot is promised and prepared (Raft: votes are asked
-    /// for).
+    /// A majority would follow, or the leader hands over: the ballot is promised and prepared (Raft: votes
+    /// are asked for).
     Preparing {
         /// The candidate's ballot.
         ballot: Ballot,

@@ -83,7 +83,8 @@ pub struct Config {
 pub struct Restored {
     /// The last hard state.
     pub hard_state: HardState,
-    /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that is 0. Raft compares logs by it.
+    /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that is 0. Raft compares logs by
+    /// it.
     pub chosen_ballot: Ballot,
     /// The highest round ever stored or used, in whatever place.
     pub highest_round: Round,

@@ -1,5 +1,5 @@
-//! What every member of a cluster does whatever the protocol: it keeps time, hears others, knows who leads, and
-//! sees its clients' proposals to the leader.
+//! What every member of a cluster does whatever the protocol: it keeps time, hears others, knows who leads,
+//! and sees its clients' proposals to the leader.
 //!
 //! A core holds a [`Member`] beside what its protocol adds: what it promised, its log, what it is doing.
 //! Nothing here decides about values or ballots; a bug here costs time, not safety.
@@ -177,7 +177,8 @@ impl Member {
         self.election_at_ms = self.now_ms + self.random.between(t, 2 * t);
     }
 
-    /// Whether a leader was heard within T: then nobody else would be followed (pre-vote, Raft thesis section 9.6).
+    /// Whether a leader was heard within T: then nobody else would be followed (pre-vote, Raft thesis section
+    /// 9.6).
     pub(super) fn leader_lives(&self) -> bool {
         match self.leader {
             Some(leader) if leader == self.config.node => true,
@@ -255,8 +256,8 @@ impl Member {
 
 /// Proposals.
 impl Member {
-    /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it is to
-    /// place them.
+    /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it
+    /// is to place them.
     pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
         let leader = self.leader.filter(|leader| *leader != self.config.node);
         let mut added = Vec::new();
@@ -271,8 +272,8 @@ impl Member {
         }
     }
 
-    /// Takes proposals that a follower passed on to this leader. What this version could not deliver is not proposed:
-    /// once chosen, it would stop every node that does not know it.
+    /// Takes proposals that a follower passed on to this leader. What this version could not deliver is not
+    /// proposed: once chosen, it would stop every node that does not know it.
     pub(super) fn take_forwarded(&mut self, from: NodeId, commands: Vec<Command>) {
         for command in commands {
             let sound = command.request != RequestId::NONE
@@ -316,8 +317,8 @@ impl Member {
         }
     }
 
-    /// Places waiting proposals at the end of a leader's log, in order, with at most `window_entries` open ones. They
-    /// are then to be put there.
+    /// Places waiting proposals at the end of a leader's log, in order, with at most `window_entries` open
+    /// ones. They are then to be put there.
     pub(super) fn place(&mut self, log: &Log, window_entries: u64, ballot: Ballot) -> Vec<Entry> {
         let window_bytes = self.config.window_bytes;
         let (mut open, mut bytes) = (log.open(), log.bytes());

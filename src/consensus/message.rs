@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::types::{Ballot, Command, Entry, Index, NodeId, Position};
 
-/// What a list of entries or commands in a message holds at most (in [`Command::cost_bytes`]), unless its first
-/// item alone is larger.
+/// What a list of entries or commands in a message holds at most (in [`Command::cost_bytes`]), unless its
+/// first item alone is larger.
 pub const MAX_PAGE_BYTES: usize = 512 * 1024;
 
 /// A message between two members, or from a node to itself.
@@ -33,8 +33,9 @@ pub struct Range {
 }
 
 /// What a message says. Shared by all protocols: [`PreVoteReply`](Body::PreVoteReply), heartbeats,
-/// [`Refuse`](Body::Refuse), [`CatchUp`](Body::CatchUp), [`Learn`](Body::Learn), [`Forward`](Body::Forward), [`TimeoutNow`](Body::TimeoutNow); the
-/// kinds about reads; those from [`RequestPreVote`](Body::RequestPreVote) on are Raft's, the others Paxos's.
+/// [`Refuse`](Body::Refuse), [`CatchUp`](Body::CatchUp), [`Learn`](Body::Learn), [`Forward`](Body::Forward),
+/// [`TimeoutNow`](Body::TimeoutNow); the kinds about reads; those from
+/// [`RequestPreVote`](Body::RequestPreVote) on are Raft's, the others Paxos's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// "Would you follow me under this ballot?" Promises nothing: nobody's state changes. (Raft thesis
@@ -114,8 +115,8 @@ pub enum Body {
         /// The `sent_ms` of the heartbeat.
         sent_ms: u64,
     },
-    /// Answers a Prepare, Accept, RequestVote, Append, Heartbeat or TimeoutNow below what was promised. Promises nothing: it only tells the
-    /// asker to give up.
+    /// Answers a Prepare, Accept, RequestVote, Append, Heartbeat or TimeoutNow below what was promised.
+    /// Promises nothing: it only tells the asker to give up.
     Refuse {
         /// The ballot that is refused.
         ballot: Ballot,
@@ -152,8 +153,8 @@ pub enum Body {
         /// Echoed by the answer.
         number: u64,
     },
-    /// Answers [`Body::Confirm`]: it follows. Promises nothing: a higher promise is refused from when it is made, and
-    /// durable before anyone counts it.
+    /// Answers [`Body::Confirm`]: it follows. Promises nothing: a higher promise is refused from when it is
+    /// made, and durable before anyone counts it.
     Confirmed {
         /// The leader's ballot.
         ballot: Ballot,
@@ -179,8 +180,8 @@ pub enum Body {
         /// Where its log ends.
         last: Position,
     },
-    /// Raft: asks for a vote (thesis section 3.4). Promises: its ballot is never used again by another incarnation of
-    /// the candidate, so it waits until the candidate's vote for itself is durable.
+    /// Raft: asks for a vote (thesis section 3.4). Promises: its ballot is never used again by another
+    /// incarnation of the candidate, so it waits until the candidate's vote for itself is durable.
     RequestVote {
         /// The candidate's ballot.
         ballot: Ballot,
@@ -192,15 +193,16 @@ pub enum Body {
         /// The candidate's ballot.
         ballot: Ballot,
     },
-    /// Raft: entries that follow `previous` in the leader's log; none to find out where the logs agree (thesis section
-    /// 3.5, AppendEntries). Promises nothing: the leader's vote for itself is durable since before it was elected,
-    /// and its own copy is counted apart.
+    /// Raft: entries that follow `previous` in the leader's log; none to find out where the logs agree
+    /// (thesis section 3.5, AppendEntries). Promises nothing: the leader's vote for itself is durable since
+    /// before it was elected, and its own copy is counted apart.
     Append {
         /// The leader's ballot.
         ballot: Ballot,
         /// The leader's watermark.
         chosen: Index,
-        /// What stands before the entries in the leader's log: a log that has it is equal to the leader's up to it.
+        /// What stands before the entries in the leader's log: a log that has it is equal to the leader's up
+        /// to it.
         previous: Position,
         /// Without gaps from `previous.index + 1` on, with the ballots of the leaders that made them.
         entries: Vec<Entry>,

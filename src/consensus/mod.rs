@@ -1,9 +1,10 @@
-//! The pure consensus cores, for those who bring their own threads, disk and network: state and input give state and a
-//! batch of effects.
+//! The pure consensus cores, for those who bring their own threads, disk and network: state and input give
+//! state and a batch of effects.
 //!
-//! A core is made by [`ProtocolName::core`](config::ProtocolName::core) from its configuration and what was durable before,
-//! fed by [`Protocol::step`](protocol::Protocol::step), and says in a [`Batch`](batch::Batch) what it wants done. It has no
-//! clock, disk, socket or thread, and the same inputs always give the same batches.
+//! A core is made by [`ProtocolName::core`](config::ProtocolName::core) from its configuration and what was
+//! durable before, fed by [`Protocol::step`](protocol::Protocol::step), and says in a [`Batch`](batch::Batch)
+//! what it wants done. It has no clock, disk, socket or thread, and the same inputs always give the same
+//! batches.
 //!
 //! # The contract
 //!
@@ -11,21 +12,22 @@
 //!
 //! 1. [`early`](batch::Batch::early) leaves at once: these messages promise nothing.
 //! 2. [`hard_state`](batch::Batch::hard_state), [`truncate`](batch::Batch::truncate) and
-//!    [`entries`](batch::Batch::entries) become durable, the log first shortened, then written, all in one atomic write.
-//!    Batches may share a write, in their order; none may be left out.
-//! 3. [`messages`](batch::Batch::messages) leave once that write and all before it are durable, *those to the node itself
-//!    included*: they come back to it as [`Input::Message`](protocol::Input::Message).
-//! 4. [`pages`](batch::Batch::pages) are read from what is chosen, and sent as [`Learn`](message::Body::Learn).
-//! 5. Up to [`chosen`](batch::Batch::chosen) the log may be applied, in order, at any pace. A request that was applied before
-//!    counts once.
-//! 6. [`reads`](batch::Batch::reads), which [`Input::Read`](protocol::Input::Read) asked for, may be answered from a state that
-//!    has all up to their index.
+//!    [`entries`](batch::Batch::entries) become durable, the log first shortened, then written, all in one
+//!    atomic write. Batches may share a write, in their order; none may be left out.
+//! 3. [`messages`](batch::Batch::messages) leave once that write and all before it are durable, *those to the
+//!    node itself included*: they come back to it as [`Input::Message`](protocol::Input::Message).
+//! 4. [`pages`](batch::Batch::pages) are read from what is chosen, and sent as
+//!    [`Learn`](message::Body::Learn).
+//! 5. Up to [`chosen`](batch::Batch::chosen) the log may be applied, in order, at any pace. A request that
+//!    was applied before counts once.
+//! 6. [`reads`](batch::Batch::reads), which [`Input::Read`](protocol::Input::Read) asked for, may be answered
+//!    from a state that has all up to their index.
 //!
-//! Beside that: a [`Tick`](protocol::Input::Tick) comes every few milliseconds, from a clock that never goes back; messages
-//! come only from the member that they name, and may be lost, late, doubled, in any order; no more proposals are given than
-//! [`room`](protocol::Protocol::room) says. After a crash or a failed write a new core is made from what is durable
-//! ([`Restored`](config::Restored)), above every round that was ever used. A flush that failed is the end: nobody knows
-//! what is durable then.
+//! Beside that: a [`Tick`](protocol::Input::Tick) comes every few milliseconds, from a clock that never goes
+//! back; messages come only from the member that they name, and may be lost, late, doubled, in any order; no
+//! more proposals are given than [`room`](protocol::Protocol::room) says. After a crash or a failed write a
+//! new core is made from what is durable ([`Restored`](config::Restored)), above every round that was ever
+//! used. A flush that failed is the end: nobody knows what is durable then.
 //!
 //! `examples/raw_core.rs` is a driver of 200 lines:
 //!
@@ -64,9 +66,9 @@
 //! assert_eq!(log[1].command.payload, "hello");
 //! ```
 //!
-//! For who reads the source: this folder imports nothing of the crate outside itself, and none of: clock, thread, file,
-//! socket, logger, global randomness, hash-ordered collections (clippy refuses them, see `clippy.toml`). Read `types`,
-//! `message`, `batch`, `protocol`, then a protocol.
+//! For who reads the source: this folder imports nothing of the crate outside itself, and none of: clock,
+//! thread, file, socket, logger, global randomness, hash-ordered collections (clippy refuses them, see
+//! `clippy.toml`). Read `types`, `message`, `batch`, `protocol`, then a protocol.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod batch;

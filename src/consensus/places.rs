@@ -1,10 +1,10 @@
 //! Where a request is kept, found by its id.
 //!
-//! A leader looks up, adds and removes a request for each entry. A `BTreeMap` compares ten random ids for each of
-//! these, which costs more than all else that a core does. The standard hash map is refused in here, since its order
-//! differs from run to run; nothing ever iterates over this table, and what a core does does not depend on how ids fall.
-//! Its key differs from node to node and start to start, so that clients cannot choose ids which all fall together. Left
-//! out: the requests (`proposals.rs`).
+//! A leader looks up, adds and removes a request for each entry. A `BTreeMap` compares ten random ids for
+//! each of these, which costs more than all else that a core does. The standard hash map is refused in here,
+//! since its order differs from run to run; nothing ever iterates over this table, and what a core does does
+//! not depend on how ids fall. Its key differs from node to node and start to start, so that clients cannot
+//! choose ids which all fall together. Left out: the requests (`proposals.rs`).
 
 use hashbrown::HashTable;
 

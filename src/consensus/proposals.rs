@@ -13,9 +13,9 @@ use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
 /// Requests not yet known to be chosen. At most [`Proposals::CAPACITY`] and [`Proposals::CAPACITY_BYTES`];
-/// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again). Own ones
-/// come in lists, each of which is taken whole while there is room: they may exceed the bytes by one list, which
-/// the proposing queue bounds.
+/// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again). Own
+/// ones come in lists, each of which is taken whole while there is room: they may exceed the bytes by one
+/// list, which the proposing queue bounds.
 #[derive(Clone, Debug)]
 pub struct Proposals {
     /// The requests that are held; the place of one stays the same.
@@ -179,7 +179,8 @@ impl Proposals {
         self.waiting.len()
     }
 
-    /// The next request that waits for a place, if `fits`: it is placed at this index now, and not placed again.
+    /// The next request that waits for a place, if `fits`: it is placed at this index now, and not placed
+    /// again.
     pub fn place_next(&mut self, index: Index, fits: impl Fn(&Command) -> bool) -> Option<Command> {
         while let Some(arrival) = self.waiting.front() {
             let held = self.held[arrival.place as usize].as_mut();
@@ -446,8 +447,8 @@ mod tests {
         waits: bool,
     }
 
-    /// A short list says what [`Proposals`] does, without its maps, queues and counters. Here all own ones have
-    /// the same time from their arrival on, as at the client port.
+    /// A short list says what [`Proposals`] does, without its maps, queues and counters. Here all own ones
+    /// have the same time from their arrival on, as at the client port.
     #[derive(Default)]
     struct Model {
         /// In order of arrival.

@@ -31,8 +31,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// The numbers that the published SplitMix64 gives from this seed: a repeated seed repeats on every machine
-    /// and in every version.
+    /// The numbers that the published SplitMix64 gives from this seed: a repeated seed repeats on every
+    /// machine and in every version.
     #[test]
     fn draws_what_splitmix64_draws() {
         let mut random = Random::new(1_234_567);

@@ -1,19 +1,21 @@
-//! Reads without a log entry (Raft thesis section 6.4; for Paxos the same): a leader says from which index on a
-//! state answers a read that was asked for now.
+//! Reads without a log entry (Raft thesis section 6.4; for Paxos the same): a leader says from which index on
+//! a state answers a read that was asked for now.
 //!
-//! 1. The leader waits until all that it found at its election, and an entry of its own after it, is chosen: until then
-//!    its watermark may be behind what earlier leaders told their clients.
-//! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless another leads
-//!    by now.
-//! 3. It asks the others whether they still follow it ([`Body::Confirm`]). A majority that does, asked after the read,
-//!    means that nobody led with a higher ballot when the read was asked for.
-//! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered there.
+//! 1. The leader waits until all that it found at its election, and an entry of its own after it, is chosen:
+//!    until then its watermark may be behind what earlier leaders told their clients.
+//! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless
+//!    another leads by now.
+//! 3. It asks the others whether they still follow it ([`Body::Confirm`]). A majority that does, asked after
+//!    the read, means that nobody led with a higher ballot when the read was asked for.
+//! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered
+//!    there.
 //!
-//! All reads that come while the others are asked share the next question. A question or answer that is lost is put
-//! again; a read whose leader steps down, or that finds no leader, is never answered: who asked asks again.
+//! All reads that come while the others are asked share the next question. A question or answer that is lost
+//! is put again; a read whose leader steps down, or that finds no leader, is never answered: who asked asks
+//! again.
 //!
-//! Invariant: a round of questions counts only answers that name its number, so each was given after all reads of the
-//! round had come.
+//! Invariant: a round of questions counts only answers that name its number, so each was given after all
+//! reads of the round had come.
 
 use super::batch::{Batch, ReadIndex};
 use super::member::Member;

@@ -178,8 +178,8 @@ impl fmt::Display for Entry {
 }
 
 /// A place in the log and the round of what stands there. Ordered as Raft compares logs: of two logs that end
-/// differently, the one whose last entry has the higher round is more up to date, and with equal rounds the longer
-/// one (Raft thesis section 3.6.1).
+/// differently, the one whose last entry has the higher round is more up to date, and with equal rounds the
+/// longer one (Raft thesis section 3.6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The round of the entry; 0 with index 0 is "before the first".
@@ -197,8 +197,8 @@ impl fmt::Display for Position {
 /// What must be durable beside entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
-    /// Nothing below it is accepted or promised any more. Never regresses, over all restarts. Raft: the current term,
-    /// and whom this node voted for in it (0: nobody yet).
+    /// Nothing below it is accepted or promised any more. Never regresses, over all restarts. Raft: the
+    /// current term, and whom this node voted for in it (0: nobody yet).
     pub promised: Ballot,
     /// All indexes up to it are chosen; a lower bound, written along with other things.
     pub chosen: Index,

@@ -1,5 +1,5 @@
-//! Messages from peers for a core of either protocol, and time: nothing that they say makes it panic or grow without
-//! limit.
+//! Messages from peers for a core of either protocol, and time: nothing that they say makes it panic or grow
+//! without limit.
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
-//! The applier thread: delivers what is chosen, sends it to the apply channel, answers who waits, writes the chosen
-//! lines, all at this node's own pace.
+//! The applier thread: delivers what is chosen, sends it to the apply channel, answers who waits, writes the
+//! chosen lines, all at this node's own pace.
 //!
 //! Answers go out before the lines of the same turn are written, and after its items are in the channel.
 
@@ -65,8 +65,8 @@ impl ApplierThread {
         }
     }
 
-    /// Whether what is chosen and not delivered yet is still to be delivered before the end; otherwise it comes after the
-    /// next start: lines that the file has, or does not take, and what nobody waits for.
+    /// Whether what is chosen and not delivered yet is still to be delivered before the end; otherwise it
+    /// comes after the next start: lines that the file has, or does not take, and what nobody waits for.
     fn is_wanted(&mut self) -> bool {
         match self.lines {
             Some(_) => self.applier.applied() >= self.logged && self.flush(),

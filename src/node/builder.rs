@@ -62,8 +62,8 @@ impl Builder {
         self
     }
 
-    /// Sends what is chosen to this channel, made by [`apply_channel`](super::apply_channel): after the application, if
-    /// there is one.
+    /// Sends what is chosen to this channel, made by [`apply_channel`](super::apply_channel): after the
+    /// application, if there is one.
     pub fn apply_channel(mut self, sender: ApplySender) -> Builder {
         self.apply = Some(sender);
         self
@@ -76,25 +76,26 @@ impl Builder {
         self
     }
 
-    /// Peers connect to this socket, which listens already, and not to one bound to this node's address in the
-    /// configuration: for tests, which cannot know a free port, and for who starts the process.
+    /// Peers connect to this socket, which listens already, and not to one bound to this node's address in
+    /// the configuration: for tests, which cannot know a free port, and for who starts the process.
     pub fn peer_listener(mut self, listener: TcpListener) -> Builder {
         self.peer_listener = Some(listener);
         self
     }
 
-    /// Keeps everything in memory and nothing in the data directory: for tests and examples. **It is no disk. When the
-    /// process ends all is lost, promises included, and a node that forgets what it promised breaks consensus: it must
-    /// never come back under its id to a cluster whose other nodes live on.** Who starts a node again on the same
-    /// [`MemoryDisk`] after a stop, within the process, loses nothing.
+    /// Keeps everything in memory and nothing in the data directory: for tests and examples. **It is no disk.
+    /// When the process ends all is lost, promises included, and a node that forgets what it promised breaks
+    /// consensus: it must never come back under its id to a cluster whose other nodes live on.** Who starts a
+    /// node again on the same [`MemoryDisk`] after a stop, within the process, loses nothing.
     pub fn in_memory(mut self, disk: &MemoryDisk) -> Builder {
         self.memory = Some(disk.clone());
         self
     }
 
-    /// Writes a line for each delivered index into the file `log.file` of the configuration, as `simplesvr` does. None
-    /// is lost or comes twice, also over kill -9; delivery on this node waits for the file. Without it there is no such
-    /// file. Diagnostic lines go to the `log` crate's macros in any case, and so to whatever logger the program has.
+    /// Writes a line for each delivered index into the file `log.file` of the configuration, as `simplesvr`
+    /// does. None is lost or comes twice, also over kill -9; delivery on this node waits for the file.
+    /// Without it there is no such file. Diagnostic lines go to the `log` crate's macros in any case, and so
+    /// to whatever logger the program has.
     pub fn log_file(mut self) -> Builder {
         self.log_file = true;
         self
@@ -105,8 +106,8 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log file: for who
-    /// has something to do between that and the start.
+    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log
+    /// file: for who has something to do between that and the start.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;

@@ -55,7 +55,8 @@ const FIRST_CLIENT: usize = 2;
 pub struct ClientOptions {
     /// Where it listens; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Clients at a time, at most 1,048,576; a further one is answered `-ERR max number of clients reached` and closed.
+    /// Clients at a time, at most 1,048,576; a further one is answered `-ERR max number of clients reached`
+    /// and closed.
     pub connections: usize,
     /// What all sessions may hold in memory. Beyond, those are closed that hold more than 64 KiB, as they
     /// move.

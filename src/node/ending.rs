@@ -1,7 +1,7 @@
 //! How a node ends: asked to, or because it must, with an exit code and plain words.
 //!
-//! A node never ends the process. It tells whoever waits for its end ([`Ender::wait`]), and acknowledges nothing more;
-//! a server then exits with the code, whoever embeds a node does as they like.
+//! A node never ends the process. It tells whoever waits for its end ([`Ender::wait`]), and acknowledges
+//! nothing more; a server then exits with the code, whoever embeds a node does as they like.
 
 use std::fmt;
 use std::sync::Arc;
@@ -149,8 +149,8 @@ impl fmt::Debug for Ender {
 mod tests {
     use super::*;
 
-    /// Whoever waits hears of a wish, and of a failure in its place; of failures the first stands, and what is to be
-    /// done then is done once.
+    /// Whoever waits hears of a wish, and of a failure in its place; of failures the first stands, and what
+    /// is to be done then is done once.
     #[test]
     fn a_failure_takes_the_place_of_a_wish() {
         let ender = Ender::default();

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::application::Item;
 use crate::pipeline::queue::{Bell, Queue};
 
-/// A channel for the items that a node delivers: the sender goes to [`Builder::apply_channel`](super::Builder), the
-/// receiver gives them in order. It holds `capacity` items, at least one; the
-/// receiver takes all that is there at once, so as many again may wait with it. **When it is full the node delivers nothing
-/// more until there is room**: answers on this node wait, consensus does not. If the receiver is dropped the node goes on
-/// without it.
+/// A channel for the items that a node delivers: the sender goes to
+/// [`Builder::apply_channel`](super::Builder), the receiver gives them in order. It holds `capacity` items,
+/// at least one; the receiver takes all that is there at once, so as many again may wait with it. **When it
+/// is full the node delivers nothing more until there is room**: answers on this node wait, consensus does
+/// not. If the receiver is dropped the node goes on without it.
 pub fn apply_channel(capacity: usize) -> (ApplySender, Items) {
     let queue = Arc::new(Queue::new(capacity.max(1), |_| 1, Bell::new()));
     (ApplySender { queue: queue.clone() }, Items { queue, taken: Vec::new() })
@@ -44,9 +44,9 @@ impl Drop for ApplySender {
     }
 }
 
-/// Delivered items, in order, from the first one of the log: after a start of the node all come again. As an iterator it
-/// waits for each, and ends when the node was stopped or has failed. What was not received by then comes after the next
-/// start.
+/// Delivered items, in order, from the first one of the log: after a start of the node all come again. As an
+/// iterator it waits for each, and ends when the node was stopped or has failed. What was not received by
+/// then comes after the next start.
 pub struct Items {
     queue: Arc<Queue<Item>>,
     /// In reverse order.

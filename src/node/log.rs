@@ -47,7 +47,8 @@ pub const FILE_QUEUE_BYTES: usize = 1 << 20;
 /// Lines that wait for the terminal at most; more are dropped and counted.
 pub const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
 
-/// How long [`Log::close`], and whoever waits for a stuck file after [`LogControl::stop_waiting`], waits at most.
+/// How long [`Log::close`], and whoever waits for a stuck file after [`LogControl::stop_waiting`], waits at
+/// most.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A file that takes no lines for longer is told of.
@@ -232,7 +233,8 @@ struct Shared {
     stuck_since: Mutex<Option<Instant>>,
     chosen_lines: AtomicU64,
     chosen_blocks: AtomicU64,
-    /// Beside the file, since whoever waits for a slow disk holds its lock, and a status must not wait with it.
+    /// Beside the file, since whoever waits for a slow disk holds its lock, and a status must not wait with
+    /// it.
     rotations: AtomicU64,
     warnings: Mutex<RateLimited>,
 }

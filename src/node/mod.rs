@@ -9,8 +9,8 @@
 //! | `applier` | delivery: the application, the apply channel, answers, chosen lines | its bell |
 //! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file | their queues |
 //!
-//! State machine → storage and storage → network block when full; network → state machine never does, so
-//! the ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
+//! State machine → storage and storage → network block when full; network → state machine never does, so the
+//! ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
 //! and `pipeline::inbox`.
 //!
 //! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one.
@@ -113,12 +113,13 @@ impl From<store::ReadError> for ReadError {
 pub struct LogItem {
     /// Where it stands.
     pub index: Index,
-    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered before).
+    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered
+    /// before).
     pub command: Option<Command>,
 }
 
-/// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it into an
-/// [`Arc`].
+/// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it
+/// into an [`Arc`].
 pub struct Node {
     chosen_at_start: Index,
     client_address: Option<SocketAddr>,
@@ -138,17 +139,19 @@ impl Node {
 
     // ---- proposing ----
 
-    /// Proposes a command, and says at once where it stands: after one turn of the state machine, for which it waits at
-    /// most [`PLACEMENT_WAIT`]. Whatever node it is, it forwards the command to the leader if it does not lead.
+    /// Proposes a command, and says at once where it stands: after one turn of the state machine, for which
+    /// it waits at most [`PLACEMENT_WAIT`]. Whatever node it is, it forwards the command to the leader if it
+    /// does not lead.
     ///
-    /// The request id is made here. A caller that may have to propose again, after a restart say, gives its own:
-    /// [`Node::propose_as`].
+    /// The request id is made here. A caller that may have to propose again, after a restart say, gives its
+    /// own: [`Node::propose_as`].
     pub fn propose(&self, payload: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
         self.propose_as(self.next_request(), payload)
     }
 
-    /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at whatever node,
-    /// proposes the same request, which is delivered at most once (within the last 1,048,576 delivered requests).
+    /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at
+    /// whatever node, proposes the same request, which is delivered at most once (within the last 1,048,576
+    /// delivered requests).
     pub fn propose_as(
         &self,
         request: RequestId,
@@ -158,8 +161,8 @@ impl Node {
         Ok(proposed.into_iter().next().expect("one command was proposed"))
     }
 
-    /// Proposes up to [`MAX_COMMANDS`] commands together: one turn, one write, in the log one after the other unless the
-    /// leader changes meanwhile. All of them are proposed or none.
+    /// Proposes up to [`MAX_COMMANDS`] commands together: one turn, one write, in the log one after the other
+    /// unless the leader changes meanwhile. All of them are proposed or none.
     pub fn propose_all<T: Into<Bytes>>(
         &self,
         payloads: impl IntoIterator<Item = T>,
@@ -184,8 +187,9 @@ impl Node {
 
     // ---- reading ----
 
-    /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1 MiB. None if
-    /// nothing is delivered there yet. It reads what this node has delivered, which may be less than what is chosen.
+    /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1
+    /// MiB. None if nothing is delivered there yet. It reads what this node has delivered, which may be less
+    /// than what is chosen.
     pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
         Ok(self.service.delivered_from(first.max(1), count, READ_BYTES)?)
     }
@@ -196,7 +200,8 @@ impl Node {
         Ok(items.into_iter().find(|item| item.index == index))
     }
 
-    /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node ended.
+    /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node
+    /// ended.
     pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadError> {
         match self.service.applied.wait_for(index, timeout) {
             true => self.get(index),
@@ -221,8 +226,8 @@ impl Node {
         self.service.node
     }
 
-    /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth of a
-    /// heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
+    /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth
+    /// of a heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
     pub fn status(&self) -> Status {
         self.service.status.lock().clone()
     }
@@ -232,9 +237,9 @@ impl Node {
         self.service.status.lock().leader
     }
 
-    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it. It
-    /// happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being carried out
-    /// is ignored.
+    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it.
+    /// It happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being
+    /// carried out is ignored.
     pub fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
         let status = self.status();
         if !status.peers.iter().any(|peer| peer.node == to) {
@@ -259,7 +264,8 @@ impl Node {
 
     // ---- the end ----
 
-    /// Waits until the node fails or somebody asks for its end ([`Ender::ask`]). The node still has to be stopped.
+    /// Waits until the node fails or somebody asks for its end ([`Ender::ask`]). The node still has to be
+    /// stopped.
     pub fn wait(&self) -> End {
         loop {
             if let Some(end) = self.ender.wait(None) {
@@ -273,8 +279,9 @@ impl Node {
         self.ender.wait(Some(timeout))
     }
 
-    /// Why the node cannot go on, if so: a disk that failed, a damaged or wiped data directory, an application that
-    /// panicked. From then on it proposes, acknowledges and delivers nothing; its process goes on.
+    /// Why the node cannot go on, if so: a disk that failed, a damaged or wiped data directory, an
+    /// application that panicked. From then on it proposes, acknowledges and delivers nothing; its process
+    /// goes on.
     pub fn failure(&self) -> Option<Failure> {
         self.ender.failure()
     }
@@ -284,9 +291,10 @@ impl Node {
         self.ender.clone()
     }
 
-    /// Ends in order: no new proposals, replies flushed, threads joined. What is chosen and not delivered yet comes after
-    /// the next start; whoever waits for a proposal is told [`WaitError::Ended`]. It waits for an application that is at
-    /// work, and must not be called by it. An error is that of a node that failed, before or meanwhile.
+    /// Ends in order: no new proposals, replies flushed, threads joined. What is chosen and not delivered yet
+    /// comes after the next start; whoever waits for a proposal is told [`WaitError::Ended`]. It waits for an
+    /// application that is at work, and must not be called by it. An error is that of a node that failed,
+    /// before or meanwhile.
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end();
         self.ender.failure().map_or(Ok(()), Err)

@@ -216,8 +216,9 @@ impl PeerNetwork {
         self.table.clone()
     }
 
-    /// Sends what comes out of `outgoing` and puts what peers say into `inbox`, until `outgoing` is closed and
-    /// empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll does.
+    /// Sends what comes out of `outgoing` and puts what peers say into `inbox`, until `outgoing` is closed
+    /// and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll
+    /// does.
     pub fn run(mut self, outgoing: &Queue<Outgoing>, inbox: &Inbox) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut items = Vec::new();
@@ -341,8 +342,9 @@ impl PeerNetwork {
         Ok(())
     }
 
-    /// Sends a binding to the state machine, unless it is under way. It may be lost there (a failed write), so it
-    /// is sent again after a while; or it may only take long, so no other one of the node ever is in this run.
+    /// Sends a binding to the state machine, unless it is under way. It may be lost there (a failed write),
+    /// so it is sent again after a while; or it may only take long, so no other one of the node ever is in
+    /// this run.
     fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
         match self.asked.get(&binding.node) {
             Some((asked, _)) if *asked != binding => {
@@ -468,8 +470,8 @@ mod tests {
     use super::*;
     use crate::wire::hello::{LOWEST_WIRE_VERSION, WIRE_VERSION};
 
-    /// However long a binding takes to become durable, no other data directory takes its place meanwhile: both
-    /// would be written, and the node bound twice.
+    /// However long a binding takes to become durable, no other data directory takes its place meanwhile:
+    /// both would be written, and the node bound twice.
     #[test]
     fn a_binding_under_way_is_not_replaced() {
         let hello = Hello {

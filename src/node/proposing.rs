@@ -19,26 +19,27 @@ use crate::pipeline::requests::{Answer, Digest, Ticket};
 
 use super::service::NodeService;
 
-/// A node gives the place of a proposal after one turn of its state machine, some 20 µs if it is idle. If that turn does
-/// not come so soon (the disk holds everything up), the proposal goes its way all the same, and is said to have no place
-/// yet.
+/// A node gives the place of a proposal after one turn of its state machine, some 20 µs if it is idle. If
+/// that turn does not come so soon (the disk holds everything up), the proposal goes its way all the same,
+/// and is said to have no place yet.
 pub const PLACEMENT_WAIT: Duration = Duration::from_millis(250);
 
 /// One proposal holds at most so many commands.
 pub const MAX_COMMANDS: usize = 4096;
 
 /// What a node said of a proposal at once, and the handle to wait for what comes of it: [`Proposed::wait`],
-/// [`Proposed::try_outcome`], or as a [`Future`], under any executor. Dropping it changes nothing for the proposal.
+/// [`Proposed::try_outcome`], or as a [`Future`], under any executor. Dropping it changes nothing for the
+/// proposal.
 #[must_use = "without a look at the outcome nobody knows whether the command was chosen"]
 pub struct Proposed {
-    /// Where the command stands in the log *if it is ever chosen* there: another leader may put something else there,
-    /// and this command elsewhere. `None` if it has no place yet: this node does not lead, its window is full, it hands
-    /// leadership over, or the same request is under way already.
+    /// Where the command stands in the log *if it is ever chosen* there: another leader may put something
+    /// else there, and this command elsewhere. `None` if it has no place yet: this node does not lead, its
+    /// window is full, it hands leadership over, or the same request is under way already.
     pub index: Option<Index>,
     /// The ballot that this node is in (Raft: its round is the term).
     pub ballot: Ballot,
-    /// Whether this node leads, as far as it knows. If not, it forwards the command to the leader, also to one that is
-    /// yet to be elected, until it is chosen or `client.timeout_ms` have passed.
+    /// Whether this node leads, as far as it knows. If not, it forwards the command to the leader, also to
+    /// one that is yet to be elected, until it is chosen or `client.timeout_ms` have passed.
     pub leads: bool,
     waiter: Waiter,
 }
@@ -48,8 +49,8 @@ pub struct Proposed {
 pub struct Delivered {
     /// Where it was chosen.
     pub index: Index,
-    /// What the application of this node answered; empty without one. `None` if the request had been delivered before
-    /// it was proposed here: answers are not kept.
+    /// What the application of this node answered; empty without one. `None` if the request had been
+    /// delivered before it was proposed here: answers are not kept.
     pub response: Option<Bytes>,
 }
 
@@ -58,7 +59,8 @@ pub struct Delivered {
 #[non_exhaustive]
 pub enum WaitError {
     /// It was not delivered on this node in time. It may have been chosen, or still be. Propose it again with
-    /// [`Node::propose_as`](super::Node::propose_as) and the same [`Proposed::request`]: it is delivered once.
+    /// [`Node::propose_as`](super::Node::propose_as) and the same [`Proposed::request`]: it is delivered
+    /// once.
     #[error(
         "not delivered in time: whether it is chosen is unknown; propose it again with the same request id"
     )]

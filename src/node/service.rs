@@ -1,5 +1,5 @@
-//! What a node's threads share with those who use it, the client port and whoever embeds the node: proposals into the
-//! queues, waiters into the table of requests, the log and the status read where they are.
+//! What a node's threads share with those who use it, the client port and whoever embeds the node: proposals
+//! into the queues, waiters into the table of requests, the log and the status read where they are.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -37,7 +37,8 @@ pub(super) struct NodeService {
     pub(super) value_limit: usize,
     /// How long the node goes on proposing what it was given by whoever embeds it.
     pub(super) propose_timeout_ms: u64,
-    /// Of this start: the session of requests that whoever embeds the node gave no id, and the last number in it.
+    /// Of this start: the session of requests that whoever embeds the node gave no id, and the last number in
+    /// it.
     pub(super) session: u128,
     pub(super) last_number: AtomicU64,
     pub(super) waiters: Waiters,
@@ -154,7 +155,8 @@ fn lines<const N: usize>(pairs: [(&str, String); N]) -> Lines {
 }
 
 impl NodeService {
-    /// The node failed: nothing more is proposed, written or sent, and whoever waits is told. The threads end.
+    /// The node failed: nothing more is proposed, written or sent, and whoever waits is told. The threads
+    /// end.
     pub(super) fn fail(&self) {
         self.inbox.submissions.close();
         self.inbox.proposals.close();
@@ -164,8 +166,8 @@ impl NodeService {
         self.applied.end();
     }
 
-    /// Delivered items from `first` on, without gaps: at most `count`, and at most `max_bytes` of them unless the first
-    /// alone is larger.
+    /// Delivered items from `first` on, without gaps: at most `count`, and at most `max_bytes` of them unless
+    /// the first alone is larger.
     pub(super) fn delivered_from(
         &self,
         first: Index,

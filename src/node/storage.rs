@@ -42,8 +42,8 @@ pub(super) struct StorageThread {
 }
 
 impl StorageThread {
-    /// Runs until the works queue is closed and empty, or the disk failed. Then nobody waits for this thread any
-    /// more, whatever ended it: neither the state machine for room nor the network for messages.
+    /// Runs until the works queue is closed and empty, or the disk failed. Then nobody waits for this thread
+    /// any more, whatever ended it: neither the state machine for room nor the network for messages.
     pub(super) fn run(mut self) {
         let in_order = self.write_until_closed();
         if in_order && let Err(error) = self.storage.close() {
@@ -99,13 +99,14 @@ impl StorageThread {
         }
     }
 
-    /// Nothing of this generation is written or forwarded any more. Whether the thread goes on: not if the node
-    /// is to end meanwhile.
+    /// Nothing of this generation is written or forwarded any more. Whether the thread goes on: not if the
+    /// node is to end meanwhile.
     fn wait_and_rebuild(&mut self) -> bool {
         self.health.set_disk_full(true);
         self.tell(Control::Suspend);
         loop {
-            // First of all, so that a disk with room for the probe and little else costs two rebuilds a second.
+            // First of all, so that a disk with room for the probe and little else costs two rebuilds a
+            // second.
             std::thread::sleep(PROBE);
             self.works.drain(&mut Vec::new());
             if self.works.is_closed() {

@@ -249,8 +249,8 @@ impl Starting<'_> {
         self.spawn("state-machine", move || thread.run())
     }
 
-    /// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be started, those
-    /// that were end.
+    /// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be
+    /// started, those that were end.
     fn spawn(&self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Started {
         let ender = self.ender.clone();
         let guarded = move || {
@@ -397,8 +397,8 @@ fn log_recovery(config: &Config, recovered: &Recovered) {
     }
 }
 
-/// Chosen lines up to the last one in the log file are not written again, so a file of another life would swallow
-/// those of this one. (A file of another life that is shorter than this log cannot be told.)
+/// Chosen lines up to the last one in the log file are not written again, so a file of another life would
+/// swallow those of this one. (A file of another life that is shorter than this log cannot be told.)
 fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) -> Option<String> {
     let logged = logged.filter(|logged| *logged > recovered.last)?;
     let file = config.log.file.display();

@@ -131,8 +131,8 @@ impl Applier {
         Ok(delivered)
     }
 
-    /// The application first, then those who wait: what is answered is applied. The lock is not held meanwhile, and as
-    /// nobody else delivers, what counted before counts after.
+    /// The application first, then those who wait: what is answered is applied. The lock is not held
+    /// meanwhile, and as nobody else delivers, what counted before counts after.
     fn deliver(&mut self, entry: Entry, requests: &mut MutexGuard<'_, Requests>, delivered: &mut Delivered) {
         let is_item = matches!(entry.command.kind, Kind::Value | Kind::Operation);
         if let Some(application) = &mut self.application
@@ -209,8 +209,8 @@ mod tests {
         }
     }
 
-    /// The application sees values once each, numbered without no-ops and repeats, before they are answered, and its
-    /// responses come with their indexes.
+    /// The application sees values once each, numbered without no-ops and repeats, before they are answered,
+    /// and its responses come with their indexes.
     #[test]
     fn the_application_is_given_what_counts() {
         let noop = Entry { command: Command::noop(1), ..entry(1, 1, "") };

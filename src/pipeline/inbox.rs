@@ -1,5 +1,5 @@
-//! What waits for the state machine thread: its own messages, peers' messages, bindings, proposals and wishes, each
-//! in a bounded queue with its own policy, behind one bell.
+//! What waits for the state machine thread: its own messages, peers' messages, bindings, proposals and
+//! wishes, each in a bounded queue with its own policy, behind one bell.
 
 use crate::consensus::config::Restored;
 use crate::consensus::message::{Body, Message};

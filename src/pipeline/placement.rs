@@ -1,7 +1,7 @@
 //! Proposals of whoever embeds the node, and where the leader put them: what the labs' `Start` gives back.
 //!
-//! The core knows nothing of it. A leader that places a proposal writes it, so the turn finds the places among the
-//! entries that it gives to storage.
+//! The core knows nothing of it. A leader that places a proposal writes it, so the turn finds the places
+//! among the entries that it gives to storage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// Looks for the proposals among the entries of the turn that took them. What a leader places it writes in the same
-    /// turn, under a ballot of the round that it leads in.
+    /// Looks for the proposals among the entries of the turn that took them. What a leader places it writes
+    /// in the same turn, under a ballot of the round that it leads in.
     pub(super) fn find(ids: &[RequestId], status: &Status, entries: &[Entry]) -> Placement {
         let leads = status.role == Role::Leader;
         let own = entries.iter().filter(|entry| leads && entry.ballot.round == status.promised.round);

@@ -54,8 +54,8 @@ impl Recent {
         assert!(before <= chosen, "the watermark is raised, never lowered: {chosen} after {before}");
     }
 
-    /// Removes entries from `truncate` on, then adds those that the work `number` writes, replacing what stood at their
-    /// indexes.
+    /// Removes entries from `truncate` on, then adds those that the work `number` writes, replacing what
+    /// stood at their indexes.
     pub fn put(&self, truncate: Option<Index>, entries: &[Entry], number: u64) {
         let chosen = self.chosen();
         let durable = self.durable.load(Ordering::Acquire);

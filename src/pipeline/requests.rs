@@ -93,8 +93,8 @@ pub struct Requests {
     applied: Index,
     /// Indexes delivered as a no-op because their request was delivered before, ascending.
     repeats: Vec<Index>,
-    /// By request and ticket, with the digest of what its proposal holds; `None` if it only waits. However many
-    /// wait for one request, each is found and forgotten at once.
+    /// By request and ticket, with the digest of what its proposal holds; `None` if it only waits. However
+    /// many wait for one request, each is found and forgotten at once.
     waiters: BTreeMap<(RequestId, Ticket), Option<Digest>>,
 }
 

@@ -193,7 +193,8 @@ impl StateMachine {
         self.sort(batch, bindings, left)
     }
 
-    /// Whoever embeds the node waits for this turn: what the core has no room for now is refused. Gives what it took.
+    /// Whoever embeds the node waits for this turn: what the core has no room for now is refused. Gives what
+    /// it took.
     fn propose_submissions(
         &mut self,
         submissions: Vec<Submission>,
@@ -218,8 +219,8 @@ impl StateMachine {
         self.suspended = true;
     }
 
-    /// The core is replaced by one that is built from what is durable: a restart in every respect, above every
-    /// round that the old one used.
+    /// The core is replaced by one that is built from what is durable: a restart in every respect, above
+    /// every round that the old one used.
     fn rebuild(&mut self, mut restored: Restored) {
         let used = self.core.status().highest_round;
         restored.highest_round = restored.highest_round.max(used);
@@ -341,8 +342,8 @@ mod tests {
         machine.turn(&mut Inputs { submissions, ..Inputs::default() })
     }
 
-    /// Who embeds the node is told in the same turn where a leader put its proposals: where they are written. The window
-    /// is of 16 entries, one of which is the new leader's no-op: the last has no place yet.
+    /// Who embeds the node is told in the same turn where a leader put its proposals: where they are written.
+    /// The window is of 16 entries, one of which is the new leader's no-op: the last has no place yet.
     #[test]
     fn a_submission_is_told_where_it_was_placed() {
         let mut machine = leader();
@@ -362,7 +363,8 @@ mod tests {
         assert_eq!(placed_second.wait(Duration::ZERO), Some(told(&second)));
     }
 
-    /// What the core has no room for, and what comes between a failed write and the rebuild, is refused at once.
+    /// What the core has no room for, and what comes between a failed write and the rebuild, is refused at
+    /// once.
     #[test]
     fn a_submission_without_room_is_refused() {
         let mut machine = leader();

@@ -1,9 +1,9 @@
 //! The turn of storage: one atomic durable write for all that waits, then whatever waited behind it.
 //!
-//! *A message that promises something leaves only after the state behind it is durable*: here is where
-//! that is kept. It either makes everything durable and gives back the messages, or fails and gives back
-//! none. [`Storage`] adds what a failure leads to: a write that may pass suspends the state machine until there
-//! is room again, and has it rebuilt from what is durable.
+//! *A message that promises something leaves only after the state behind it is durable*: here is where that
+//! is kept. It either makes everything durable and gives back the messages, or fails and gives back none.
+//! [`Storage`] adds what a failure leads to: a write that may pass suspends the state machine until there is
+//! room again, and has it rebuilt from what is durable.
 //!
 //! Left out: the thread, its waits and its end (`node`), and the records (`store`).
 
@@ -35,9 +35,9 @@ impl Storage {
         Storage { node, store, recent, generation: 0 }
     }
 
-    /// Makes what waits durable in one write, and says what may leave. After [`WriteError::Passing`] what is still
-    /// to come of this generation is dropped: the state machine is to be suspended, and [`Storage::retry`] called
-    /// until it succeeds.
+    /// Makes what waits durable in one write, and says what may leave. After [`WriteError::Passing`] what is
+    /// still to come of this generation is dropped: the state machine is to be suspended, and
+    /// [`Storage::retry`] called until it succeeds.
     pub fn turn(&mut self, mut works: Vec<Work>) -> Result<Durable, TurnError> {
         let generation = self.generation;
         works.retain(|work| work.generation == generation);
@@ -48,8 +48,8 @@ impl Storage {
         result
     }
 
-    /// Looks whether the disk takes a write again: then, what the core is to be rebuilt from; `None` if it does
-    /// not. Any error is the end of the node.
+    /// Looks whether the disk takes a write again: then, what the core is to be rebuilt from; `None` if it
+    /// does not. Any error is the end of the node.
     pub fn retry(&mut self) -> Result<Option<Restored>, RetryError> {
         let recovered = match self.store.rebuild() {
             Ok(recovered) => recovered,
@@ -63,8 +63,8 @@ impl Storage {
         }
     }
 
-    /// What a write made possible, as the network takes it: bindings first, so that whose messages they let pass
-    /// may answer.
+    /// What a write made possible, as the network takes it: bindings first, so that whose messages they let
+    /// pass may answer.
     pub fn outgoing(&self, durable: Durable) -> impl Iterator<Item = Outgoing> + use<> {
         let Durable { messages, bindings, .. } = durable;
         let generation = self.generation;
@@ -200,8 +200,9 @@ fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result
     Ok(Some(Message { from: node, to, body: Body::Learn { chosen, entries } }))
 }
 
-/// Chosen entries from `first` on, from memory or else the store: at least one if there is any. From the store
-/// only up to the next one in memory, which may be under way to it, in place of one that was never chosen.
+/// Chosen entries from `first` on, from memory or else the store: at least one if there is any. From the
+/// store only up to the next one in memory, which may be under way to it, in place of one that was never
+/// chosen.
 pub fn read_chosen(
     first: u64,
     chosen: u64,

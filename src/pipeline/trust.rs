@@ -1,8 +1,8 @@
 //! Who may talk to this node: the judgement over a hello, as a function of what is known of the members.
 //!
-//! *A node id is bound durably to a data directory before the node's first message counts, and another directory
-//! is refused from then on*: a node that lost its disk may have forgotten what it promised. Left out:
-//! connections (`node::peers`).
+//! *A node id is bound durably to a data directory before the node's first message counts, and another
+//! directory is refused from then on*: a node that lost its disk may have forgotten what it promised. Left
+//! out: connections (`node::peers`).
 
 use std::collections::BTreeMap;
 

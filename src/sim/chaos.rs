@@ -1,6 +1,6 @@
 //! When which fault happens to whom. Each class has a generator and a schedule of its own, and draws the same
-//! numbers for its n-th fault whether that happens or not: so a case stays the same case when some of its faults
-//! are taken away ([`Plan::without`]).
+//! numbers for its n-th fault whether that happens or not: so a case stays the same case when some of its
+//! faults are taken away ([`Plan::without`]).
 //!
 //! Faults that cost a node for good (torn writes, flipped bits, wiped disks) happen to a minority only: no
 //! system survives more.
@@ -342,7 +342,8 @@ impl Cluster {
         !is_marked(self.node(id)) && 2 * (harmed + 1) < self.nodes.len()
     }
 
-    /// Whether every other node has bound this one to its disk: whoever has not would take another one for it.
+    /// Whether every other node has bound this one to its disk: whoever has not would take another one for
+    /// it.
     fn is_known(&self, id: NodeId) -> bool {
         let directory = self.node(id).directory;
         let mut others = self.nodes.iter().filter(|node| node.id != id);

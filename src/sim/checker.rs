@@ -1,11 +1,11 @@
 //! The rules that hold after every step, whatever happens: an observer that sees every message leave, every
 //! write become durable, every watermark rise and every delivery, and knows nothing of how the cores decide.
 //!
-//! It counts for itself. Paxos: a command is chosen when a majority of nodes durably holds it under one ballot
-//! ("Paxos Made Simple", section 2.2). Raft: an entry is chosen when a majority wrote it while in its very round, and
-//! all before it with it (thesis section 3.6.2): what is on a majority by the hand of later leaders does not count. A
-//! core that believes anything else fails here. Each call costs in proportion to what it is told of, an election in
-//! proportion to the log.
+//! It counts for itself. Paxos: a command is chosen when a majority of nodes durably holds it under one
+//! ballot ("Paxos Made Simple", section 2.2). Raft: an entry is chosen when a majority wrote it while in its
+//! very round, and all before it with it (thesis section 3.6.2): what is on a majority by the hand of later
+//! leaders does not count. A core that believes anything else fails here. Each call costs in proportion to
+//! what it is told of, an election in proportion to the log.
 //!
 //! Also used without the simulator, by golden scripts and random schedules over bare cores.
 
@@ -75,7 +75,8 @@ impl Checker {
         &self.chosen
     }
 
-    /// What was delivered by anyone, from index 1 on; `None`: a no-op, or a request that was delivered before.
+    /// What was delivered by anyone, from index 1 on; `None`: a no-op, or a request that was delivered
+    /// before.
     pub fn log(&self) -> &[Option<Command>] {
         &self.delivered
     }
@@ -146,8 +147,8 @@ impl Checker {
         }
     }
 
-    /// One command an index and ballot; and once a value is chosen, every higher ballot proposes that value (P2b of
-    /// "Paxos Made Simple"): an unsafe proposal is seen before anybody accepts it.
+    /// One command an index and ballot; and once a value is chosen, every higher ballot proposes that value
+    /// (P2b of "Paxos Made Simple"): an unsafe proposal is seen before anybody accepts it.
     fn proposes(&mut self, ballot: Ballot, entry: &Entry) {
         let Entry { index, command, .. } = entry;
         let first = self.accepts.entry((*index, ballot)).or_insert_with(|| command.clone());
@@ -174,7 +175,8 @@ impl Checker {
         }
     }
 
-    /// The hard state on a disk never regresses (known bugs 1 and 3). Told before the entries of the same write.
+    /// The hard state on a disk never regresses (known bugs 1 and 3). Told before the entries of the same
+    /// write.
     pub fn durable(&mut self, node: NodeId, before: HardState, after: HardState) {
         hold!(
             Promise,

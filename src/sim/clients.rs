@@ -1,5 +1,5 @@
-//! The simulated clients: each proposes through one node after the other, sends the same reqid again when it hears
-//! nothing, and holds what it is told against all that anyone was told before.
+//! The simulated clients: each proposes through one node after the other, sends the same reqid again when it
+//! hears nothing, and holds what it is told against all that anyone was told before.
 
 use std::collections::BTreeMap;
 
@@ -301,8 +301,8 @@ impl Cluster {
         left.into_iter().map(|id| PROBES + id).collect()
     }
 
-    /// Whether not all of them are delivered at their node; those that found no room, or whose node just starts, are
-    /// sent again.
+    /// Whether not all of them are delivered at their node; those that found no room, or whose node just
+    /// starts, are sent again.
     pub(super) fn waiting(&mut self, probes: &[u64]) -> bool {
         let mut any = false;
         for probe in probes {
@@ -323,7 +323,8 @@ impl Cluster {
         any
     }
 
-    /// Sent again after 2 T: a node that was rebuilt has forgotten what it had been asked, as one that was restarted.
+    /// Sent again after 2 T: a node that was rebuilt has forgotten what it had been asked, as one that was
+    /// restarted.
     fn probe(&mut self, id: NodeId, reqid: u64) {
         self.clients.tickets += 1;
         let ticket = Ticket { connection: reqid, sequence: self.clients.tickets };

@@ -1,10 +1,11 @@
-//! The cluster in one thread: virtual time, one queue of steps ordered by (time, sequence), and the threads of all
-//! nodes as steps of it. The same plan gives the same steps on every machine.
+//! The cluster in one thread: virtual time, one queue of steps ordered by (time, sequence), and the threads
+//! of all nodes as steps of it. The same plan gives the same steps on every machine.
 //!
-//! Each thread of `node/` works off what waits, then sleeps until its bell rings; here whoever puts something into
-//! a queue schedules the next step of the thread behind it ([`Cluster::wake`]), after a delay drawn from the seed.
-//! The state machine takes its inputs in one step and has its turn in a later one, a write begins in one step and
-//! is durable in a later one: whatever can happen in between on a real machine can happen here.
+//! Each thread of `node/` works off what waits, then sleeps until its bell rings; here whoever puts something
+//! into a queue schedules the next step of the thread behind it ([`Cluster::wake`]), after a delay drawn from
+//! the seed. The state machine takes its inputs in one step and has its turn in a later one, a write begins
+//! in one step and is durable in a later one: whatever can happen in between on a real machine can happen
+//! here.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

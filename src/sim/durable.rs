@@ -1,8 +1,8 @@
-//! The simulator's own account of what is durable on which disk, against what leaves behind a write, and against what
-//! a store finds when it is opened again.
+//! The simulator's own account of what is durable on which disk, against what leaves behind a write, and
+//! against what a store finds when it is opened again.
 //!
-//! A write is that of several works, one after the other: what the later one truncates was durable with the earlier
-//! one, as far as anyone can tell.
+//! A write is that of several works, one after the other: what the later one truncates was durable with the
+//! earlier one, as far as anyone can tell.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,8 @@ impl Written {
 }
 
 impl Node {
-    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or not.
+    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or
+    /// not.
     pub(super) fn doubt(&mut self, works: Vec<Written>) {
         assert!(
             self.uncertain.is_empty() || works.is_empty(),
@@ -109,8 +110,8 @@ impl Cluster {
         }
     }
 
-    /// What a message promises is durable when it leaves storage: the ballot, what was accepted or appended under it,
-    /// and what a candidate is told of earlier ballots.
+    /// What a message promises is durable when it leaves storage: the ballot, what was accepted or appended
+    /// under it, and what a candidate is told of earlier ballots.
     fn check_promise(&self, id: NodeId, message: &Message) {
         let node = self.node(id);
         let promised = node.hard_state.promised;
@@ -149,9 +150,9 @@ impl Cluster {
         hold!(WriteFirst, is_durable, "node {id} has promised {promised} durably, and sends {message}");
     }
 
-    /// A store was opened, or opened again: it holds all that was durable, and the whole of a write that was not known
-    /// to be, or nothing of it; and all that it holds is durable now. What was removed is not back, unless its
-    /// removal was in that write.
+    /// A store was opened, or opened again: it holds all that was durable, and the whole of a write that was
+    /// not known to be, or nothing of it; and all that it holds is durable now. What was removed is not back,
+    /// unless its removal was in that write.
     pub(super) fn reconcile(&mut self, id: NodeId) {
         let unsynced = self.node(id).disk.unsynced();
         hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");

@@ -1,7 +1,7 @@
 //! What goes wrong in a simulation, and how often: one plain struct, in a file or drawn from a seed.
 //!
-//! Each class of faults draws from its own generator (`chaos.rs`), so that one of them can be taken away and the
-//! others stay as they are: that is how a failing case is made smaller.
+//! Each class of faults draws from its own generator (`chaos.rs`), so that one of them can be taken away and
+//! the others stay as they are: that is how a failing case is made smaller.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::consensus::random::Random;
 /// The faults of a run; all times are virtual. A field that a file does not name is 0: none of it, except for
 /// delays, which then are those of [`Faults::none`].
 ///
-/// `…_every_ms` is the mean time from one fault of a class to the next, over the whole cluster: the next comes
-/// after half to one and a half of it. 0 is never, otherwise 1 to 3,600,000.
+/// `…_every_ms` is the mean time from one fault of a class to the next, over the whole cluster: the next
+/// comes after half to one and a half of it. 0 is never, otherwise 1 to 3,600,000.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -39,8 +39,8 @@ pub struct Faults {
     pub crash_every_ms: u64,
     /// All processes end at once.
     pub crash_all_every_ms: u64,
-    /// Ended processes that lost their machine's power with them, so that unsynced writes may be lost, in percent
-    /// (0 to 100). Without a power cut they are all kept, as the system has them in memory.
+    /// Ended processes that lost their machine's power with them, so that unsynced writes may be lost, in
+    /// percent (0 to 100). Without a power cut they are all kept, as the system has them in memory.
     pub power_cut_percent: u64,
     /// A node stays down for at most this, in ms (1 to 60,000).
     pub down_ms: u64,
@@ -48,13 +48,13 @@ pub struct Faults {
     pub pause_every_ms: u64,
     /// A pause lasts for at most this, in ms (1 to 60,000).
     pub pause_ms: u64,
-    /// How often a single thread of a process that should wake does not run for a while, in thousandths (0 to 1000):
-    /// the others go on.
+    /// How often a single thread of a process that should wake does not run for a while, in thousandths (0 to
+    /// 1000): the others go on.
     pub stall_permille: u64,
     /// A thread is stalled for at most this, in ms (1 to 60,000).
     pub stall_ms: u64,
-    /// How fast clocks go: each node's at a rate between 1 / (1 + d) and 1 + d, d in percent (0 to 100, which is
-    /// ×0.5 to ×2), changed with every fault of this class.
+    /// How fast clocks go: each node's at a rate between 1 / (1 + d) and 1 + d, d in percent (0 to 100, which
+    /// is ×0.5 to ×2), changed with every fault of this class.
     pub drift_percent: u64,
 
     /// The shortest durable write, in µs (1 to 10,000,000).
@@ -219,7 +219,8 @@ impl Faults {
     }
 }
 
-/// What differs from [`Faults::none`], as `field=number,…`; [`Faults::parse`] reads it with line ends for commas.
+/// What differs from [`Faults::none`], as `field=number,…`; [`Faults::parse`] reads it with line ends for
+/// commas.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quiet = Faults::none().fields();

@@ -1,7 +1,7 @@
 //! What must hold after every step, by name, in prose.
 //!
-//! A rule that is broken ends the run by a panic whose text begins with the rule's name ([`broken`]), like the
-//! assertions of the production code that the simulator runs: whoever runs many seeds catches both
+//! A rule that is broken ends the run by a panic whose text begins with the rule's name ([`broken`]), like
+//! the assertions of the production code that the simulator runs: whoever runs many seeds catches both
 //! ([`Violation::of_panic`]).
 
 use std::any::Any;

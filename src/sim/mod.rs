@@ -1,13 +1,14 @@
 //! The simulator: the production code of a whole cluster under every fault, from a seed, in one thread.
 //!
-//! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues, the
-//! records of the store, the wire form of messages, the judgement over hellos. Simulated are sockets
-//! ([`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on command), clocks, and
-//! the clients. The same [`Plan`] gives the same run, event for event, on every machine ([`run()`] returns its hash).
+//! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues,
+//! the records of the store, the wire form of messages, the judgement over hellos. Simulated are sockets
+//! ([`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on command),
+//! clocks, and the clients. The same [`Plan`] gives the same run, event for event, on every machine
+//! ([`run()`] returns its hash).
 //!
 //! After every step the rules of [`Invariant`] are checked, at a cost in proportion to what changed; the
-//! production code's own assertions are on, too. Some rules are checked by counting independently of the cores
-//! ([`checker`]).
+//! production code's own assertions are on, too. Some rules are checked by counting independently of the
+//! cores ([`checker`]).
 //!
 //! | file | what of it |
 //! | --- | --- |

@@ -1,8 +1,8 @@
-//! The simulated network: links that lose, double, delay and reorder messages, are cut one way or both, and have
-//! to be opened by a hello, as in `node::peers`.
+//! The simulated network: links that lose, double, delay and reorder messages, are cut one way or both, and
+//! have to be opened by a hello, as in `node::peers`.
 //!
-//! A message goes through its wire form on the way. Left out: streams (each message is on its own, so there is
-//! more disorder than a connection would allow) and time-outs of connections.
+//! A message goes through its wire form on the way. Left out: streams (each message is on its own, so there
+//! is more disorder than a connection would allow) and time-outs of connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,9 @@
 //! A simulated node: the production objects of the pipeline over a simulated disk, with the production queues
 //! between them, and each thread of `node/` as a few steps that the cluster calls when it is time.
 //!
-//! A thread that would wait for room in a queue is *stuck* here: it holds what did not fit, and does nothing until
-//! the queue was drained. Left out: what happens when (`cluster.rs`), sockets, the client port, the log file.
+//! A thread that would wait for room in a queue is *stuck* here: it holds what did not fit, and does nothing
+//! until the queue was drained. Left out: what happens when (`cluster.rs`), sockets, the client port, the log
+//! file.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -185,8 +186,8 @@ impl Node {
         self.running.is_some()
     }
 
-    /// The process ends, and every write that was not synced is left on the disk as `keep` says. A write under way
-    /// has reached the disk's memory.
+    /// The process ends, and every write that was not synced is left on the disk as `keep` says. A write
+    /// under way has reached the disk's memory.
     pub fn crash(&mut self, keep: impl FnMut() -> Kept) {
         if let Some(mut running) = self.running.take()
             && let Some(works) = running.writing.take()
@@ -300,7 +301,8 @@ impl Running {
         true
     }
 
-    /// A turn with what was taken; `now_ms` on the node's clock if a tick is due. What it made is on its way, or stuck.
+    /// A turn with what was taken; `now_ms` on the node's clock if a tick is due. What it made is on its way,
+    /// or stuck.
     pub fn turn(&mut self, now_ms: Option<u64>) -> Turn {
         self.inputs.tick_ms = now_ms;
         self.taken = false;
@@ -360,7 +362,8 @@ impl Running {
 
     // ---- the network thread ----
 
-    /// Takes all that waits: own messages go back, what is bound is trusted, and the others' messages come out.
+    /// Takes all that waits: own messages go back, what is bound is trusted, and the others' messages come
+    /// out.
     pub fn send(&mut self, id: NodeId) -> (Vec<Message>, Vec<Binding>) {
         let mut items = Vec::new();
         self.outgoing.drain(&mut items);

@@ -1,4 +1,5 @@
-//! Processes that start and end, and the end of faults: from then on what is left of the cluster must find together.
+//! Processes that start and end, and the end of faults: from then on what is left of the cluster must find
+//! together.
 
 use crate::consensus::types::{Index, NodeId};
 use crate::store::OpenError;

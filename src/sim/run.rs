@@ -37,8 +37,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
-/// Runs a plan, and keeps the last `keep` events of its trace. A broken rule, or an assertion of the production
-/// code, ends it; the panic behind it is caught here (a hook that prints panics prints it).
+/// Runs a plan, and keeps the last `keep` events of its trace. A broken rule, or an assertion of the
+/// production code, ends it; the panic behind it is caught here (a hook that prints panics prints it).
 pub fn run(plan: &Plan, keep: usize) -> Outcome {
     let mut cluster = Cluster::new(plan, keep);
     let faults = cluster.faults().clone();
@@ -76,8 +76,8 @@ mod tests {
     use super::super::plan::Class;
     use super::*;
 
-    /// A fault that is taken away takes nothing else with it: until it would have come the run is the same, and the
-    /// faults after it come as they would have.
+    /// A fault that is taken away takes nothing else with it: until it would have come the run is the same,
+    /// and the faults after it come as they would have.
     #[test]
     fn a_fault_goes_alone() {
         let faults = Faults { crash_every_ms: 100, partition_every_ms: 70, ..Faults::none() };

@@ -1,10 +1,10 @@
-//! Networks that are split in part: some node still reaches a majority both ways, so the cluster must serve, and
-//! soon ("Omni-Paxos: Breaking the Barriers of Partial Connectivity", EuroSys 2023, section 2, and what Cloudflare
-//! saw in 2020: a link lost between two of three nodes).
+//! Networks that are split in part: some node still reaches a majority both ways, so the cluster must serve,
+//! and soon ("Omni-Paxos: Breaking the Barriers of Partial Connectivity", EuroSys 2023, section 2, and what
+//! Cloudflare saw in 2020: a link lost between two of three nodes).
 //!
-//! A leader is elected and serves, then links are cut around it. From then on clients propose at every node each
-//! quarter of T. The cluster serves again when a node answers, and goes on answering. Where it does not, the links come
-//! back, and it must then.
+//! A leader is elected and serves, then links are cut around it. From then on clients propose at every node
+//! each quarter of T. The cluster serves again when a node answers, and goes on answering. Where it does not,
+//! the links come back, and it must then.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,8 +24,8 @@ pub enum Split {
     QuorumLoss,
     /// The leader is gone, and all others are connected to one node only, whose log is behind.
     Constrained,
-    /// Each is connected to its neighbours only, with the leader anywhere. (Of more than five nodes in a chain none
-    /// reaches a majority, and none can serve.)
+    /// Each is connected to its neighbours only, with the leader anywhere. (Of more than five nodes in a
+    /// chain none reaches a majority, and none can serve.)
     Chained,
     /// Two halves, and one node that sees both, with the leader anywhere.
     Bridge,
@@ -60,10 +60,11 @@ impl Split {
 pub struct Served {
     /// T.
     pub election_ms: u64,
-    /// When the first node that then went on answering gave its first answer, after the cut; `None`: none did.
+    /// When the first node that then went on answering gave its first answer, after the cut; `None`: none
+    /// did.
     pub after_ms: Option<u64>,
-    /// Raft, if it did not serve: of the nodes that reach a majority none has a log that a majority of all would vote for.
-    /// (A Paxos candidate is told what it lacks.)
+    /// Raft, if it did not serve: of the nodes that reach a majority none has a log that a majority of all
+    /// would vote for. (A Paxos candidate is told what it lacks.)
     pub nobody_may_win: bool,
     /// When it served again once all links were back, if it did not before.
     pub healed_ms: Option<u64>,
@@ -155,7 +156,8 @@ pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Ser
     served
 }
 
-/// Whether no node gets the votes of a majority, those it reaches both ways asked, whose logs must not be ahead of its own.
+/// Whether no node gets the votes of a majority, those it reaches both ways asked, whose logs must not be
+/// ahead of its own.
 fn nobody_may_win(cluster: &Cluster, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool {
     let last = |id: NodeId| {
         let last = cluster.node(id).entries.last_key_value();

@@ -1,8 +1,9 @@
-//! Makes a failing plan smaller, by delta debugging ("Simplifying and Isolating Failure-Inducing Input", Zeller and
-//! Hildebrandt, 2002) over what a plan is made of: nodes, classes of faults, clients, single faults, steps.
+//! Makes a failing plan smaller, by delta debugging ("Simplifying and Isolating Failure-Inducing Input",
+//! Zeller and Hildebrandt, 2002) over what a plan is made of: nodes, classes of faults, clients, single
+//! faults, steps.
 //!
-//! The seed stays. Faults keep what they were drawn as when others are taken away (`chaos.rs`), so most of what
-//! made a run fail is still there in a smaller one.
+//! The seed stays. Faults keep what they were drawn as when others are taken away (`chaos.rs`), so most of
+//! what made a run fail is still there in a smaller one.
 
 use super::faults::Faults;
 use super::plan::Plan;
@@ -11,8 +12,8 @@ use super::run::Outcome;
 /// Everything is tried so often at most, since one thing that goes may let another go.
 const ROUNDS: usize = 4;
 
-/// The smallest plan found, run. `attempt` runs a plan and gives its outcome if that fails for the same reason; when
-/// there is no time left it gives nothing.
+/// The smallest plan found, run. `attempt` runs a plan and gives its outcome if that fails for the same
+/// reason; when there is no time left it gives nothing.
 pub fn shrink(failed: Outcome, attempt: impl FnMut(&Plan) -> Option<Outcome>) -> Outcome {
     let most_events = failed.plan.events;
     let mut shrink = Shrink { best: failed, most_events, attempt };
@@ -146,8 +147,8 @@ mod tests {
     const NEEDED: [FaultId; 2] =
         [FaultId { class: Class::Partition, number: 3 }, FaultId { class: Class::Crash, number: 17 }];
 
-    /// A run as it would be if up to 10 partitions and 40 crashes came, one of each every 100 steps, and two of them
-    /// broke a rule between at least two nodes.
+    /// A run as it would be if up to 10 partitions and 40 crashes came, one of each every 100 steps, and two
+    /// of them broke a rule between at least two nodes.
     fn pretend(plan: &Plan) -> Option<Outcome> {
         let faults = plan.faults.clone().unwrap_or_default();
         let of = |class, every_ms, most: u64| {

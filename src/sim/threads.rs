@@ -1,7 +1,7 @@
 //! The threads of a node as steps: what `node/` runs on threads, each until it would wait.
 //!
-//! Each function is what one of them does once it woke, with the production object that it drives. Left out: when
-//! they wake (`cluster.rs`), and what is checked afterwards (`watch.rs`).
+//! Each function is what one of them does once it woke, with the production object that it drives. Left out:
+//! when they wake (`cluster.rs`), and what is checked afterwards (`watch.rs`).
 
 use crate::consensus::batch::Event;
 use crate::consensus::types::NodeId;
@@ -228,7 +228,8 @@ impl Cluster {
                 running.tell(Control::Rebuild(restored));
                 self.reconcile(id);
                 self.wake_all(id);
-                // Of all times this is when a reader may be led astray: it begins before the rebuild, and ends after.
+                // Of all times this is when a reader may be led astray: it begins before the rebuild, and
+                // ends after.
                 self.read_of(id);
             }
             Ok(None) => {

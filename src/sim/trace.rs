@@ -1,8 +1,9 @@
-//! The trace of a run: every event of every node as plain data, for `spaxos trace`, for a person who reads the
-//! last steps in words, and for the hash by which two runs are compared.
+//! The trace of a run: every event of every node as plain data, for `spaxos trace`, for a person who reads
+//! the last steps in words, and for the hash by which two runs are compared.
 //!
 //! Numbers and names say what happened; a `text` says it to a person. Only numbers and names are hashed
-//! ([`TraceHash`]), so that a run which nobody records builds no texts ([`Recorder::text`]) and has the same hash.
+//! ([`TraceHash`]), so that a run which nobody records builds no texts ([`Recorder::text`]) and has the same
+//! hash.
 //!
 //! Left out: values in full (a text is cut), and what a node holds in memory.
 
@@ -24,8 +25,8 @@ pub use recorder::{MAX_EVENTS, MAX_TEXT_CHARS, Recorder};
 /// The number of the JSON form that this program writes, and the only one it reads.
 pub const FORMAT: u32 = 1;
 
-/// A short name out of a fixed set, such as a message's kind or a role: borrowed while a run goes on, owned when
-/// it was read from a file.
+/// A short name out of a fixed set, such as a message's kind or a role: borrowed while a run goes on, owned
+/// when it was read from a file.
 pub type Word = Cow<'static, str>;
 
 /// One run, or the last part of it.
@@ -107,8 +108,8 @@ pub enum What {
         /// Its kind.
         name: Word,
     },
-    /// One copy of a message is lost, at this time. Reported by the sender if the network lost it, by the receiver if
-    /// it was down or had no room.
+    /// One copy of a message is lost, at this time. Reported by the sender if the network lost it, by the
+    /// receiver if it was down or had no room.
     Dropped {
         /// Of [`What::Sent`].
         id: u64,
@@ -120,8 +121,8 @@ pub enum What {
         /// Of [`What::Sent`].
         id: u64,
     },
-    /// The state machine hands a work to storage: what came of this step is durable only with it. The works of a
-    /// node are written in this order; those not yet durable are lost when it crashes or is rebuilt.
+    /// The state machine hands a work to storage: what came of this step is durable only with it. The works
+    /// of a node are written in this order; those not yet durable are lost when it crashes or is rebuilt.
     Queued {
         /// How many entries are to be written.
         entries: u64,

@@ -1,4 +1,5 @@
-//! What is checked after each step, from outside: what leaves early, how watermarks stand, what is delivered and read.
+//! What is checked after each step, from outside: what leaves early, how watermarks stand, what is delivered
+//! and read.
 //!
 //! Left out: what is durable, and what waits for that (`durable.rs`).
 
@@ -18,7 +19,8 @@ use super::invariant::{Shown, hold};
 use super::trace::What;
 
 impl Cluster {
-    /// After a turn: what leaves early promises nothing, the watermarks are in order, and what they say is chosen is.
+    /// After a turn: what leaves early promises nothing, the watermarks are in order, and what they say is
+    /// chosen is.
     pub(super) fn watch_turn(&mut self, id: NodeId, turn: &Turn) {
         turn.early.iter().for_each(|message| self.checker.early(message));
         self.watch_sent(id, &turn.early);
@@ -166,7 +168,8 @@ impl Cluster {
         }
     }
 
-    /// A reader of a node's log, while `nested` steps of anyone happen within the read: it sees a prefix of the log.
+    /// A reader of a node's log, while `nested` steps of anyone happen within the read: it sees a prefix of
+    /// the log.
     pub(super) fn read_log(&mut self, id: NodeId, nested: u64, back: u64, of_client: bool) {
         let running = self.running(id);
         let (recent, reader) = (running.recent.clone(), running.reader.clone());
@@ -196,7 +199,8 @@ impl Cluster {
         }
     }
 
-    /// The whole log of a node, as far as it delivered it, and all it tells of requests, against what was delivered.
+    /// The whole log of a node, as far as it delivered it, and all it tells of requests, against what was
+    /// delivered.
     pub(super) fn compare(&mut self, id: NodeId) {
         if self.node(id).is_harmed || !self.node(id).is_up() {
             return;

@@ -1,8 +1,8 @@
 //! What the store asks of a disk: ordered keys in three spaces, atomic writes, and a sync that makes them
 //! durable.
 //!
-//! `sled.rs` and `memory.rs` implement it; a simulator brings its own that fails when told to. The trait knows
-//! nothing of records: `record.rs` makes them, and checks them when they come back.
+//! `sled.rs` and `memory.rs` implement it; a simulator brings its own that fails when told to. The trait
+//! knows nothing of records: `record.rs` makes them, and checks them when they come back.
 
 use std::ops::ControlFlow;
 

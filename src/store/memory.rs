@@ -1,8 +1,8 @@
 //! An engine without a disk, which fails and loses on command: for tests, and for the simulator.
 //!
-//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was put and not synced
-//! is there after a crash or not, whichever it is told, for each write by itself. Told to tear a write it breaks
-//! the contract as a bad disk does: then the records above have to notice.
+//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was put and not
+//! synced is there after a crash or not, whichever it is told, for each write by itself. Told to tear a write
+//! it breaks the contract as a bad disk does: then the records above have to notice.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -92,8 +92,8 @@ impl MemoryEngine {
         self.state.lock().kept_at_reopen = Some(kept);
     }
 
-    /// The process or the machine goes down: each write that was not synced is left as `keep` says, and errors
-    /// end.
+    /// The process or the machine goes down: each write that was not synced is left as `keep` says, and
+    /// errors end.
     pub fn crash(&self, mut keep: impl FnMut() -> Kept) {
         let mut state = self.state.lock();
         state.forget_unsynced(&mut keep);

@@ -150,8 +150,8 @@ const TAIL_INTERVAL_MS: u64 = 1000;
 
 /// A node's durable state. One thread owns it.
 ///
-/// Invariants: records `first..next` are in the engine, without gaps, and durable; `first <= deletable <= next`;
-/// no entry above the compacted index, nor the newest hard state, lies in a record below `deletable`.
+/// Invariants: records `first..next` are in the engine, without gaps, and durable; `first <= deletable <=
+/// next`; no entry above the compacted index, nor the newest hard state, lies in a record below `deletable`.
 pub struct Store {
     shared: Arc<Shared>,
     path: PathBuf,
@@ -252,7 +252,8 @@ impl Store {
         self.shared.engine.free_bytes().is_ok_and(|free| free < self.free_low_bytes)
     }
 
-    /// A reader of what is durable, for any thread. Readers must be gone before the directory is opened again.
+    /// A reader of what is durable, for any thread. Readers must be gone before the directory is opened
+    /// again.
     pub fn reader(&self) -> LogReader {
         LogReader::new(self.shared.clone())
     }

@@ -7,15 +7,16 @@
 //!   error, of which only the kind is left. Whether one of kind "no room" came from a write or from a
 //!   write-back that failed is told by our handle: if an fdatasync through it succeeds, nothing that was
 //!   written got lost, and the store may be reopened; otherwise the disk failed for good.
-//! - When such a thread fails, sled sometimes forgets to wake who waits in `flush` (`exit_reservation` sets the
-//!   error without a notification), which then waits for ever. A thread of ours looks every 100 ms whether
-//!   there is an error, and if so flushes, which fails at once and wakes all.
+//! - When such a thread fails, sled sometimes forgets to wake who waits in `flush` (`exit_reservation` sets
+//!   the error without a notification), which then waits for ever. A thread of ours looks every 100 ms
+//!   whether there is an error, and if so flushes, which fails at once and wakes all.
 //! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
 //!   a late write of the poisoned handle cannot reach into the reopened one.
 //! - A kill while it opens leaves `snap.*.generating`, which it then takes for a snapshot and refuses.
 //! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
 //!   what a panic hook has to ask.
-//! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see `engine::MAX_VALUE_BYTES`.
+//! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see
+//!   `engine::MAX_VALUE_BYTES`.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -246,9 +247,9 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// For a panic hook: the exit code to end the process with, or `None` for a panic of sled's that is caught and
-/// turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for that
-/// thread would wait for ever, so it ends the node like a failure of the disk.
+/// For a panic hook: the exit code to end the process with, or `None` for a panic of sled's that is caught
+/// and turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for
+/// that thread would wait for ever, so it ends the node like a failure of the disk.
 pub fn exit_code_of_panic() -> Option<u8> {
     match CAUGHT.get() {
         true => None,
@@ -298,7 +299,8 @@ fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file-size limit (RLIMIT_FSIZE) shall be an error of the write, EFBIG, and not kill the process by SIGXFSZ.
+/// A file-size limit (RLIMIT_FSIZE) shall be an error of the write, EFBIG, and not kill the process by
+/// SIGXFSZ.
 fn take_file_size_signal() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

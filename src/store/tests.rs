@@ -260,8 +260,8 @@ fn a_write_is_there_whole_or_not_at_all() {
     }
 }
 
-/// A write of which a disk that breaks its word keeps a part is refused when the store is opened, or it is as if
-/// there had been none or all of it: whichever part it is.
+/// A write of which a disk that breaks its word keeps a part is refused when the store is opened, or it is as
+/// if there had been none or all of it: whichever part it is.
 #[test]
 fn a_torn_write_is_never_taken_for_a_whole_one() {
     let mut refused = 0;
@@ -346,8 +346,8 @@ fn a_large_entry_without_its_last_part_is_refused() {
     assert!(error.to_string().contains("record 2"), "{error}");
 }
 
-/// A peer's binding that is gone is missed, also after its record was compacted away: without it the node would
-/// trust whoever comes under that id.
+/// A peer's binding that is gone is missed, also after its record was compacted away: without it the node
+/// would trust whoever comes under that id.
 #[test]
 fn a_lost_binding_is_refused() {
     for compacts in [false, true] {

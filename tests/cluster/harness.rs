@@ -2,8 +2,8 @@
 //!
 //! Each cluster has a loopback address of its own (127.x.y.z), so that clusters that run at the same time,
 //! and whatever else the machine runs, never want the same port, even while a node of them is down. That,
-//! /proc and prlimit make these tests Linux only. Children are killed when the cluster is dropped; if the test
-//! failed, the ends of their logs are printed and the folder is left.
+//! /proc and prlimit make these tests Linux only. Children are killed when the cluster is dropped; if the
+//! test failed, the ends of their logs are printed and the folder is left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

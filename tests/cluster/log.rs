@@ -34,8 +34,8 @@ fn rotation_keeps_every_line() {
     }
 }
 
-/// A log file that was removed while the node was down is written again from the first index on, with the same
-/// lines.
+/// A log file that was removed while the node was down is written again from the first index on, with the
+/// same lines.
 #[test]
 fn a_removed_log_is_written_again() {
     let mut cluster = Cluster::start(Options::nodes(1));
@@ -64,8 +64,8 @@ fn a_terminal_that_is_gone_ends_nobody() {
     node.stop();
 }
 
-/// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes on
-/// with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
+/// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes
+/// on with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
 #[test]
 fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody() {
     let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(3) });

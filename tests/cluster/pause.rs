@@ -5,9 +5,9 @@ use rustix::process::Signal;
 use super::harness::{Cluster, Options, wait_until};
 use super::load::{Load, propose_all};
 
-/// A follower stopped under load: the cluster goes on, and the leader's memory stays bounded: it stops growing
-/// once its out-buffer (32 MiB) and what it keeps of what was written lately (32 MiB) are full. Resumed, the
-/// follower catches up.
+/// A follower stopped under load: the cluster goes on, and the leader's memory stays bounded: it stops
+/// growing once its out-buffer (32 MiB) and what it keeps of what was written lately (32 MiB) are full.
+/// Resumed, the follower catches up.
 #[test]
 fn a_stopped_follower_costs_no_memory_and_catches_up() {
     let cluster = Cluster::start(Options::nodes(3));

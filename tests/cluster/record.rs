@@ -1,5 +1,6 @@
 //! Records real traffic as seeds for the fuzzers: what nodes, redis-cli, redis-benchmark and telnet send, and
-//! the records of a store. Not a test: run it when a format changes, then minimise (`tools/fuzz.sh --minimise`).
+//! the records of a store. Not a test: run it when a format changes, then minimise (`tools/fuzz.sh
+//! --minimise`).
 //!
 //! ```console
 //! $ cargo test --test cluster -- --ignored record_seeds
@@ -194,8 +195,8 @@ fn save_peer(stream: &[u8], core: &str) {
     save(core, &steps);
 }
 
-/// The steps of a core (`fuzzing::peer_core`) that is elected and proposes, which no recorded node's messages are
-/// answers to.
+/// The steps of a core (`fuzzing::peer_core`) that is elected and proposes, which no recorded node's messages
+/// are answers to.
 fn election() -> Vec<u8> {
     let ballot = Ballot { round: 1, node: 1 };
     let pre_vote = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };

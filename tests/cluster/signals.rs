@@ -8,8 +8,8 @@ use spaxos::cli::resp::Reply;
 use super::harness::{Cluster, Options, wait_until};
 use super::load::Load;
 
-/// SIGTERM and SIGINT end a node in order, under load: exit code 0, and all that was acknowledged or logged is
-/// there after the next start.
+/// SIGTERM and SIGINT end a node in order, under load: exit code 0, and all that was acknowledged or logged
+/// is there after the next start.
 #[test]
 fn sigterm_and_sigint_end_in_order() {
     let mut cluster = Cluster::start(Options::nodes(1));

@@ -294,8 +294,8 @@ impl Cluster {
         node.disk.compacted = compacted.min(chosen).min(known).max(node.disk.compacted);
     }
 
-    /// Puts a log on the empty disk of a stopped node, as earlier leaders may have left it, and the last round that the
-    /// node heard of. It proves nothing chosen, but for entries of that very round.
+    /// Puts a log on the empty disk of a stopped node, as earlier leaders may have left it, and the last
+    /// round that the node heard of. It proves nothing chosen, but for entries of that very round.
     pub fn write_log(&mut self, id: NodeId, round: Round, entries: Vec<Entry>) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.core.is_none() && node.disk.entries.is_empty(), "node {id} is up, or was");

@@ -1,6 +1,6 @@
-//! One core that is told everything by hand, for tests that look at each side of a limit. Node 1 of three; what
-//! the others would say is up to the test. Left out: disks and deliveries; a write counts as durable when the
-//! test says to the node what it says to itself.
+//! One core that is told everything by hand, for tests that look at each side of a limit. Node 1 of three;
+//! what the others would say is up to the test. Left out: disks and deliveries; a write counts as durable
+//! when the test says to the node what it says to itself.
 
 use spaxos::consensus::batch::{Batch, Event};
 use spaxos::consensus::config::{Config, Restored};

@@ -1,7 +1,7 @@
 //! Writes down what a [`Cluster`](super::cluster::Cluster) does, as a trace that `spaxos trace` can draw.
 //!
-//! Messages in flight have no names there, so a message that arrives is the oldest one under way that says the same.
-//! Clocks of the nodes differ; the time of an event is the highest clock that was seen.
+//! Messages in flight have no names there, so a message that arrives is the oldest one under way that says
+//! the same. Clocks of the nodes differ; the time of an event is the highest clock that was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 

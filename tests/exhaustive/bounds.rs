@@ -19,8 +19,8 @@ pub struct Bounds {
     pub campaigners: NodeId,
     /// The highest round of a ballot; a node that has seen it campaigns no more.
     pub rounds: Round,
-    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen itself; else it takes
-    /// the next one.
+    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen itself; else it
+    /// takes the next one.
     pub jumps: bool,
     /// Proposals of clients, each of a value of its own.
     pub proposals: u8,

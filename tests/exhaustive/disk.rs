@@ -1,5 +1,5 @@
-//! What is durable on a searched node, what waits to be written, and what was ever durable: a disk that loses in a crash
-//! just what was not written, and is watched.
+//! What is durable on a searched node, what waits to be written, and what was ever durable: a disk that loses
+//! in a crash just what was not written, and is watched.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +46,8 @@ pub struct Vote {
     pub command: Command,
     /// Raft: the ballot of the entry before it; [`Ballot::ZERO`] for the first, and always with Paxos.
     pub previous: Ballot,
-    /// Whether it counts for being chosen. Raft: if it was written in the round of its ballot; by the hand of a later
-    /// leader it does not (thesis section 3.6.2).
+    /// Whether it counts for being chosen. Raft: if it was written in the round of its ballot; by the hand of
+    /// a later leader it does not (thesis section 3.6.2).
     pub counts: bool,
 }
 

@@ -1,5 +1,5 @@
-//! One node of the searched cluster: the production core, its disk (`disk.rs`), and what is remembered for the rules
-//! only. Everything here is a function of one node; the network is not here.
+//! One node of the searched cluster: the production core, its disk (`disk.rs`), and what is remembered for
+//! the rules only. Everything here is a function of one node; the network is not here.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -133,7 +133,8 @@ impl Node {
         self.core.status().highest_round
     }
 
-    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so often.
+    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so
+    /// often.
     pub fn outlives(&self, body: &Body, campaigns: u8) -> bool {
         let campaigns_again = self.campaigns < campaigns;
         let (protocol, durable, status) = (self.protocol(), self.disk.hard_state, &self.core.status());

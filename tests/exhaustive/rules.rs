@@ -23,8 +23,8 @@ pub struct Facts {
     leads_with: Vec<Item>,
 }
 
-/// What stands at an index. Raft's entries keep the ballots of the leaders that made them for ever; with Paxos the ballot
-/// is left out, as each later one proposes the same command again.
+/// What stands at an index. Raft's entries keep the ballots of the leaders that made them for ever; with
+/// Paxos the ballot is left out, as each later one proposes the same command again.
 type Item = (Index, Ballot, Command);
 
 /// What is true of a state beside the rules.
@@ -94,8 +94,8 @@ pub fn check(nodes: [&Facts; NODES], proposed: Proposed) -> Result<Traits, Broke
     Ok(Traits { chosen: values > 0, both_chosen: values > 1, two_leaders, figure_8 })
 }
 
-/// One ballot has one command an index. Raft: and one entry before it, so that logs which have the same entry are equal up
-/// to it (Log Matching).
+/// One ballot has one command an index. Raft: and one entry before it, so that logs which have the same entry
+/// are equal up to it (Log Matching).
 fn count(nodes: [&Facts; NODES]) -> Result<Counts<'_>, Broken> {
     let mut counts = Counts::new();
     for ((index, ballot), vote) in nodes.iter().flat_map(|facts| &facts.votes) {
@@ -116,8 +116,8 @@ fn count(nodes: [&Facts; NODES]) -> Result<Counts<'_>, Broken> {
 }
 
 /// Counted from what was ever durable, without a look at what any core thinks: a command is chosen when a
-/// majority of nodes voted for it under one ballot ("Paxos Made Simple", section 2.2). Raft: wrote it while in its very
-/// round, and with it all before it.
+/// majority of nodes voted for it under one ballot ("Paxos Made Simple", section 2.2). Raft: wrote it while
+/// in its very round, and with it all before it.
 fn chosen(counts: &Counts, nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {
     let keeps_ballots = nodes.iter().any(|facts| !facts.led.is_empty());
     let mut chosen = Chosen::new();
@@ -142,7 +142,8 @@ fn chosen(counts: &Counts, nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {
     Ok(chosen)
 }
 
-/// Raft: a round has one leader (Election Safety), which has all that was chosen in earlier ones (Leader Completeness).
+/// Raft: a round has one leader (Election Safety), which has all that was chosen in earlier ones (Leader
+/// Completeness).
 fn check_leaders(nodes: [&Facts; NODES], chosen: &Chosen) -> Result<(), Broken> {
     let mut rounds = BTreeSet::new();
     for (node, facts) in (1..).zip(nodes) {

@@ -47,8 +47,9 @@ pub fn check_early(message: &Message) -> Result<(), Broken> {
     }
 }
 
-/// Whether a message means nothing to a node and all that it can become: the ballot is below its durable promise, or an
-/// answer comes to a question that it does not ask any more, and will not ask if it campaigns no more.
+/// Whether a message means nothing to a node and all that it can become: the ballot is below its durable
+/// promise, or an answer comes to a question that it does not ask any more, and will not ask if it campaigns
+/// no more.
 pub fn is_dead(body: &Body, node: Standing) -> bool {
     let Standing { protocol, durable: HardState { promised, chosen }, status, campaigns_again } = node;
     let below = |ballot: Ballot| match protocol {

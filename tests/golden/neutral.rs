@@ -1,5 +1,5 @@
-//! What a script shows that runs under both protocols: who leads, what is delivered and answered; not how. It is shown
-//! after each command, by node, so that the order of messages inside a command does not matter.
+//! What a script shows that runs under both protocols: who leads, what is delivered and answered; not how. It
+//! is shown after each command, by node, so that the order of messages inside a command does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,8 +10,8 @@ use spaxos::consensus::types::{NodeId, RequestId};
 use super::Command;
 use super::common::cluster::Cluster;
 
-/// What both protocols have, and the kinds of messages that it is in either. Kinds that they share (Heartbeat, Forward,
-/// TimeoutNow, Refuse) go by their names.
+/// What both protocols have, and the kinds of messages that it is in either. Kinds that they share
+/// (Heartbeat, Forward, TimeoutNow, Refuse) go by their names.
 pub const KINDS: [(&str, [&str; 2]); 6] = [
     ("pre-vote", ["PreVote", "RequestPreVote"]),
     ("pre-vote-reply", ["PreVoteReply", "PreVoteReply"]),

@@ -1,13 +1,14 @@
-//! Lab 2's test bench in virtual time: servers that are connected or cut off, up or crashed, on its simulated network.
-//! Reliable, a message takes 1 ms. Unreliable, a request takes up to 26 ms more, and 10 % of requests and of answers are
-//! lost. With long reordering two thirds of the answers take 200 to 2200 ms more.
+//! Lab 2's test bench in virtual time: servers that are connected or cut off, up or crashed, on its simulated
+//! network. Reliable, a message takes 1 ms. Unreliable, a request takes up to 26 ms more, and 10 % of
+//! requests and of answers are lost. With long reordering two thirds of the answers take 200 to 2200 ms more.
 //!
-//! Heartbeats come each 100 ms, as the lab wants it, and T is 300 ms. The lab's numbers of commands are those of the
-//! applier, [`Lab::one`]: no-ops have none. The observer of `sim::checker` watches each step, so two servers that deliver
-//! differently fail at once.
+//! Heartbeats come each 100 ms, as the lab wants it, and T is 300 ms. The lab's numbers of commands are those
+//! of the applier, [`Lab::one`]: no-ops have none. The observer of `sim::checker` watches each step, so two
+//! servers that deliver differently fail at once.
 //!
-//! Unlike the lab's `Start`, a proposal here is worth its time: a server that does not lead passes it on, and one that led
-//! and was cut off proposes it again elsewhere. Where the lab wants it lost, a test gives it a short time.
+//! Unlike the lab's `Start`, a proposal here is worth its time: a server that does not lead passes it on, and
+//! one that led and was cut off proposes it again elsewhere. Where the lab wants it lost, a test gives it a
+//! short time.
 //!
 //! Left out: time that a disk takes.
 
@@ -193,7 +194,8 @@ impl Lab {
 
     // ---- what the lab checks ----
 
-    /// Who leads among the connected servers. Within five seconds there is one, and in a Raft term there is never more.
+    /// Who leads among the connected servers. Within five seconds there is one, and in a Raft term there is
+    /// never more.
     pub fn leader(&mut self) -> NodeId {
         for _ in 0..10 {
             self.run(500);
@@ -257,7 +259,8 @@ impl Lab {
         self.cluster.checker.log()[..index as usize].iter().flatten().count()
     }
 
-    /// Gets a command delivered by at least so many servers within ten seconds, whoever leads meanwhile; its number.
+    /// Gets a command delivered by at least so many servers within ten seconds, whoever leads meanwhile; its
+    /// number.
     pub fn one(&mut self, expected: usize) -> usize {
         self.one_of(b"command", expected)
     }

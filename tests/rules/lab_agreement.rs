@@ -33,8 +33,8 @@ fn bytes_on_the_wire() {
     }
 }
 
-/// Lab 2: counts: at most 42 messages for a batch of 10. The lab counts requests, so do we. (Proposals that arrive one by
-/// one are ten Appends to each; what arrives in one turn is one.)
+/// Lab 2: counts: at most 42 messages for a batch of 10. The lab counts requests, so do we. (Proposals that
+/// arrive one by one are ten Appends to each; what arrives in one turn is one.)
 #[test]
 fn counts_of_a_batch() {
     for protocol in ProtocolName::ALL {
@@ -119,8 +119,8 @@ fn a_reconnected_follower_agrees() {
     }
 }
 
-/// Lab 2: no agreement with 3 of 5 away, and none of those entries survive wrongly: once they are back, all servers have
-/// the same, with or without that entry (the observer compares each delivery).
+/// Lab 2: no agreement with 3 of 5 away, and none of those entries survive wrongly: once they are back, all
+/// servers have the same, with or without that entry (the observer compares each delivery).
 #[test]
 fn no_agreement_with_three_of_five_away() {
     for protocol in ProtocolName::ALL {
@@ -157,8 +157,9 @@ fn concurrent_starts() {
     }
 }
 
-/// Lab 2: rejoin: an old leader's uncommitted entries are dropped. In Paxos those beyond what others chose may be chosen
-/// later: whoever adopts them cannot know that nobody was told so. In both, all servers have the same in the end.
+/// Lab 2: rejoin: an old leader's uncommitted entries are dropped. In Paxos those beyond what others chose
+/// may be chosen later: whoever adopts them cannot know that nobody was told so. In both, all servers have
+/// the same in the end.
 #[test]
 fn rejoin() {
     for protocol in ProtocolName::ALL {
@@ -196,7 +197,8 @@ fn back_up_quickly() {
         lab.run(T / 2);
         (0..2).for_each(|step| lab.disconnect(lab.next(first, step)));
         (2..5).for_each(|step| lab.connect(lab.next(first, step)));
-        // The other three choose 50, then one of them is cut off and their leader has 50 more with nobody's help.
+        // The other three choose 50, then one of them is cut off and their leader has 50 more with nobody's
+        // help.
         for _ in 0..50 {
             let _ = lab.one(3);
         }
@@ -213,7 +215,8 @@ fn back_up_quickly() {
         for _ in 0..50 {
             let _ = lab.one(3);
         }
-        // All are back. The first entry that all have is delivered within one round of the network for each term.
+        // All are back. The first entry that all have is delivered within one round of the network for each
+        // term.
         lab.cluster.ids().for_each(|id| lab.connect(id));
         let _ = lab.leader();
         let begin_ms = lab.now_ms();

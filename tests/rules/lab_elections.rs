@@ -18,8 +18,8 @@ fn initial_election() {
     }
 }
 
-/// Lab 2: re-election: after the leader is cut off a new one; no leader without a quorum; the old one rejoining changes
-/// nothing.
+/// Lab 2: re-election: after the leader is cut off a new one; no leader without a quorum; the old one
+/// rejoining changes nothing.
 #[test]
 fn re_election() {
     for protocol in ProtocolName::ALL {
@@ -58,7 +58,8 @@ fn many_elections() {
     }
 }
 
-/// Lab 2: counts: at most 30 messages to elect, 60 an idle second. The lab counts requests; here answers count, too.
+/// Lab 2: counts: at most 30 messages to elect, 60 an idle second. The lab counts requests; here answers
+/// count, too.
 #[test]
 fn counts_of_an_election_and_an_idle_second() {
     for protocol in ProtocolName::ALL {

@@ -1,5 +1,5 @@
-//! One Raft core that is told everything by hand: node 1 of some nodes; what the others would say is up to the test. A
-//! write is durable when the test says to the node what it says to itself.
+//! One Raft core that is told everything by hand: node 1 of some nodes; what the others would say is up to
+//! the test. A write is durable when the test says to the node what it says to itself.
 
 use spaxos::consensus::batch::Batch;
 use spaxos::consensus::config::{Config, Restored};

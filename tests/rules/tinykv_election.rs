@@ -11,8 +11,8 @@ use spaxos::consensus::types::Ballot;
 use super::common::cluster::{Cluster, Shape};
 use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, position, receivers, said_to};
 
-/// TinyKV 2AA: a higher term in any message makes any role a follower of that term. Pre-vote changes nobody's state by
-/// design (thesis section 9.6); a TimeoutNow makes its follower stand at once.
+/// TinyKV 2AA: a higher term in any message makes any role a follower of that term. Pre-vote changes nobody's
+/// state by design (thesis section 9.6); a TimeoutNow makes its follower stand at once.
 #[test]
 fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     let ballot = Ballot { round: 9, node: 2 };
@@ -67,8 +67,8 @@ fn a_heartbeat_timeout_sends_one_heartbeat_to_each_other_node() {
     assert_eq!(receivers(&core.tick(), "Heartbeat"), [2, 3, 4, 5]);
 }
 
-/// TinyKV 2AA: an election timeout starts exactly one election: term + 1, vote for self, requests to all. With pre-vote
-/// (thesis section 9.6), which asks them all first.
+/// TinyKV 2AA: an election timeout starts exactly one election: term + 1, vote for self, requests to all.
+/// With pre-vote (thesis section 9.6), which asks them all first.
 #[test]
 fn an_election_timeout_starts_exactly_one_election() {
     let (mut core, batch) = Core::with_log(3, 1, &[]).until_it_asks();
@@ -138,8 +138,8 @@ fn an_append_makes_a_candidate_a_follower() {
     }
 }
 
-/// TinyKV 2AA: election timeouts are random over (t, 2t), every value of it occurs (here: T to 2T - 1), and fewer than
-/// 30 % coincide.
+/// TinyKV 2AA: election timeouts are random over (t, 2t), every value of it occurs (here: T to 2T - 1), and
+/// fewer than 30 % coincide.
 #[test]
 fn election_timeouts_are_random() {
     for campaigning in [false, true] {
@@ -189,8 +189,8 @@ fn every_node_can_win_in_turn() {
     }
 }
 
-/// TinyKV 2AA: a candidate isolated returns to the leader's term, on heartbeat and on append. With pre-vote it never left
-/// it; one that a leader asked to take over did, and then all go on in its term.
+/// TinyKV 2AA: a candidate isolated returns to the leader's term, on heartbeat and on append. With pre-vote
+/// it never left it; one that a leader asked to take over did, and then all go on in its term.
 #[test]
 fn an_isolated_candidate_returns_to_the_leaders_term() {
     for (role, ballot) in [(Role::Follower, 1), (Role::Candidate, 1)] {
@@ -232,8 +232,8 @@ fn a_higher_term_answer_deposes_a_leader() {
     assert_eq!((core.status().role, core.ballot()), (Role::Follower, Ballot { round: 2, node: 0 }));
 }
 
-/// TinyKV 2AA: only a leader acts on a beat, campaigning while leader does nothing. Here time passes; a leader whose
-/// followers answer never campaigns, and nobody else sends heartbeats.
+/// TinyKV 2AA: only a leader acts on a beat, campaigning while leader does nothing. Here time passes; a
+/// leader whose followers answer never campaigns, and nobody else sends heartbeats.
 #[test]
 fn only_a_leader_beats_and_it_never_campaigns() {
     for (role, mut core) in Core::in_each_role(&[]) {

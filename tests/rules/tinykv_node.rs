@@ -1,4 +1,5 @@
-//! TinyKV 2AC, the raw node, and 3A, leadership transfer. What clients see of a transfer: `golden/shared/24` to `27`.
+//! TinyKV 2AC, the raw node, and 3A, leadership transfer. What clients see of a transfer: `golden/shared/24`
+//! to `27`.
 
 use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Body;
@@ -26,8 +27,8 @@ fn a_started_node_of_one_yields_its_entry_and_commit_then_nothing_more() {
     }
 }
 
-/// TinyKV 2AC: restarted, a node first yields the committed entries and no hard state. (Here the applier goes through the
-/// log; the core itself says nothing.)
+/// TinyKV 2AC: restarted, a node first yields the committed entries and no hard state. (Here the applier goes
+/// through the log; the core itself says nothing.)
 #[test]
 fn a_restarted_node_first_yields_the_committed_entries_and_no_hard_state() {
     for protocol in ProtocolName::ALL {

@@ -1,4 +1,5 @@
-//! TinyKV 2AB: replication. All logs of the paper's figure 7, and figure 8, are golden scripts (`golden/raft/`).
+//! TinyKV 2AB: replication. All logs of the paper's figure 7, and figure 8, are golden scripts
+//! (`golden/raft/`).
 
 use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Body;
@@ -219,8 +220,8 @@ fn a_lagging_heartbeat_answer_triggers_an_append() {
     assert!(receivers(&core.told(2, reply(2)), "Append").is_empty());
 }
 
-/// TinyKV 2AB: of two candidates the one with the shorter log disrupts but loses. With pre-vote it does not even disrupt
-/// while a leader is heard.
+/// TinyKV 2AB: of two candidates the one with the shorter log disrupts but loses. With pre-vote it does not
+/// even disrupt while a leader is heard.
 #[test]
 fn the_candidate_with_the_shorter_log_loses() {
     let mut cluster = cluster(ProtocolName::Raft, 3);

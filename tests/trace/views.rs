@@ -77,7 +77,8 @@ fn mermaid_is_bounded() {
     assert!(mermaid::diagram(&trace, &(2..=u64::MAX)).is_ok());
 }
 
-/// No text of a trace means anything to Mermaid: neither ends a line nor is an entity, a style or a directive.
+/// No text of a trace means anything to Mermaid: neither ends a line nor is an entity, a style or a
+/// directive.
 #[test]
 fn mermaid_escapes_texts() {
     for (text, escaped) in [

@@ -1,4 +1,5 @@
-//! The load: a closed loop that keeps C proposals outstanding over K connections, in one thread with one poll.
+//! The load: a closed loop that keeps C proposals outstanding over K connections, in one thread with one
+//! poll.
 //!
 //! An answer makes room for the next request. A connection that fails, or whose server is silent for too
 //! long, dials the next of its servers and sends what is outstanding again with the same reqids: such a

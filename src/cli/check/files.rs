@@ -1,7 +1,8 @@
 //! Which files are which node's, in which order, and their lines.
 //!
-//! `LOG`, `LOG.1`, `LOG.2` … are one node's; files are put in order by the first seq in each. A last line without
-//! newline counts if it says all that the rules ask, except in `simplesvr` logs, where its value may be torn.
+//! `LOG`, `LOG.1`, `LOG.2` … are one node's; files are put in order by the first seq in each. A last line
+//! without newline counts if it says all that the rules ask, except in `simplesvr` logs, where its value may
+//! be torn.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -85,8 +86,8 @@ fn without_rotation(path: &Path) -> PathBuf {
     if is_number { path.with_extension("") } else { path.to_owned() }
 }
 
-/// A node is called by the last number in its file's name, or in that of the folder, if that tells all apart; in the
-/// order of these numbers.
+/// A node is called by the last number in its file's name, or in that of the folder, if that tells all apart;
+/// in the order of these numbers.
 fn shorten_names(logs: &mut Vec<NodeLog>) {
     let number = |log: &NodeLog| {
         let path = Path::new(&log.name);

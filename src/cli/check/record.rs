@@ -43,8 +43,8 @@ pub(super) fn parse<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<(For
     ))
 }
 
-/// `… reqid=R ballot=B from=F value="…"`: all but the ballot, which may differ between nodes, is compared. A value is
-/// generated as `R value="…"`, whatever node took it.
+/// `… reqid=R ballot=B from=F value="…"`: all but the ballot, which may differ between nodes, is compared. A
+/// value is generated as `R value="…"`, whatever node took it.
 fn chosen<'a>(seq: u64, line: &[u8], scratch: &'a mut Vec<u8>) -> Option<Record<'a>> {
     let reqid_at = memmem::find(line, b" reqid=")?;
     let ballot_at = memmem::find(line, b" ballot=")?;

@@ -14,8 +14,8 @@ pub(super) type Node = usize;
 /// What stands for a value.
 pub(super) type Value<'a> = &'a [u8];
 
-/// Invariant: an open seq is held by some nodes, and lacked by at least one that may yet commit it; so nothing is held
-/// of what all have.
+/// Invariant: an open seq is held by some nodes, and lacked by at least one that may yet commit it; so
+/// nothing is held of what all have.
 pub(super) struct Table {
     nodes: Vec<NodeState>,
     open: BTreeMap<u64, Slot>,
@@ -89,8 +89,8 @@ impl Verdict {
 }
 
 impl Table {
-    /// One node for each first seq, below which nothing is known of it. `generates_known`: whether values come to
-    /// [`Table::generate`] at all.
+    /// One node for each first seq, below which nothing is known of it. `generates_known`: whether values
+    /// come to [`Table::generate`] at all.
     pub(super) fn new(firsts: impl Iterator<Item = u64>, generates_known: bool) -> Table {
         let node = |first| NodeState { first, committed: Intervals::default(), commits: 0, ended: false };
         Table {
@@ -117,7 +117,8 @@ impl Table {
         }
     }
 
-    /// A node committed a value. `generated` is how it was generated, if it is a value that somebody generates.
+    /// A node committed a value. `generated` is how it was generated, if it is a value that somebody
+    /// generates.
     pub(super) fn commit(&mut self, node: Node, seq: u64, value: Value, generated: Option<Value>) {
         if let Some(value) = generated {
             self.note_ungenerated(node, seq, value);

@@ -1,7 +1,7 @@
 //! A rank's instance log: lines are appended whole, and read back at a start.
 //!
-//! It is not synced: it survives the end of the process. What it lost of commits after a power cut comes again from
-//! the log of the node; of generates it may then lack some whose values were committed.
+//! It is not synced: it survives the end of the process. What it lost of commits after a power cut comes
+//! again from the log of the node; of generates it may then lack some whose values were committed.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,5 @@
-//! A seed that failed, for a person: the rule, both sides, what happened before it, and the line that repeats it.
+//! A seed that failed, for a person: the rule, both sides, what happened before it, and the line that repeats
+//! it.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -206,7 +207,8 @@ mod tests {
         assert!(found.is_same(&agreement("node 2"), &place) && !found.is_same(&violation, &place));
     }
 
-    /// What a person reads: the rule, both sides, the place, the last steps of the nodes it names, and the line.
+    /// What a person reads: the rule, both sides, the place, the last steps of the nodes it names, and the
+    /// line.
     #[test]
     fn a_failure_is_told_in_full() {
         let plan = Plan { events: 300, ..Plan::new(2) };

@@ -1,5 +1,5 @@
-//! Panics inside simulated runs: they are results, so they do not go to the terminal, and where they came from is
-//! kept.
+//! Panics inside simulated runs: they are results, so they do not go to the terminal, and where they came
+//! from is kept.
 
 use std::cell::{Cell, RefCell};
 

@@ -52,8 +52,8 @@ pub fn run(
     (text, late)
 }
 
-/// Of those that served while links were cut: median and worst; how many could not, and how late they served once the
-/// links were back.
+/// Of those that served while links were cut: median and worst; how many could not, and how late they served
+/// once the links were back.
 fn row(served: &[(u64, Served)]) -> String {
     let sorted = |of: fn(&Served) -> Option<f64>| {
         let mut t: Vec<f64> = served.iter().filter_map(|(_, served)| of(served)).collect();

@@ -1,8 +1,8 @@
-//! A trace as one HTML file: the page, its style, its script and the trace, so that it can be sent to someone, kept,
-//! and opened without a network. Its content policy lets it load nothing from anywhere.
+//! A trace as one HTML file: the page, its style, its script and the trace, so that it can be sent to
+//! someone, kept, and opened without a network. Its content policy lets it load nothing from anywhere.
 //!
-//! `model.js` makes arrows, writes and bands of the events, `draw.js` draws what is visible of them with the strokes of
-//! `pen.js`, `panel.js` is what stands beside the picture, `ui.js` mouse and keys.
+//! `model.js` makes arrows, writes and bands of the events, `draw.js` draws what is visible of them with the
+//! strokes of `pen.js`, `panel.js` is what stands beside the picture, `ui.js` mouse and keys.
 
 use std::io::{self, Write};
 

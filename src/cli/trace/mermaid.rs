@@ -1,8 +1,8 @@
 //! A trace as a Mermaid sequence diagram, which many Markdown viewers draw.
 //!
-//! An arrow of such a diagram has no length in time: a message stands where it arrives, or where it is lost. What is
-//! sent before a write (it promises nothing) has a solid line, what waited for a write a dotted one. What is known
-//! from arrows is left out: sending, queueing, the beginning of writes.
+//! An arrow of such a diagram has no length in time: a message stands where it arrives, or where it is lost.
+//! What is sent before a write (it promises nothing) has a solid line, what waited for a write a dotted one.
+//! What is known from arrows is left out: sending, queueing, the beginning of writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -86,7 +86,8 @@ struct Diagram<'a> {
     arrived: BTreeSet<u64>,
     /// What is being written, by write.
     writing: BTreeMap<u64, &'a str>,
-    /// Proposals whose answer from the same node is among the chosen events: the node is shown active for so long.
+    /// Proposals whose answer from the same node is among the chosen events: the node is shown active for so
+    /// long.
     active: BTreeSet<(u64, NodeId, RequestId)>,
     /// Steps and nodes where the core said something, where something was delivered.
     noted: BTreeSet<(u64, NodeId)>,
@@ -260,8 +261,8 @@ fn answered_proposals(events: &[&TraceEvent]) -> BTreeSet<(u64, NodeId, RequestI
     answered
 }
 
-/// Text that Mermaid shows as it is: what means something to it (or to HTML) as `#number;`, and not too long. A colon
-/// is rewritten only beside the words that make it mean something.
+/// Text that Mermaid shows as it is: what means something to it (or to HTML) as `#number;`, and not too long.
+/// A colon is rewritten only beside the words that make it mean something.
 fn escape(text: &str) -> String {
     let colon_matters = ["style", "classDef", "wrap"].iter().any(|word| text.contains(word));
     let mut escaped = String::new();

@@ -118,8 +118,8 @@ impl Paxos {
         }
     }
 
-    /// Phase 1a, without pre-vote if a leader hands over. The promise to itself comes back from behind the write; Prepare, too, waits for it, so that
-    /// no other incarnation can use the ballot.
+    /// Phase 1a, without pre-vote if a leader hands over. The promise to itself comes back from behind the
+    /// write; Prepare, too, waits for it, so that no other incarnation can use the ballot.
     pub(super) fn prepare(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
         let node = self.member.config.node;
         let ballot = Ballot { round: self.member.highest_round + 1, node };

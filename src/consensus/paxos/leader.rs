@@ -22,8 +22,8 @@ pub(super) struct Leader {
     /// progress of the watermark puts both back.
     repeat_at_ms: u64,
     repeat_wait_ms: u64,
-    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of all that earlier
-    /// leaders told.
+    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of
+    /// all that earlier leaders told.
     established: Index,
     reads: Reads,
     /// While it is there, nothing is placed.
@@ -38,8 +38,8 @@ impl Leader {
 
 impl Paxos {
     /// Begins to lead: proposes again what it adopted, then a no-op of its own, after which all before it is
-    /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for which
-    /// nobody would have a place: the last of them, now of this ballot, says the same.
+    /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for
+    /// which nobody would have a place: the last of them, now of this ballot, says the same.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
         let repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
         let noop =
@@ -71,8 +71,9 @@ impl Paxos {
         self.place_waiting(out);
     }
 
-    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats. What this
-    /// version could not deliver is not proposed: once chosen, it would stop every node that does not know it.
+    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats. What
+    /// this version could not deliver is not proposed: once chosen, it would stop every node that does not
+    /// know it.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
             self.member.dropped += commands.len() as u64;
@@ -82,7 +83,8 @@ impl Paxos {
         self.place_waiting(out);
     }
 
-    /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed over.
+    /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed
+    /// over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
         let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
         let entries = self.member.place(&self.log, self.member.config.window_entries, ballot);
@@ -179,7 +181,8 @@ impl Paxos {
         }
     }
 
-    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its own on.
+    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its
+    /// own on.
     pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else {
             if from == self.member.config.node {

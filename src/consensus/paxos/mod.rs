@@ -88,8 +88,8 @@ impl Paxos {
         }
     }
 
-    /// Puts what no decision about values rests on to fixed values: how far the generator is drawn, waits that are
-    /// under way, counters, what is known of peers beside their votes. A search over all states
+    /// Puts what no decision about values rests on to fixed values: how far the generator is drawn, waits
+    /// that are under way, counters, what is known of peers beside their votes. A search over all states
     /// (`tests/exhaustive.rs`) would else tell states apart that behave alike.
     #[doc(hidden)]
     pub fn normalize(&mut self) {

@@ -1,8 +1,8 @@
 //! Handing leadership over: see [`Transfer`] for how it goes.
 //!
-//! A successor is up to date once nothing is open and it said that it knows all of the log to be chosen. Invariants: a
-//! leader that hands over places nothing (asserted where it proposes); when it says TimeoutNow it has no open index,
-//! so the successor has nothing to adopt from it.
+//! A successor is up to date once nothing is open and it said that it knows all of the log to be chosen.
+//! Invariants: a leader that hands over places nothing (asserted where it proposes); when it says TimeoutNow
+//! it has no open index, so the successor has nothing to adopt from it.
 
 use super::super::batch::{Batch, Event};
 use super::super::transfer::Transfer;
@@ -10,7 +10,8 @@ use super::super::types::{Ballot, NodeId};
 use super::{Activity, Paxos};
 
 impl Paxos {
-    /// This node is asked to hand leadership over. It goes by itself if it does not lead, or hands over already.
+    /// This node is asked to hand leadership over. It goes by itself if it does not lead, or hands over
+    /// already.
     pub(super) fn handle_transfer(&mut self, to: NodeId, out: &mut Batch) {
         if !self.member.may_succeed(to) {
             return;
@@ -62,8 +63,8 @@ impl Paxos {
         self.place_waiting(out);
     }
 
-    /// The leader wants this node to take over: it campaigns at once, though it hears a leader. Of a deposed leader
-    /// it is refused like any of its messages, and so is one that comes twice.
+    /// The leader wants this node to take over: it campaigns at once, though it hears a leader. Of a deposed
+    /// leader it is refused like any of its messages, and so is one that comes twice.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         if self.follow(from, ballot, out) {
             self.member.leader = None;

@@ -115,8 +115,9 @@ impl Raft {
         }
     }
 
-    /// Stands for election in a new round, without pre-vote if a leader hands over. Its vote for itself comes back from
-    /// behind the write; the request waits for that, too, so that no other incarnation can use the round.
+    /// Stands for election in a new round, without pre-vote if a leader hands over. Its vote for itself comes
+    /// back from behind the write; the request waits for that, too, so that no other incarnation can use the
+    /// round.
     pub(super) fn stand(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
         let node = self.member.config.node;
         let ballot = Ballot { round: self.member.highest_round + 1, node };
@@ -137,8 +138,8 @@ impl Raft {
         out.send(node, node, Body::Vote { ballot });
     }
 
-    /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all that is
-    /// chosen. A vote that was lost is given again.
+    /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all
+    /// that is chosen. A vote that was lost is given again.
     pub(super) fn handle_request_vote(
         &mut self,
         from: NodeId,

@@ -7,9 +7,10 @@ use super::super::types::{
 };
 use super::{Activity, Raft};
 
-/// What a follower keeps above its watermark at most, beside [`MAX_WINDOW_ENTRIES`]: as much as a leader may have open,
-/// whatever its limits, one large entry and the no-ops of elections. (A lower limit could stop the cluster: what a leader
-/// adopted is chosen only together with an entry of its own, which comes last.) What comes beyond is dropped.
+/// What a follower keeps above its watermark at most, beside [`MAX_WINDOW_ENTRIES`]: as much as a leader may
+/// have open, whatever its limits, one large entry and the no-ops of elections. (A lower limit could stop the
+/// cluster: what a leader adopted is chosen only together with an entry of its own, which comes last.) What
+/// comes beyond is dropped.
 const MAX_AHEAD_BYTES: usize = MAX_WINDOW_BYTES + MAX_PAYLOAD_BYTES + 64 * MAX_WINDOW_ENTRIES as usize;
 
 /// What a leader told. The watermark rises as far as both of its indexes.
@@ -113,8 +114,8 @@ impl Raft {
         out.send(node, from, Body::Appended { ballot, chosen, matched });
     }
 
-    /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows an entry that
-    /// is there already may have come with a later message.
+    /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows
+    /// an entry that is there already may have come with a later message.
     fn append(&mut self, entry: &Entry, out: &mut Batch) -> Taken {
         let index = entry.index;
         match self.log.round_at(index) {
@@ -184,8 +185,8 @@ impl Raft {
         }
     }
 
-    /// The leader's watermark counts as far as this log is known to be the leader's: a heartbeat alone chooses nothing
-    /// that did not match.
+    /// The leader's watermark counts as far as this log is known to be the leader's: a heartbeat alone
+    /// chooses nothing that did not match.
     fn choose_followed(&mut self, out: &mut Batch) {
         let upto = self.followed.chosen.min(self.followed.matched);
         while self.log.chosen() < upto {
@@ -193,8 +194,8 @@ impl Raft {
         }
     }
 
-    /// Chosen entries that the leader has no longer at hand: facts, whatever the round. They are answered as appended
-    /// ones are; if they begin above this node's watermark, it asks for those that it lacks.
+    /// Chosen entries that the leader has no longer at hand: facts, whatever the round. They are answered as
+    /// appended ones are; if they begin above this node's watermark, it asks for those that it lacks.
     pub(super) fn handle_learn(&mut self, from: NodeId, entries: Vec<Entry>, out: &mut Batch) {
         if matches!(self.activity, Activity::Leading(_)) {
             return;

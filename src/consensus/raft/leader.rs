@@ -1,5 +1,6 @@
-//! The leader (thesis sections 3.5, 3.6.2, 6.2, 6.4): appends proposals to its log, sends followers what they lack,
-//! counts who has what, steps down when no majority is heard. And, for all roles, what happens to a proposal.
+//! The leader (thesis sections 3.5, 3.6.2, 6.2, 6.4): appends proposals to its log, sends followers what they
+//! lack, counts who has what, steps down when no majority is heard. And, for all roles, what happens to a
+//! proposal.
 
 use super::super::batch::{Batch, Event, Page};
 use super::super::message::Body;
@@ -11,9 +12,9 @@ use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, Nod
 use super::progress::{Progress, State};
 use super::{Activity, Raft};
 
-/// No leader places more proposals above its watermark. Above it there is room for the no-ops of elections: a log may
-/// grow by one with each that does not choose anything. After 32,768 of those in a row a leader has no place for its
-/// no-op and chooses nothing.
+/// No leader places more proposals above its watermark. Above it there is room for the no-ops of elections: a
+/// log may grow by one with each that does not choose anything. After 32,768 of those in a row a leader has
+/// no place for its no-op and chooses nothing.
 const MAX_PLACED: u64 = MAX_WINDOW_ENTRIES / 2;
 
 /// What a leader knows beside the log.
@@ -23,8 +24,8 @@ pub(super) struct Leader {
     heartbeat_at_ms: u64,
     /// By place in the voters; of this node's own only `matched` is used: up to it its own log is durable.
     progress: Vec<Progress>,
-    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of all that earlier
-    /// leaders told.
+    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of
+    /// all that earlier leaders told.
     established: Index,
     reads: Reads,
     /// While it is there, nothing is placed.
@@ -71,8 +72,8 @@ impl Leader {
 }
 
 impl Raft {
-    /// Begins to lead: appends a no-op of its own round, with which all that it has from earlier ones is chosen; then
-    /// what waits.
+    /// Begins to lead: appends a no-op of its own round, with which all that it has from earlier ones is
+    /// chosen; then what waits.
     pub(super) fn lead(&mut self, ballot: Ballot, out: &mut Batch) {
         let (node, last) = (self.member.config.node, self.log.last().index);
         let adopted = last - self.log.chosen();
@@ -149,8 +150,9 @@ impl Raft {
         {}
     }
 
-    /// Sends a follower what comes next; whether it may be sent more. If so much is under way that it must wait, and it
-    /// `asks` all the same, it sends no entries: the answer tells whether what is under way was lost.
+    /// Sends a follower what comes next; whether it may be sent more. If so much is under way that it must
+    /// wait, and it `asks` all the same, it sends no entries: the answer tells whether what is under way was
+    /// lost.
     fn send_append(&mut self, place: usize, asks: bool, out: &mut Batch) -> bool {
         let node = self.member.config.node;
         let to = self.member.config.voters.ids()[place];
@@ -213,8 +215,8 @@ impl Raft {
         self.hand_over(out);
     }
 
-    /// What a majority has is chosen, if it is of this leader's own round; with it all before it. An entry of an earlier
-    /// round may be on a majority and still be replaced (figure 8 of the Raft paper).
+    /// What a majority has is chosen, if it is of this leader's own round; with it all before it. An entry of
+    /// an earlier round may be on a majority and still be replaced (figure 8 of the Raft paper).
     fn choose_matched(&mut self, out: &mut Batch) {
         let Activity::Leading(leader) = &self.activity else { return };
         let ballot = leader.ballot;
@@ -264,8 +266,8 @@ impl Raft {
         let peer = &mut self.member.peers[place];
         peer.followed_ms = self.member.now_ms;
         peer.chosen = peer.chosen.max(chosen);
-        // Below the base nothing is known of rounds; but all is chosen there, and so is what the follower has up to its
-        // watermark.
+        // Below the base nothing is known of rounds; but all is chosen there, and so is what the follower has
+        // up to its watermark.
         let agreed = match hint.index >= self.log.base().index {
             true => self.log.agreement(hint, 0).index,
             false => chosen,
@@ -297,7 +299,8 @@ impl Raft {
         self.hand_over(out);
     }
 
-    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its own on.
+    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its
+    /// own on.
     pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else {
             if from == self.member.config.node {

@@ -1,5 +1,5 @@
-//! The log as Raft needs it: without holes, with the rounds of what was chosen lately, so that followers which are a
-//! little behind are served from memory.
+//! The log as Raft needs it: without holes, with the rounds of what was chosen lately, so that followers
+//! which are a little behind are served from memory.
 //!
 //! ```text
 //!   1 ……… compacted ……… base │ base+1 …… chosen │ chosen+1 …… last │
@@ -13,8 +13,8 @@ use super::super::log::Log;
 use super::super::message::MAX_PAGE_BYTES;
 use super::super::types::{Command, Entry, Index, NodeId, Position, RequestId, Round};
 
-/// How many chosen entries are kept at most: what a follower lacks that is about a round trip behind. Others are sent
-/// pages of the store.
+/// How many chosen entries are kept at most: what a follower lacks that is about a round trip behind. Others
+/// are sent pages of the store.
 const TAIL_ENTRIES: usize = 1024;
 /// What they take at most, in [`Command::cost_bytes`].
 const TAIL_BYTES: usize = 1 << 20;
@@ -80,7 +80,8 @@ impl RaftLog {
         }
     }
 
-    /// Entries from `first` on, as many as a page holds, at least one if there is one. `first` is above the base.
+    /// Entries from `first` on, as many as a page holds, at least one if there is one. `first` is above the
+    /// base.
     pub(super) fn page(&self, first: Index) -> Vec<Entry> {
         assert!(first > self.base.index, "entry {first} is no longer here, the base is {}", self.base);
         let skip = (first - self.base.index - 1) as usize;
@@ -101,9 +102,9 @@ impl RaftLog {
         page
     }
 
-    /// The highest place up to `limit.index`, and not below `lowest`, whose round is not above `limit.round`: of two
-    /// logs neither of which has the other's entries above it, they may agree up to there (the fast back-up of thesis
-    /// section 3.5).
+    /// The highest place up to `limit.index`, and not below `lowest`, whose round is not above `limit.round`:
+    /// of two logs neither of which has the other's entries above it, they may agree up to there (the fast
+    /// back-up of thesis section 3.5).
     pub(super) fn agreement(&self, limit: Position, lowest: Index) -> Position {
         let lowest = lowest.max(self.base.index);
         let mut index = limit.index.min(self.window.last()).max(lowest);

@@ -1,10 +1,10 @@
 //! Raft (Ongaro, "Consensus: Bridging Theory and Practice", 2014, "the thesis"), as a pure core.
 //!
-//! Time is cut into rounds (terms). A node that hears no leader for T asks the others whether they would vote for
-//! it (pre-vote), begins a new round, votes for itself and asks for votes (`election.rs`). Whoever has the votes
-//! of a majority leads (`leader.rs`): it appends to its log and sends followers what they lack (`progress.rs`); what
-//! a majority has is chosen. Followers (`follower.rs`) make their logs equal to the leader's. A leader can hand over to
-//! a node of its choice (`transfer.rs`).
+//! Time is cut into rounds (terms). A node that hears no leader for T asks the others whether they would vote
+//! for it (pre-vote), begins a new round, votes for itself and asks for votes (`election.rs`). Whoever has
+//! the votes of a majority leads (`leader.rs`): it appends to its log and sends followers what they lack
+//! (`progress.rs`); what a majority has is chosen. Followers (`follower.rs`) make their logs equal to the
+//! leader's. A leader can hand over to a node of its choice (`transfer.rs`).
 //!
 //! # The rules, and where the thesis has them
 //!
@@ -42,20 +42,22 @@
 //! Three differences are real; all else is naming ("Paxos vs Raft: Have we reached consensus on distributed
 //! consensus?", Howard and Mortier, 2020):
 //!
-//! 1. **Who can win.** A Paxos candidate may know nothing: promises bring it what a majority had accepted, before it
-//!    leads. A Raft candidate must already have it: votes compare logs, and bring nothing. So Raft elects in one small
-//!    exchange, but where links are cut it may be that the one node which reaches a majority lacks the entries, and then
-//!    nobody can lead; in Paxos it can. Since any candidate may win a round, nodes vote once in it; a Paxos ballot
-//!    belongs to its node from the start.
-//! 2. **What becomes of earlier leaders' entries.** A Paxos leader proposes them again under its own ballot, so counting
-//!    acceptances is enough. In Raft they keep their round, so counting copies is not (figure 8 of the Raft paper): they
-//!    are chosen along with the first entry of the leader's own round.
-//! 3. **Order.** A Paxos index stands for itself: acceptances may have holes, and only a decision joins them. Raft's log
-//!    has none: an append is taken only where the log before it matches, and what conflicts is removed.
+//! 1. **Who can win.** A Paxos candidate may know nothing: promises bring it what a majority had accepted,
+//!    before it leads. A Raft candidate must already have it: votes compare logs, and bring nothing. So Raft
+//!    elects in one small exchange, but where links are cut it may be that the one node which reaches a
+//!    majority lacks the entries, and then nobody can lead; in Paxos it can. Since any candidate may win a
+//!    round, nodes vote once in it; a Paxos ballot belongs to its node from the start.
+//! 2. **What becomes of earlier leaders' entries.** A Paxos leader proposes them again under its own ballot,
+//!    so counting acceptances is enough. In Raft they keep their round, so counting copies is not (figure 8
+//!    of the Raft paper): they are chosen along with the first entry of the leader's own round.
+//! 3. **Order.** A Paxos index stands for itself: acceptances may have holes, and only a decision joins them.
+//!    Raft's log has none: an append is taken only where the log before it matches, and what conflicts is
+//!    removed.
 //!
 //! # Invariants
 //!
-//! * `compacted <= chosen <= last`, no holes; what is at or below `chosen` never changes (State Machine Safety).
+//! * `compacted <= chosen <= last`, no holes; what is at or below `chosen` never changes (State Machine
+//!   Safety).
 //! * Rounds in a log never fall from one index to the next, and none is above `promised.round`.
 //! * If two logs have an entry of the same index and round, they are equal up to it (Log Matching).
 //! * A round has at most one leader (Election Safety); its ballot names it.
@@ -88,7 +90,8 @@ use super::types::{Ballot, HardState, Round};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     member: Member,
-    /// The current round, and whom this node voted for in it (0: nobody yet); durable with the next write at the latest.
+    /// The current round, and whom this node voted for in it (0: nobody yet); durable with the next write at
+    /// the latest.
     promised: Ballot,
     log: RaftLog,
     activity: Activity,
@@ -120,8 +123,8 @@ impl Raft {
         }
     }
 
-    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); the clock begins anew, and what is under way to
-    /// followers counts as far as the next index says, limits aside.
+    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); the clock begins anew, and what is under way
+    /// to followers counts as far as the next index says, limits aside.
     #[doc(hidden)]
     pub fn normalize(&mut self) {
         self.member.now_ms = 0;
@@ -138,7 +141,8 @@ impl Raft {
         self.followed.normalize(self.log.chosen());
     }
 
-    /// Drops the chosen entries that are kept for followers, so that a search sees what becomes of those that lack more.
+    /// Drops the chosen entries that are kept for followers, so that a search sees what becomes of those that
+    /// lack more.
     #[doc(hidden)]
     pub fn forget_chosen(&mut self) {
         self.log.forget_chosen();

@@ -1,12 +1,12 @@
-//! What a leader knows of a follower's log, and how it sends it what it lacks (the thesis has nextIndex and matchIndex,
-//! section 3.5; states and limits are those that etcd/raft and TiKV came to).
+//! What a leader knows of a follower's log, and how it sends it what it lacks (the thesis has nextIndex and
+//! matchIndex, section 3.5; states and limits are those that etcd/raft and TiKV came to).
 
 use std::collections::VecDeque;
 
 use super::super::types::Index;
 
-/// How many Appends are under way to a follower at most; then it waits for an answer. What they carry is bounded, too,
-/// by the window's bytes.
+/// How many Appends are under way to a follower at most; then it waits for an answer. What they carry is
+/// bounded, too, by the window's bytes.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
 
 /// Invariant: `matched < next`.
@@ -34,8 +34,8 @@ pub(super) enum State {
         /// The sum of what they carry.
         bytes: usize,
     },
-    /// It lacks chosen entries that have left this core's memory: pages of them are read from the store, one at a time.
-    /// (In the thesis a snapshot takes their place.)
+    /// It lacks chosen entries that have left this core's memory: pages of them are read from the store, one
+    /// at a time. (In the thesis a snapshot takes their place.)
     CatchUp {
         /// When the page is sent again, unless there was an answer.
         again_at_ms: u64,

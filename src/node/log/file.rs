@@ -4,9 +4,10 @@
 //! finished before anything else is written. The file never blocks: one that takes nothing now (a FIFO that
 //! nobody reads, a full disk) says so, and the caller keeps its lines and waits.
 //!
-//! Rotation keeps every line over a kill at any moment in it: the new file is made beside the old one, with
-//! a first line that says up to which index chosen lines are in earlier files, and after that only renames
-//! follow, the last of which puts it in place. If that one is missing, the start finds the newest rotated file.
+//! Rotation keeps every line over a kill at any moment in it: the new file is made beside the old one, with a
+//! first line that says up to which index chosen lines are in earlier files, and after that only renames
+//! follow, the last of which puts it in place. If that one is missing, the start finds the newest rotated
+//! file.
 //!
 //! Left out: fsync. Lines survive the end of the process, not a power cut, after which the last ones come
 //! again from the store.
@@ -242,7 +243,8 @@ impl LogFile {
 }
 
 impl Drop for LogFile {
-    /// Closing is not enough: a process that is being started elsewhere holds a copy of the handle for a moment.
+    /// Closing is not enough: a process that is being started elsewhere holds a copy of the handle for a
+    /// moment.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }

@@ -1,8 +1,8 @@
-//! What only Raft promises, counted for itself: who voted for whom, who led, what every leader's log was, what is in
-//! every log on a disk.
+//! What only Raft promises, counted for itself: who voted for whom, who led, what every leader's log was,
+//! what is in every log on a disk.
 //!
-//! A leader's log is known by what its Appends say of it; a follower's by what it wrote. Left out: elections by count
-//! of votes, and what is chosen, which both protocols have (`checker.rs`).
+//! A leader's log is known by what its Appends say of it; a follower's by what it wrote. Left out: elections
+//! by count of votes, and what is chosen, which both protocols have (`checker.rs`).
 
 use std::collections::BTreeMap;
 
@@ -122,8 +122,9 @@ impl RaftRules {
         }
     }
 
-    /// An entry is durable; whether that counts as a copy of its leader's entry: it was written in the entry's own
-    /// round, or told to its leader (a node may have gone on to another round within the same write).
+    /// An entry is durable; whether that counts as a copy of its leader's entry: it was written in the
+    /// entry's own round, or told to its leader (a node may have gone on to another round within the same
+    /// write).
     pub fn written(&mut self, node: NodeId, entry: &Entry) -> bool {
         let Entry { index, ballot, command } = entry;
         let disk = self.disks.entry(node).or_default();
@@ -159,8 +160,9 @@ impl RaftRules {
         news
     }
 
-    /// A node says that its log is the leader's: then its disk holds, at the end of that, what the leader has there.
-    /// Nothing is known of it once the node is in another round; and what it knows to be chosen needs no match.
+    /// A node says that its log is the leader's: then its disk holds, at the end of that, what the leader has
+    /// there. Nothing is known of it once the node is in another round; and what it knows to be chosen needs
+    /// no match.
     pub fn appended(&self, node: NodeId, ballot: Ballot, matched: Index, known: Index) {
         let Some(disk) = self.disks.get(&node).filter(|disk| disk.round == ballot.round && matched > 0)
         else {

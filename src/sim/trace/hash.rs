@@ -1,4 +1,5 @@
-//! The hash of a run: fed each event as it happens, the same on every machine, whether or not the run is recorded.
+//! The hash of a run: fed each event as it happens, the same on every machine, whether or not the run is
+//! recorded.
 //!
 //! SipHash-1-3 with key 0 over little-endian 64-bit numbers; the standard library promises no algorithm, and
 //! `derive(Hash)` no form. What is fed for which event is fixed here: a change of it changes all hashes.

@@ -70,8 +70,8 @@ impl Recorder {
         self.events.iter()
     }
 
-    /// The whole, for a file. A failure is taken from the last [`What::Violation`]; the caller fills in what a recorder
-    /// does not know: version, seed, protocol, nodes, T and faults.
+    /// The whole, for a file. A failure is taken from the last [`What::Violation`]; the caller fills in what
+    /// a recorder does not know: version, seed, protocol, nodes, T and faults.
     pub fn into_trace(self) -> Trace {
         let failure = self.events.iter().rev().find_map(|event| match &event.what {
             What::Violation { invariant, text } => {

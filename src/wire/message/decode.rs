@@ -131,8 +131,8 @@ fn read_ranges(mut rest: &[u8], ranges: &mut Vec<Range>) -> Result<(), MessageEr
     Ok(())
 }
 
-/// Adds to a list of at most [`MAX_ITEMS`]. When it is full, `items_left` says how many items are likely to follow,
-/// given how many were read with this one: room is made for those, and for half of the list at least.
+/// Adds to a list of at most [`MAX_ITEMS`]. When it is full, `items_left` says how many items are likely to
+/// follow, given how many were read with this one: room is made for those, and for half of the list at least.
 fn push<T>(list: &mut Vec<T>, item: T, items_left: impl FnOnce(usize) -> usize) -> Result<(), MessageError> {
     let len = list.len();
     if len == MAX_ITEMS {
@@ -146,8 +146,8 @@ fn push<T>(list: &mut Vec<T>, item: T, items_left: impl FnOnce(usize) -> usize) 
     Ok(())
 }
 
-/// How many items the list will still get, when the first `count` of `frame` were read and `rest` follows: as many
-/// as of their mean size fit. After the first alone, no more than take twice the frame's own memory.
+/// How many items the list will still get, when the first `count` of `frame` were read and `rest` follows: as
+/// many as of their mean size fit. After the first alone, no more than take twice the frame's own memory.
 fn items_left(frame: &Bytes, rest: &[u8], count: usize) -> usize {
     let mean = (frame.len() - rest.len()) / count;
     let least = if count == 1 { size_of::<Entry>() / 2 } else { 1 };

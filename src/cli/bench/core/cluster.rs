@@ -249,7 +249,8 @@ impl Node {
         sent.extend(messages);
     }
 
-    /// Memory for a disk. The one leader replaces nothing, and nobody lacks what is chosen, so that is in order.
+    /// Memory for a disk. The one leader replaces nothing, and nobody lacks what is chosen, so that is in
+    /// order.
     fn write(&mut self, entries: Vec<Entry>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         assert_eq!(first.index, self.last_written + 1, "entries are written in the order of the log");
