@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::NodeId;
 
 /// A cluster has at most so many nodes.

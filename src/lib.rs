@@ -118,8 +118,8 @@ pub mod embedding {}
 pub use application::{Application, Item};
 pub use bytes::Bytes;
 pub use config::{Config, ConfigError};
-pub use consensus::config::ProtocolName;
 pub use consensus::protocol::{PeerStatus, Role, Status};
+pub use consensus::protocols::ProtocolName;
 pub use consensus::types::{Ballot, Command, Index, Kind, NodeId, RequestId};
 pub use node::{
     ApplySender, Builder, Delivered, End, Ender, ExitCode, Failure, Items, LogItem, MemoryDisk, Node, Opened,

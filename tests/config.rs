@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use spaxos::config::{Config, ConfigError, Terminal};
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 
 /// The form of which other tools write configurations; what is not in it is optional.
 const FORM: &str = r#"cluster = "demo"

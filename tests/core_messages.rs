@@ -6,9 +6,10 @@ mod common;
 mod nonsense;
 
 use spaxos::consensus::batch::Batch;
-use spaxos::consensus::config::{Config, ProtocolName, Restored};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::{Input, Role, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::random::Random;
 use spaxos::consensus::types::{Command, NodeId, RequestId};

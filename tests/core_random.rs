@@ -11,9 +11,9 @@ mod common;
 use std::env;
 
 use bytes::Bytes;
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Role;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::random::Random;
 use spaxos::consensus::types::{Command, NodeId, RequestId};
 

@@ -93,7 +93,7 @@ mod traffic;
 
 use bounds::{Bounds, Clients, Writes};
 use search::{Reached, search};
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 
 /// Two nodes campaign once each, neither having heard of the other; both have a proposal; one node crashes.
 const SMALL: Bounds = Bounds {

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use goldenscript::{Context, Runner};
 use spaxos::cli::trace::mermaid;
 use spaxos::consensus::batch::Event;
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Message;
 use spaxos::consensus::protocol::Status;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command as Request, Entry, NodeId, Round};
 
 use common::cluster::{Cluster, Detail, Shape};

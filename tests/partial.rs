@@ -2,7 +2,7 @@
 //! within 4 T, and a Raft cluster within 8 T unless no such node has a log that a majority would vote for;
 //! then it serves again once links are back. `spaxos sim --split all --seeds A..B` tries more seeds.
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::sim::{Served, Split, split};
 
 /// Who did not serve while links were cut.

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::sim::{Plan, Violation, run};
 
 /// Every patch still applies, and says what it breaks, what should notice, and why it matters.

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::sim::{Count, Counts, Outcome, Plan, run};
 
 /// Fails with what a person needs to see it again.

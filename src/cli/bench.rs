@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 
 use super::Error;
 use super::cluster::{self, Cluster, Interrupt};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 
 use super::Error;
 use super::cluster::{Cluster, Interrupt, Node, Spec};

@@ -24,7 +24,7 @@ use clap::Args;
 use super::Error;
 use super::cluster::Interrupt;
 use super::version;
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::sim::trace::MAX_EVENTS;
 use crate::sim::{Outcome, Plan, Split};
 use campaign::{Campaign, Tally};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::consensus::config::{ProtocolName, UnknownProtocol};
+use crate::consensus::protocols::{ProtocolName, UnknownProtocol};
 use crate::consensus::types::{MAX_PAYLOAD_BYTES, NodeId};
 
 use super::rules::{self, Allowed};

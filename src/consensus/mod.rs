@@ -1,7 +1,7 @@
 //! The pure consensus cores, for those who bring their own threads, disk and network: state and input give
 //! state and a batch of effects.
 //!
-//! A core is made by [`ProtocolName::core`](config::ProtocolName::core) from its configuration and what was
+//! A core is made by [`ProtocolName::core`](protocols::ProtocolName::core) from its configuration and what was
 //! durable before, fed by [`Protocol::step`](protocol::Protocol::step), and says in a [`Batch`](batch::Batch)
 //! what it wants done. It has no clock, disk, socket or thread, and the same inputs always give the same
 //! batches.
@@ -33,8 +33,9 @@
 //!
 //! ```
 //! use spaxos::consensus::batch::Batch;
-//! use spaxos::consensus::config::{Config, ProtocolName, Restored};
+//! use spaxos::consensus::config::{Config, Restored};
 //! use spaxos::consensus::protocol::{Input, Proposal};
+//! use spaxos::consensus::protocols::ProtocolName;
 //! use spaxos::consensus::quorum::Voters;
 //! use spaxos::Command;
 //!
@@ -82,6 +83,7 @@ mod places;
 #[doc(hidden)]
 pub mod proposals;
 pub mod protocol;
+pub mod protocols;
 pub mod quorum;
 pub mod raft;
 #[doc(hidden)]

@@ -4,9 +4,10 @@
 use bytes::Bytes;
 
 use crate::consensus::batch::Batch;
-use crate::consensus::config::{Config, ProtocolName, Restored};
+use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Input, Proposal, Protocol};
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::Command;
 use crate::wire::message::{Decoded, decode_message};

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use crate::consensus::batch::{Batch, Event, Page};
-use crate::consensus::config::{Config, ProtocolName, Restored};
+use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
 

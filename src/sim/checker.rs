@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::consensus::config::ProtocolName;
 use crate::consensus::message::{Body, Message};
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::quorum::Set;
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 

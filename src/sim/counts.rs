@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 
 macro_rules! counts {
     ($($name:ident: $prose:literal,)*) => {

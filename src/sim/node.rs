@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::consensus::config::{Config, ProtocolName};
+use crate::consensus::config::Config;
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Proposal, Role, Status};
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, HardState, NodeId};
 use crate::pipeline::applier::Applier;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};

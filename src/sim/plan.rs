@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 
 use super::faults::Faults;
 

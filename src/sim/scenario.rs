@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::random::Random;
 use crate::consensus::types::{NodeId, Position};
 

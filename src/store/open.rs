@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, HardState, Index, NodeId};
 
 use super::engine::{Engine, Op, Space};

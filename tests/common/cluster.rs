@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use std::mem;
 
 use spaxos::consensus::batch::{Batch, Event, Page, ReadIndex};
-use spaxos::consensus::config::{Config, ProtocolName, Restored};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Round};
 use spaxos::pipeline::requests::Requests;

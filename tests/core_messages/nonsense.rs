@@ -1,9 +1,9 @@
 //! What liars say to a core.
 
 use bytes::Bytes;
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::{Body, Message, Range};
 use spaxos::consensus::protocol::Proposal;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::random::Random;
 use spaxos::consensus::types::{Ballot, Command, Entry, Index, Kind, NodeId, Position, RequestId, Round};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{NodeId, Round};
 
 use crate::node::NODES;

@@ -1,9 +1,10 @@
 //! The production core of a searched node: one of the protocols, chosen when the search begins.
 
 use spaxos::consensus::batch::Batch;
-use spaxos::consensus::config::{Config, ProtocolName, Restored};
+use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::paxos::Paxos;
 use spaxos::consensus::protocol::{Input, Protocol, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::raft::Raft;
 
 use crate::bounds::Bounds;

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use spaxos::consensus::batch::Batch;
-use spaxos::consensus::config::{ProtocolName, Restored};
+use spaxos::consensus::config::Restored;
 use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Round};
 
 use crate::node::Broken;

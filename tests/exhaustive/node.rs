@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use spaxos::consensus::batch::{Batch, Event, Page};
-use spaxos::consensus::config::{Config, ProtocolName};
+use spaxos::consensus::config::Config;
 use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::protocol::{Input, Proposal, Role, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Round};
 

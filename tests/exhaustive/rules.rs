@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Entry, Index, NodeId, Round};
 
 use crate::disk::Vote;

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 
 use crate::bounds::Bounds;
 use crate::node::{Action, Fate, Notes};

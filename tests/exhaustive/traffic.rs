@@ -1,8 +1,8 @@
 //! What the searched network carries, and which messages are dead; see `exhaustive.rs` for why that is sound.
 
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::protocol::{Role, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, HardState, Index};
 
 use crate::bounds::Bounds;

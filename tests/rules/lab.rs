@@ -15,9 +15,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::{Body, Message};
 use spaxos::consensus::protocol::Role;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::random::Random;
 use spaxos::consensus::types::{Ballot, Command, NodeId, RequestId};
 use spaxos::wire::message::encode_message;

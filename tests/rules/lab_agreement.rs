@@ -1,6 +1,6 @@
 //! Lab 2B: agreement.
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 
 use super::lab::{HEARTBEAT_MS, Lab, T};
 

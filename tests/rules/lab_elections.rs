@@ -1,6 +1,6 @@
 //! Lab 2A: elections.
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 
 use super::lab::{Lab, T};
 

@@ -1,6 +1,6 @@
 //! Lab 2C: crashes, restarts and bad networks. The lab's real-time tests of minutes are virtual time here.
 
-use spaxos::consensus::config::ProtocolName;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::NodeId;
 
 use super::lab::{Lab, T};

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use spaxos::consensus::batch::Batch;
-use spaxos::consensus::config::{ProtocolName, Restored};
+use spaxos::consensus::config::Restored;
 use spaxos::consensus::message::Body;
 use spaxos::consensus::protocol::Role;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::Ballot;
 
 use super::common::cluster::{Cluster, Shape};

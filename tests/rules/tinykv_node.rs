@@ -1,9 +1,9 @@
 //! TinyKV 2AC, the raw node, and 3A, leadership transfer. What clients see of a transfer: `golden/shared/24`
 //! to `27`.
 
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Body;
 use spaxos::consensus::protocol::Role;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command};
 
 use super::raft_core::{Core, T, position, receivers};

@@ -1,9 +1,9 @@
 //! TinyKV 2AB: replication. All logs of the paper's figure 7, and figure 8, are golden scripts
 //! (`golden/raft/`).
 
-use spaxos::consensus::config::ProtocolName;
 use spaxos::consensus::message::Body;
 use spaxos::consensus::protocol::Role;
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Index, NodeId, Round};
 
 use super::common::cluster::Cluster;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::campaign::{Campaign, Tally};
 use crate::cli::version;
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::sim::Count;
 
 /// Below so many nodes some things cannot happen: a majority survives no harmed disk, and there is no bridge.

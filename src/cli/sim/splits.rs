@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::thread;
 
-use crate::consensus::config::ProtocolName;
+use crate::consensus::protocols::ProtocolName;
 use crate::sim::{Served, Split, split};
 
 /// `all`, or the name of a split.
