@@ -10,10 +10,10 @@ use super::log::Log;
 use super::message::{Body, MAX_PAGE_BYTES};
 use super::proposals::Proposals;
 use super::protocol::{PeerStatus, Proposal, Role, Status};
-use super::quorum::Set;
+use super::quorum::{Set, Voters};
 use super::random::Random;
 use super::types::{
-    Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
+    Ballot, Command, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
 };
 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
@@ -26,35 +26,43 @@ const MAX_ROUND: Round = 1 << 62;
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Member {
-    pub(super) config: Config,
-    pub(super) random: Random,
-    pub(super) now_ms: u64,
+    config: Config,
+    random: Random,
+    now_ms: u64,
     /// At least the round of every ballot seen, stored or used.
-    pub(super) highest_round: Round,
-    /// Who leads, and when it was last heard; for a leader itself and now.
-    pub(super) leader: Option<NodeId>,
-    pub(super) heard_leader_ms: u64,
+    highest_round: Round,
+    /// The leader, and when it was last heard. (A leader is its own leader.)
+    leader: Option<NodeId>,
+    heard_leader_ms: u64,
     /// When a follower campaigns, or a candidate starts again.
-    pub(super) election_at_ms: u64,
-    pub(super) proposals: Proposals,
+    election_at_ms: u64,
+    proposals: Proposals,
     /// When own proposals are forwarded again, and the wait after that.
-    pub(super) forward_at_ms: u64,
-    pub(super) forward_wait_ms: u64,
+    forward_at_ms: u64,
+    forward_wait_ms: u64,
     /// By place in the voters; this node's own is unused.
-    pub(super) peers: Vec<Peer>,
-    pub(super) elections: u64,
-    pub(super) ignored: u64,
-    pub(super) dropped: u64,
+    peers: Vec<Peer>,
+    elections: u64,
+    ignored: u64,
+    dropped: u64,
 }
 
 /// What is known of another voter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Peer {
-    pub(super) chosen: Index,
-    pub(super) heard_ms: u64,
+struct Peer {
+    chosen: Index,
+    heard_ms: u64,
     /// The latest time at which it seems to have followed this leader: good enough to step down by, not
     /// for a lease, since an answer to entries may have been under way for long and a pause is forgiven.
-    pub(super) followed_ms: u64,
+    followed_ms: u64,
+}
+
+/// The voter that sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    pub(super) node: NodeId,
+    /// Its place among the voters.
+    pub(super) place: usize,
 }
 
 impl Member {
@@ -87,7 +95,7 @@ impl Member {
             dropped: 0,
             config,
         };
-        if member.config.voters.ids().len() > 1 {
+        if !member.is_alone() {
             member.restart_election_timer();
         }
         member
@@ -105,76 +113,201 @@ impl Member {
         (self.elections, self.ignored, self.dropped) = (0, 0, 0);
     }
 
-    /// This node's place among the voters.
-    pub(super) fn own_place(&self) -> usize {
-        self.config.voters.place(self.config.node).expect("asserted at the start")
+    /// Sets the clock back to zero, for a search that tells no two times apart.
+    pub(super) fn restart_clock(&mut self) {
+        self.now_ms = 0;
+    }
+}
+
+/// The configuration.
+impl Member {
+    pub(super) fn node(&self) -> NodeId {
+        self.config.node
     }
 
-    /// The place of a message's sender, if it is a voter and speaks to this node; it is heard now.
-    pub(super) fn hear(&mut self, from: NodeId, to: NodeId) -> Option<usize> {
-        let place = self.config.voters.place(from).filter(|_| to == self.config.node);
+    pub(super) fn election_ms(&self) -> u64 {
+        self.config.election_ms
+    }
+
+    pub(super) fn heartbeat_ms(&self) -> u64 {
+        self.config.heartbeat_ms
+    }
+
+    pub(super) fn window_entries(&self) -> u64 {
+        self.config.window_entries
+    }
+
+    pub(super) fn window_bytes(&self) -> usize {
+        self.config.window_bytes
+    }
+}
+
+/// Voters.
+impl Member {
+    pub(super) fn voters(&self) -> &Voters {
+        &self.config.voters
+    }
+
+    /// The other voters, by ascending id.
+    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.config.voters.others(self.config.node)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.config.voters.ids().len() == 1
+    }
+
+    /// This node's place among the voters.
+    pub(super) fn own_place(&self) -> usize {
+        self.place(self.config.node).expect("asserted at the start")
+    }
+
+    /// A node's place among the voters.
+    pub(super) fn place(&self, node: NodeId) -> Option<usize> {
+        self.config.voters.place(node)
+    }
+
+    /// Whether leadership may go to a node: to another voter. Any other node is nonsense.
+    pub(super) fn may_succeed(&mut self, to: NodeId) -> bool {
+        let other_voter = to != self.config.node && self.place(to).is_some();
+        if !other_voter {
+            self.ignore();
+        }
+        other_voter
+    }
+}
+
+/// Messages.
+impl Member {
+    /// The sender of a message, if it is a voter and speaks to this node: it is heard now.
+    pub(super) fn hear(&mut self, from: NodeId, to: NodeId) -> Option<Sender> {
+        let place = self.place(from).filter(|_| to == self.config.node);
         match place {
             Some(place) if from != self.config.node => self.peers[place].heard_ms = self.now_ms,
             Some(_) => {}
-            None => self.ignored += 1,
+            None => self.ignore(),
         }
-        place
+        place.map(|place| Sender { node: from, place })
+    }
+
+    /// Whether a ballot may be from its sender: another node, which it names, in a round within reach.
+    pub(super) fn believes(&mut self, from: NodeId, ballot: Ballot) -> bool {
+        let plausible = from != self.config.node
+            && ballot.node == from
+            && ballot.round > 0
+            && self.is_reachable(ballot.round);
+        if !plausible {
+            self.ignore();
+        }
+        plausible
+    }
+
+    /// Counts a message, or a part of one, that no honest node sends.
+    pub(super) fn ignore(&mut self) {
+        self.ignored += 1;
+    }
+
+    /// Counts what was dropped because a limit was reached.
+    pub(super) fn count_dropped(&mut self, count: u64) {
+        self.dropped += count;
+    }
+
+    /// Sends what promises nothing, now.
+    pub(super) fn send_early(&self, to: NodeId, body: Body, out: &mut Batch) {
+        out.send_early(self.config.node, to, body);
+    }
+
+    /// Sends once the write of this batch is durable.
+    pub(super) fn send(&self, to: NodeId, body: Body, out: &mut Batch) {
+        out.send(self.config.node, to, body);
+    }
+
+    /// Sends to this node itself once the write of this batch is durable.
+    pub(super) fn send_to_itself(&self, body: Body, out: &mut Batch) {
+        out.send(self.config.node, self.config.node, body);
+    }
+
+    /// Tells that a ballot is below what was promised.
+    pub(super) fn refuse(&self, to: NodeId, ballot: Ballot, promised: Ballot, out: &mut Batch) {
+        self.send_early(to, Body::Refuse { ballot, promised }, out);
     }
 }
 
 /// Rounds.
 impl Member {
-    /// Whether a ballot may be from its sender: it names it, and its round is within reach.
-    pub(super) fn plausible(&self, from: NodeId, ballot: Ballot) -> bool {
-        ballot.node == from && ballot.round > 0 && self.reachable(ballot.round)
+    pub(super) fn highest_round(&self) -> Round {
+        self.highest_round
     }
 
-    fn reachable(&self, round: Round) -> bool {
+    fn is_reachable(&self, round: Round) -> bool {
         round <= self.highest_round.saturating_add(MAX_ROUND_STEP).min(MAX_ROUND)
     }
 
     /// Takes note of a round, unless it is nonsense.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
-        let reachable = self.reachable(round);
+        let reachable = self.is_reachable(round);
         if reachable {
             self.highest_round = self.highest_round.max(round);
         } else {
-            self.ignored += 1;
+            self.ignore();
         }
         reachable
+    }
+
+    /// Takes note of a round that this node promised or used.
+    pub(super) fn raise_round(&mut self, round: Round) {
+        self.highest_round = self.highest_round.max(round);
+    }
+
+    /// A ballot of this node's above every round it knows of.
+    pub(super) fn next_ballot(&self) -> Ballot {
+        Ballot { round: self.highest_round + 1, node: self.config.node }
     }
 }
 
 /// Time.
 impl Member {
-    /// Moves the clock; whether the process stood still (or just started).
-    pub(super) fn advance(&mut self, now_ms: u64) -> bool {
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Moves the clock. A gap above T/2 is a pause of the process (or its start): silence during it says
+    /// nothing about the others.
+    pub(super) fn advance(&mut self, now_ms: u64, role: Role) {
         assert!(now_ms >= self.now_ms, "the clock is monotonic: {now_ms} after {}", self.now_ms);
         let gap_ms = now_ms - self.now_ms;
         self.now_ms = now_ms;
         self.proposals.expire(now_ms);
-        gap_ms > self.config.election_ms / 2
-    }
-
-    /// Silence while the process stood still says nothing about the others.
-    pub(super) fn handle_pause(&mut self, role: Role) {
+        if gap_ms <= self.config.election_ms / 2 {
+            return;
+        }
         match role {
-            Role::Follower if self.config.voters.ids().len() > 1 => self.restart_election_timer(),
+            Role::Follower if !self.is_alone() => self.restart_election_timer(),
             Role::Leader => self.follow_now(),
             Role::Follower | Role::Candidate => {}
-        }
-    }
-
-    /// All peers are taken to follow this leader as of now.
-    pub(super) fn follow_now(&mut self) {
-        for peer in &mut self.peers {
-            peer.followed_ms = self.now_ms;
         }
     }
 
     pub(super) fn restart_election_timer(&mut self) {
         let t = self.config.election_ms;
         self.election_at_ms = self.now_ms + self.random.between(t, 2 * t);
+    }
+
+    /// Whether a follower has heard no leader, or a candidate has had no success, for long enough.
+    pub(super) fn election_is_due(&self) -> bool {
+        self.now_ms >= self.election_at_ms
+    }
+}
+
+/// Who leads.
+impl Member {
+    /// The leader, if it is another node.
+    fn other_leader(&self) -> Option<NodeId> {
+        self.leader.filter(|leader| *leader != self.config.node)
+    }
+
+    pub(super) fn is_led_by(&self, node: NodeId) -> bool {
+        self.leader == Some(node)
     }
 
     /// Whether a leader was heard within T: then nobody else would be followed (pre-vote, Raft thesis section
@@ -184,50 +317,6 @@ impl Member {
             Some(leader) if leader == self.config.node => true,
             Some(_) => self.now_ms < self.heard_leader_ms + self.config.election_ms,
             None => false,
-        }
-    }
-
-    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.
-    pub(super) fn hears_a_majority(&self) -> bool {
-        let mut heard = Set::default();
-        for (place, peer) in self.peers.iter().enumerate() {
-            let own = place == self.own_place();
-            if own || self.now_ms < peer.followed_ms + self.config.election_ms {
-                heard.insert(place);
-            }
-        }
-        self.config.voters.is_quorum(heard)
-    }
-
-    /// A peer answered this leader's heartbeat of that time, by its own clock.
-    pub(super) fn heartbeat_answered(&mut self, place: usize, chosen: Index, sent_ms: u64) {
-        let peer = &mut self.peers[place];
-        peer.chosen = peer.chosen.max(chosen);
-        match sent_ms <= self.now_ms {
-            true => peer.followed_ms = peer.followed_ms.max(sent_ms),
-            false => self.ignored += 1,
-        }
-    }
-
-    /// Tells all others who leads.
-    pub(super) fn send_heartbeats(&self, ballot: Ballot, chosen: Index, out: &mut Batch) {
-        for peer in self.config.voters.others(self.config.node) {
-            self.send_heartbeat(peer, ballot, chosen, out);
-        }
-    }
-
-    pub(super) fn send_heartbeat(&self, to: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
-        let sent_ms = self.now_ms;
-        out.send_early(self.config.node, to, Body::Heartbeat { ballot, chosen, sent_ms });
-    }
-
-    /// Those whose clients wait for what was just chosen hear of it at once, unless entries in this batch
-    /// tell them; the others hear with the next entries or heartbeat.
-    pub(super) fn tell_forwarders(&self, forwarders: Set, ballot: Ballot, chosen: Index, out: &mut Batch) {
-        for (place, peer) in self.config.voters.ids().iter().copied().enumerate() {
-            if peer != self.config.node && forwarders.contains(place) {
-                self.send_heartbeat(peer, ballot, chosen, out);
-            }
         }
     }
 
@@ -242,24 +331,101 @@ impl Member {
             self.forward_again(out);
         }
     }
+
+    /// Whoever led does so no more, as far as this node knows.
+    pub(super) fn forget_leader(&mut self) {
+        self.leader = None;
+    }
+
+    /// This node leads from now on.
+    pub(super) fn begin_to_lead(&mut self) {
+        self.elections += 1;
+        self.leader = Some(self.config.node);
+        self.follow_now();
+        self.proposals.restart();
+    }
+
+    /// This node leads no more.
+    pub(super) fn end_to_lead(&mut self) {
+        self.leader = None;
+        self.proposals.restart();
+    }
+}
+
+/// What a leader knows of its peers.
+impl Member {
+    /// A voter's watermark, as last heard (0: never).
+    pub(super) fn watermark(&self, node: NodeId) -> Index {
+        self.place(node).map_or(0, |place| self.peers[place].chosen)
+    }
+
+    /// A voter told its watermark.
+    pub(super) fn note_watermark(&mut self, node: NodeId, chosen: Index) {
+        if let Some(place) = self.place(node) {
+            self.peers[place].chosen = self.peers[place].chosen.max(chosen);
+        }
+    }
+
+    /// A voter's answer shows that it follows this leader.
+    pub(super) fn note_following(&mut self, from: Sender) {
+        self.peers[from.place].followed_ms = self.now_ms;
+    }
+
+    /// A peer answered this leader's heartbeat of that time, by its own clock.
+    pub(super) fn heartbeat_answered(&mut self, from: Sender, chosen: Index, sent_ms: u64) {
+        self.note_watermark(from.node, chosen);
+        if sent_ms > self.now_ms {
+            return self.ignore();
+        }
+        let peer = &mut self.peers[from.place];
+        peer.followed_ms = peer.followed_ms.max(sent_ms);
+    }
+
+    /// All peers are taken to follow this leader as of now.
+    fn follow_now(&mut self) {
+        for peer in &mut self.peers {
+            peer.followed_ms = self.now_ms;
+        }
+    }
+
+    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.
+    pub(super) fn hears_a_majority(&self) -> bool {
+        let mut heard = Set::default();
+        for (place, peer) in self.peers.iter().enumerate() {
+            let own = place == self.own_place();
+            if own || self.now_ms < peer.followed_ms + self.config.election_ms {
+                heard.insert(place);
+            }
+        }
+        self.config.voters.is_quorum(heard)
+    }
 }
 
 /// Reads.
 impl Member {
-    /// Asks the leader for a read of this node's; without one it is not answered.
-    pub(super) fn pass_on_read(&self, id: u64, out: &mut Batch) {
-        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) {
-            out.send_early(self.config.node, leader, Body::Read { id });
+    /// Asks the leader for a read of this node's; without one it is not answered. A read of another node has
+    /// come to the wrong place.
+    pub(super) fn pass_on_read(&self, from: NodeId, id: u64, out: &mut Batch) {
+        if let Some(leader) = self.other_leader().filter(|_| from == self.config.node) {
+            self.send_early(leader, Body::Read { id }, out);
         }
     }
 }
 
 /// Proposals.
 impl Member {
+    pub(super) fn proposals(&self) -> &Proposals {
+        &self.proposals
+    }
+
+    pub(super) fn proposals_mut(&mut self) -> &mut Proposals {
+        &mut self.proposals
+    }
+
     /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it
-    /// is to place them.
+    /// places them next.
     pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
-        let leader = self.leader.filter(|leader| *leader != self.config.node);
+        let leader = self.other_leader();
         let mut added = Vec::new();
         for proposal in proposals {
             let command = leader.map(|_| proposal.command.clone());
@@ -281,9 +447,9 @@ impl Member {
                 && !matches!(command.kind, Kind::Noop | Kind::Unknown(_))
                 && command.payload.len() <= MAX_PAYLOAD_BYTES;
             if !sound {
-                self.ignored += 1;
+                self.ignore();
             } else if !self.proposals.add_forwarded(command) {
-                self.dropped += 1;
+                self.count_dropped(1);
             }
         }
     }
@@ -295,11 +461,11 @@ impl Member {
         }
     }
 
-    /// Sends all own proposals to whoever leads now.
+    /// Sends all own proposals to the node that leads now.
     fn forward_again(&mut self, out: &mut Batch) {
         self.forward_at_ms = self.now_ms + self.forward_wait_ms;
         self.forward_wait_ms = (2 * self.forward_wait_ms).min(self.config.election_ms);
-        let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) else { return };
+        let Some(leader) = self.other_leader() else { return };
         let commands: Vec<Command> = self.proposals.own().cloned().collect();
         self.forward(leader, commands, out);
     }
@@ -313,30 +479,13 @@ impl Member {
             self.forward_at_ms = self.now_ms + self.forward_wait_ms;
         }
         for commands in pages(commands, |command| command) {
-            out.send_early(self.config.node, leader, Body::Forward { commands });
+            self.send_early(leader, Body::Forward { commands }, out);
         }
     }
+}
 
-    /// Places waiting proposals at the end of a leader's log, in order, with at most `window_entries` open
-    /// ones. They are then to be put there.
-    pub(super) fn place(&mut self, log: &Log, window_entries: u64, ballot: Ballot) -> Vec<Entry> {
-        let window_bytes = self.config.window_bytes;
-        let (mut open, mut bytes) = (log.open(), log.bytes());
-        let room = window_entries.saturating_sub(open).max(1) as usize;
-        let mut entries = Vec::with_capacity(self.proposals.waiting().min(room));
-        for index in log.last() + 1.. {
-            let fits = |command: &Command| {
-                let room = bytes + command.cost_bytes() <= window_bytes;
-                open == 0 || (open < window_entries && room)
-            };
-            let Some(command) = self.proposals.place_next(index, fits) else { break };
-            open += 1;
-            bytes += command.cost_bytes();
-            entries.push(Entry { index, ballot, command });
-        }
-        entries
-    }
-
+/// What people and metrics see.
+impl Member {
     /// How the core stands that holds this member.
     pub(super) fn status(&self, role: Role, promised: Ballot, log: &Log) -> Status {
         let peers = self.config.voters.ids().iter().zip(&self.peers);

@@ -1,10 +1,10 @@
 //! The pure consensus cores, for those who bring their own threads, disk and network: state and input give
 //! state and a batch of effects.
 //!
-//! A core is made by [`ProtocolName::core`](protocols::ProtocolName::core) from its configuration and what was
-//! durable before, fed by [`Protocol::step`](protocol::Protocol::step), and says in a [`Batch`](batch::Batch)
-//! what it wants done. It has no clock, disk, socket or thread, and the same inputs always give the same
-//! batches.
+//! A core is made by [`ProtocolName::core`](protocols::ProtocolName::core) from its configuration and what
+//! was durable before, fed by [`Protocol::step`](protocol::Protocol::step), and says in a
+//! [`Batch`](batch::Batch) what it wants done. It has no clock, disk, socket or thread, and the same inputs
+//! always give the same batches.
 //!
 //! # The contract
 //!
@@ -73,7 +73,9 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod batch;
+mod campaign;
 pub mod config;
+mod leadership;
 #[doc(hidden)]
 pub mod log;
 mod member;

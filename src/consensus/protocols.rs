@@ -1,4 +1,5 @@
-//! The protocols by name, and the core of each. The roof over `paxos/` and `raft/`: nothing in `consensus` imports it.
+//! The protocols by name, and the core of each. The roof over `paxos/` and `raft/`: nothing in `consensus`
+//! imports it.
 
 use super::config::{Config, Restored};
 use super::paxos::Paxos;

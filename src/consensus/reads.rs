@@ -18,7 +18,7 @@
 //! reads of the round had come.
 
 use super::batch::{Batch, ReadIndex};
-use super::member::Member;
+use super::member::{Member, Sender};
 use super::message::Body;
 use super::quorum::Set;
 use super::types::{Ballot, Index, NodeId};
@@ -74,39 +74,39 @@ impl Reads {
     }
 
     fn ask(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
-        self.repeat_at_ms = member.now_ms + member.config.heartbeat_ms;
-        let node = member.config.node;
-        for (place, peer) in member.config.voters.ids().iter().copied().enumerate() {
-            if !self.confirmed.contains(place) {
-                out.send_early(node, peer, Body::Confirm { ballot, number: self.number });
+        self.repeat_at_ms = member.now_ms() + member.heartbeat_ms();
+        for peer in member.others() {
+            if member.place(peer).is_some_and(|place| !self.confirmed.contains(place)) {
+                member.send_early(peer, Body::Confirm { ballot, number: self.number }, out);
             }
         }
     }
 
     /// Asks those again who did not answer.
     pub(super) fn tick(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
-        if !self.asked.is_empty() && member.now_ms >= self.repeat_at_ms {
+        if !self.asked.is_empty() && member.now_ms() >= self.repeat_at_ms {
             self.ask(member, ballot, out);
         }
     }
 
     /// A follower said that it follows; late answers are inert.
-    pub(super) fn handle_confirmed(&mut self, member: &Member, place: usize, number: u64, out: &mut Batch) {
+    pub(super) fn handle_confirmed(&mut self, member: &Member, from: Sender, number: u64, out: &mut Batch) {
         if number == self.number {
-            self.confirmed.insert(place);
+            self.confirmed.insert(from.place);
             self.end_if_confirmed(member, out);
         }
     }
 
     fn end_if_confirmed(&mut self, member: &Member, out: &mut Batch) {
-        if !member.config.voters.is_quorum(self.confirmed) {
+        if !member.voters().is_quorum(self.confirmed) {
             return;
         }
-        let (node, index) = (member.config.node, self.index);
+        let index = self.index;
         for Read { from, id } in self.asked.drain(..) {
-            match from == node {
-                true => out.reads.push(ReadIndex { id, index }),
-                false => out.send_early(node, from, Body::ReadReply { id, index }),
+            if from == member.node() {
+                out.reads.push(ReadIndex { id, index });
+            } else {
+                member.send_early(from, Body::ReadReply { id, index }, out);
             }
         }
     }

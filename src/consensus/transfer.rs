@@ -32,23 +32,14 @@ impl Transfer {
     /// To another voter; anyone else is nonsense.
     pub(super) fn begin(member: &Member, to: NodeId, ballot: Ballot, out: &mut Batch) -> Transfer {
         out.events.push(Event::HandingOver { to, ballot });
-        Transfer { to, until_ms: member.now_ms + member.config.election_ms, tell_at_ms: member.now_ms }
+        Transfer { to, until_ms: member.now_ms() + member.election_ms(), tell_at_ms: member.now_ms() }
     }
 
     /// The successor is up to date: it is told to take over, if that is due.
     pub(super) fn tell(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
-        if member.now_ms >= self.tell_at_ms {
-            self.tell_at_ms = member.now_ms + member.config.heartbeat_ms;
-            out.send_early(member.config.node, self.to, Body::TimeoutNow { ballot });
+        if member.now_ms() >= self.tell_at_ms {
+            self.tell_at_ms = member.now_ms() + member.heartbeat_ms();
+            member.send_early(self.to, Body::TimeoutNow { ballot }, out);
         }
-    }
-}
-
-impl Member {
-    /// Whether leadership may go to a node: to another voter. Anyone else is nonsense.
-    pub(super) fn may_succeed(&mut self, to: NodeId) -> bool {
-        let other_voter = to != self.config.node && self.config.voters.place(to).is_some();
-        self.ignored += u64::from(!other_voter);
-        other_voter
     }
 }

@@ -1,6 +1,7 @@
 //! The acceptor: promises ballots, accepts entries, follows the leader it hears.
 
 use super::super::batch::Batch;
+use super::super::campaign::answer_pre_vote;
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
@@ -23,31 +24,28 @@ enum Acceptance {
 impl Paxos {
     /// Pre-vote: would follow anyone, unless a leader was heard within T.
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
-        if from == self.member.config.node || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
-            return;
+        if self.member.believes(from, ballot) {
+            answer_pre_vote(&self.member, from, ballot, true, self.promised, out);
         }
-        let leader_lives = self.member.leader_lives();
-        let reply = Body::PreVoteReply { ballot, granted: !leader_lives, promised: self.promised };
-        out.send_early(self.member.config.node, from, reply);
     }
 
     /// Phase 1b: promises, and says what it accepted above its watermark.
     pub(super) fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, first: Index, out: &mut Batch) {
-        if from == self.member.config.node || first == 0 || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
+        if first == 0 {
+            return self.member.ignore();
+        }
+        if !self.member.believes(from, ballot) {
             return;
         }
         if ballot < self.promised {
-            return self.refuse(from, ballot, out);
+            return self.member.refuse(from, ballot, self.promised, out);
         }
         let newer = ballot > self.promised;
         self.promise(ballot, out);
         if newer {
             self.member.restart_election_timer();
         }
-        let page = self.promise_page(ballot, first);
-        out.send(self.member.config.node, from, page);
+        self.member.send(from, self.promise_page(ballot, first), out);
     }
 
     /// What was accepted from `first` on and above the watermark, as much of it as a page holds.
@@ -99,7 +97,7 @@ impl Paxos {
         self.follow_watermark(from, ballot, chosen, out);
         if !ranges.is_empty() {
             let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
-            out.send(self.member.config.node, from, reply);
+            self.member.send(from, reply, out);
         }
     }
 
@@ -113,12 +111,14 @@ impl Paxos {
             return Acceptance::Held;
         }
         if let Some(slot) = self.log.slot(index).filter(|slot| slot.ballot == ballot) {
-            let same = slot.command == *command;
-            self.member.ignored += u64::from(!same);
-            return if same { Acceptance::Held } else { Acceptance::Never };
+            if slot.command == *command {
+                return Acceptance::Held;
+            }
+            self.member.ignore();
+            return Acceptance::Never;
         }
         if !self.has_room(index, command) {
-            self.member.dropped += 1;
+            self.member.count_dropped(1);
             return Acceptance::Never;
         }
         self.log.put(index, ballot, command.clone());
@@ -131,14 +131,14 @@ impl Paxos {
         let ahead = index - self.log.chosen();
         let replaced = self.log.slot(index).map_or(0, |slot| slot.command.cost_bytes());
         let bytes = self.log.bytes() - replaced + command.cost_bytes();
-        let ahead_bytes = MAX_WINDOWS_AHEAD.saturating_mul(self.member.config.window_bytes);
+        let ahead_bytes = MAX_WINDOWS_AHEAD.saturating_mul(self.member.window_bytes());
         ahead == 1 || (ahead <= MAX_WINDOW_ENTRIES && bytes <= ahead_bytes)
     }
 
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+            self.member.send_early(from, Body::Confirmed { ballot, number }, out);
         }
     }
 
@@ -155,17 +155,16 @@ impl Paxos {
         }
         self.follow_watermark(from, ballot, chosen, out);
         let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
-        out.send_early(self.member.config.node, from, reply);
+        self.member.send_early(from, reply, out);
     }
 
     /// Follows the sender of what only a leader says, if its ballot is not below the promise.
     pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
-        if from == self.member.config.node || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
+        if !self.member.believes(from, ballot) {
             return false;
         }
         if ballot < self.promised {
-            self.refuse(from, ballot, out);
+            self.member.refuse(from, ballot, self.promised, out);
             return false;
         }
         self.promise(ballot, out);
@@ -175,13 +174,9 @@ impl Paxos {
         assert!(
             matches!(self.activity, Activity::Following),
             "node {} neither leads nor campaigns once it promised {ballot} to another",
-            self.member.config.node
+            self.member.node()
         );
         self.member.heard_leader(from, ballot, out);
         true
-    }
-
-    fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
-        out.send_early(self.member.config.node, to, Body::Refuse { ballot, promised: self.promised });
     }
 }

@@ -3,32 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::super::batch::{Batch, Event};
+use super::super::campaign::Campaign;
+use super::super::member::Sender;
 use super::super::message::Body;
-use super::super::quorum::Set;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
-/// A campaign: first pre-vote, then phase 1.
+/// A node that campaigns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Candidate {
-    ballot: Ballot,
-    /// When the question is put again to those who have not answered.
-    repeat_at_ms: u64,
-    phase: Phase,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    /// Collects those who would follow, itself included (that promises nothing).
-    PreVote { granted: Set },
-    /// Collects promises, its own only once it is durable.
+pub(super) enum Candidate {
+    /// Asks who would follow.
+    PreVote(Campaign),
+    /// Phase 1.
     Prepare(Prepare),
 }
 
+/// Phase 1: collects promises, its own only once it is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Prepare {
-    /// Whose complete set of pages has come.
-    complete: Set,
+pub(super) struct Prepare {
+    /// A voter said yes once its complete set of pages has come.
+    campaign: Campaign,
     /// By place: the first index of the page that is awaited.
     awaited: Vec<Index>,
     /// Per index what was accepted under the highest ballot, as far as promises told.
@@ -51,54 +45,47 @@ pub(super) struct PromisePage {
 impl Paxos {
     /// No leader was heard for long enough, or the last campaign came to nothing.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
-        self.member.leader = None;
-        self.member.restart_election_timer();
-        let ballot = Ballot { round: self.member.highest_round + 1, node: self.member.config.node };
-        let mut granted = Set::default();
-        granted.insert(self.member.own_place());
-        out.events.push(Event::Campaigning { ballot });
-        let repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-        let phase = Phase::PreVote { granted };
-        self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
-        match self.member.config.voters.is_quorum(granted) {
-            true => self.prepare(None, out),
-            false => self.ask(out),
+        let campaign = Campaign::pre_vote(&mut self.member, out);
+        let granted = campaign.is_granted(&self.member);
+        self.activity = Activity::Campaigning(Candidate::PreVote(campaign));
+        if granted {
+            self.prepare(None, out);
+        } else {
+            self.ask(out);
         }
     }
 
-    /// Asks again, once a heartbeat interval, those who have not answered.
+    /// Asks again, once a heartbeat interval, those that have not answered.
     pub(super) fn repeat_question(&mut self, out: &mut Batch) {
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        if self.member.now_ms < candidate.repeat_at_ms {
-            return;
+        let (Candidate::PreVote(campaign) | Candidate::Prepare(Prepare { campaign, .. })) = candidate;
+        if campaign.repeats(&self.member) {
+            self.ask(out);
         }
-        candidate.repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-        self.ask(out);
     }
 
-    fn ask(&mut self, out: &mut Batch) {
-        let Activity::Campaigning(Candidate { ballot, phase, .. }) = &self.activity else { return };
-        let node = self.member.config.node;
-        for (place, peer) in self.member.config.voters.ids().iter().copied().enumerate() {
-            if peer == node {
-                continue;
+    fn ask(&self, out: &mut Batch) {
+        let Activity::Campaigning(candidate) = &self.activity else { return };
+        match candidate {
+            Candidate::PreVote(campaign) => {
+                let ballot = campaign.ballot();
+                for peer in campaign.unanswered(&self.member) {
+                    self.member.send_early(peer, Body::PreVote { ballot }, out);
+                }
             }
-            match phase {
-                Phase::PreVote { granted } if !granted.contains(place) => {
-                    out.send_early(node, peer, Body::PreVote { ballot: *ballot });
+            Candidate::Prepare(Prepare { campaign, awaited, .. }) => {
+                let ballot = campaign.ballot();
+                for peer in campaign.unanswered(&self.member) {
+                    let first = awaited[self.member.place(peer).expect("it is a voter")];
+                    self.member.send(peer, Body::Prepare { ballot, first }, out);
                 }
-                Phase::Prepare(prepare) if !prepare.complete.contains(place) => {
-                    let first = prepare.awaited[place];
-                    out.send(node, peer, Body::Prepare { ballot: *ballot, first });
-                }
-                _ => {}
             }
         }
     }
 
     pub(super) fn handle_pre_vote_reply(
         &mut self,
-        place: usize,
+        from: Sender,
         ballot: Ballot,
         granted: bool,
         promised: Ballot,
@@ -107,56 +94,40 @@ impl Paxos {
         if !self.member.note_round(promised.round) {
             return;
         }
-        let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        let Phase::PreVote { granted: set } = &mut candidate.phase else { return };
-        if candidate.ballot != ballot || !granted {
-            return;
-        }
-        set.insert(place);
-        if self.member.config.voters.is_quorum(*set) {
+        let Activity::Campaigning(Candidate::PreVote(campaign)) = &mut self.activity else { return };
+        if granted && campaign.grant(&self.member, from, ballot) {
             self.prepare(None, out);
         }
     }
 
     /// Phase 1a, without pre-vote if a leader hands over. The promise to itself comes back from behind the
-    /// write; Prepare, too, waits for it, so that no other incarnation can use the ballot.
+    /// write; Prepare waits for it as well, so that no other incarnation can use the ballot.
     pub(super) fn prepare(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
-        let node = self.member.config.node;
-        let ballot = Ballot { round: self.member.highest_round + 1, node };
-        assert!(ballot > self.promised, "a new ballot {ballot} is above all promised {}", self.promised);
-        self.member.highest_round = ballot.round;
+        let campaign = Campaign::in_earnest(&mut self.member, self.promised, handed_by, out);
+        let ballot = campaign.ballot();
         self.promised = ballot;
         out.hard_state = Some(self.hard_state());
-        out.events.push(Event::Preparing { ballot, handed_by });
-        self.member.restart_election_timer();
         let (chosen, first) = (self.log.chosen(), self.log.chosen() + 1);
-        self.activity = Activity::Campaigning(Candidate {
-            ballot,
-            repeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
-            phase: Phase::Prepare(Prepare {
-                complete: Set::default(),
-                awaited: vec![first; self.member.config.voters.ids().len()],
-                found: BTreeMap::new(),
-                watermark: chosen,
-                holder: node,
-            }),
-        });
+        self.activity = Activity::Campaigning(Candidate::Prepare(Prepare {
+            campaign,
+            awaited: vec![first; self.member.voters().ids().len()],
+            found: BTreeMap::new(),
+            watermark: chosen,
+            holder: self.member.node(),
+        }));
         self.ask(out);
         // To itself it says only that the promise is durable: it has its own log at hand.
         let (compacted, last) = (self.log.compacted(), self.log.last().max(first));
         let own = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
-        out.send(node, node, own);
+        self.member.send_to_itself(own, out);
     }
 
     /// Phase 1b arrives: the awaited page of a promiser counts, anything else is late.
-    pub(super) fn handle_promise(&mut self, from: NodeId, page: PromisePage, out: &mut Batch) {
-        let place = self.member.config.voters.place(from).expect("handle_message looked it up");
-        let own = from == self.member.config.node;
-        let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        let Phase::Prepare(prepare) = &mut candidate.phase else { return };
+    pub(super) fn handle_promise(&mut self, from: Sender, page: PromisePage, out: &mut Batch) {
+        let Activity::Campaigning(Candidate::Prepare(prepare)) = &mut self.activity else { return };
         let PromisePage { ballot, chosen, first, last, more, entries } = page;
-        let awaited = &mut prepare.awaited[place];
-        if ballot != candidate.ballot || first != *awaited || prepare.complete.contains(place) {
+        let awaited = &mut prepare.awaited[from.place];
+        if ballot != prepare.campaign.ballot() || first != *awaited || prepare.campaign.has(from) {
             return;
         }
         // Nobody keeps more above its watermark than this; adoption would fill what is between with no-ops.
@@ -164,11 +135,10 @@ impl Paxos {
         let within = first..=last.min(reach);
         let sound = |entry: &Entry| within.contains(&entry.index) && entry.ballot < ballot;
         if last < first || !entries.iter().all(sound) || (more && last >= reach) {
-            self.member.ignored += 1;
-            return;
+            return self.member.ignore();
         }
         if chosen > prepare.watermark {
-            (prepare.watermark, prepare.holder) = (chosen, from);
+            (prepare.watermark, prepare.holder) = (chosen, from.node);
         }
         for Entry { index, ballot, command } in entries {
             let found = prepare.found.entry(index);
@@ -179,17 +149,14 @@ impl Paxos {
         }
         if more {
             *awaited = last + 1;
-            out.send(self.member.config.node, from, Body::Prepare { ballot, first: last + 1 });
-            return;
+            return self.member.send(from.node, Body::Prepare { ballot, first: last + 1 }, out);
         }
-        prepare.complete.insert(place);
-        let counts = self.member.config.voters.is_quorum(prepare.complete);
         assert!(
-            !own || self.promised == ballot,
+            from.node != self.member.node() || self.promised == ballot,
             "its own promise {ballot} came back behind {}",
             self.promised
         );
-        if counts {
+        if prepare.campaign.grant(&self.member, from, ballot) {
             self.try_lead(out);
         }
     }
@@ -197,19 +164,15 @@ impl Paxos {
     /// Leads once a majority promised and all up to the highest watermark among it is known; until then it
     /// catches up.
     pub(super) fn try_lead(&mut self, out: &mut Batch) {
-        let Activity::Campaigning(Candidate { ballot, phase: Phase::Prepare(prepare), .. }) = &self.activity
-        else {
-            return;
-        };
-        if !self.member.config.voters.is_quorum(prepare.complete) {
+        let Activity::Campaigning(Candidate::Prepare(prepare)) = &mut self.activity else { return };
+        if !prepare.campaign.is_granted(&self.member) {
             return;
         }
         if prepare.watermark > self.log.chosen() {
             let (holder, watermark) = (prepare.holder, prepare.watermark);
             return self.want(holder, watermark, out);
         }
-        let ballot = *ballot;
-        let found = prepare.found.clone();
+        let (ballot, found) = (prepare.campaign.ballot(), std::mem::take(&mut prepare.found));
         self.adopt_and_lead(ballot, found, out);
     }
 
@@ -232,11 +195,12 @@ impl Paxos {
                 (None, Some(slot)) => Some(slot.command.clone()),
                 (None, None) => None,
             };
-            match best.is_some() {
-                true => adopted += 1,
-                false => holes += 1,
+            if best.is_some() {
+                adopted += 1;
+            } else {
+                holes += 1;
             }
-            commands.push(best.unwrap_or_else(|| Command::noop(self.member.config.node)));
+            commands.push(best.unwrap_or_else(|| Command::noop(self.member.node())));
         }
         out.events.push(Event::Leading { ballot, adopted, holes });
         self.lead(ballot, commands, out);
@@ -249,7 +213,7 @@ impl Paxos {
         }
         let current = match &self.activity {
             Activity::Leading(leader) => leader.ballot(),
-            Activity::Campaigning(Candidate { ballot, phase: Phase::Prepare(_), .. }) => *ballot,
+            Activity::Campaigning(Candidate::Prepare(prepare)) => prepare.campaign.ballot(),
             _ => return,
         };
         if current == ballot {

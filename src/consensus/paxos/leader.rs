@@ -4,35 +4,29 @@
 use std::iter::repeat_n;
 
 use super::super::batch::Batch;
-use super::super::member::pages;
+use super::super::leadership::Leadership;
+use super::super::log::Log;
+use super::super::member::{Member, Sender, pages};
 use super::super::message::{Body, MAX_PAGE_BYTES, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
-use super::super::reads::{Read, Reads};
-use super::super::transfer::Transfer;
+use super::super::reads::Read;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
 /// What a leader knows beside the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
-    ballot: Ballot,
-    heartbeat_at_ms: u64,
+    pub(super) leadership: Leadership,
     /// When all that is open is sent again to those who have not accepted it, and the wait after that; any
     /// progress of the watermark puts both back.
     repeat_at_ms: u64,
     repeat_wait_ms: u64,
-    /// Its first own entry that comes after all it adopted: once that is chosen, its watermark is ahead of
-    /// all that earlier leaders told.
-    established: Index,
-    reads: Reads,
-    /// While it is there, nothing is placed.
-    pub(super) transfer: Option<Transfer>,
 }
 
 impl Leader {
     pub(super) fn ballot(&self) -> Ballot {
-        self.ballot
+        self.leadership.ballot()
     }
 }
 
@@ -41,26 +35,16 @@ impl Paxos {
     /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for
     /// which nobody would have a place: the last of them, now of this ballot, says the same.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
-        let repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
-        let noop =
-            ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.config.node));
-        self.activity = Activity::Leading(Leader {
-            ballot,
-            heartbeat_at_ms: self.member.now_ms + self.member.config.heartbeat_ms,
-            repeat_at_ms: self.member.now_ms + repeat_wait_ms,
-            repeat_wait_ms,
-            established: self.log.chosen() + adopted.len() as u64 + noop.iter().len() as u64,
-            reads: Reads::default(),
-            transfer: None,
-        });
-        self.member.elections += 1;
-        self.member.leader = Some(self.member.config.node);
-        self.member.follow_now();
-        self.member.proposals.restart();
+        let noop = ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.node()));
+        let established = self.log.chosen() + adopted.len() as u64 + noop.iter().len() as u64;
+        let leadership = Leadership::begin(&mut self.member, ballot, established);
+        let repeat_wait_ms = 2 * self.member.heartbeat_ms();
+        let repeat_at_ms = self.member.now_ms() + repeat_wait_ms;
+        self.activity = Activity::Leading(Leader { leadership, repeat_at_ms, repeat_wait_ms });
         let entries = adopted.into_iter().chain(noop).zip(self.log.chosen() + 1..);
         let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, ballot, command }).collect();
         for Entry { index, command, .. } in &entries {
-            self.member.proposals.adopted(command, *index);
+            self.member.proposals_mut().adopted(command, *index);
         }
         self.propose_entries(entries, out);
         self.place_waiting(out);
@@ -76,7 +60,7 @@ impl Paxos {
     /// know it.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
-            self.member.dropped += commands.len() as u64;
+            self.member.count_dropped(commands.len() as u64);
             return;
         }
         self.member.take_forwarded(from, commands);
@@ -86,8 +70,9 @@ impl Paxos {
     /// Gives waiting proposals the next indexes, as far as the window allows; none while leadership is handed
     /// over.
     pub(super) fn place_waiting(&mut self, out: &mut Batch) {
-        let Activity::Leading(Leader { ballot, transfer: None, .. }) = self.activity else { return };
-        let entries = self.member.place(&self.log, self.member.config.window_entries, ballot);
+        let Activity::Leading(Leader { leadership, .. }) = &self.activity else { return };
+        let window_entries = self.member.window_entries();
+        let entries = leadership.place(&mut self.member, &self.log, window_entries);
         if !entries.is_empty() {
             self.propose_entries(entries, out);
         }
@@ -96,46 +81,45 @@ impl Paxos {
     /// Phase 2a for new entries: the others' Accept leaves at once, its own acceptance behind the write.
     fn propose_entries(&mut self, entries: Vec<Entry>, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else { return };
-        let ballot = leader.ballot;
-        assert_eq!(leader.transfer, None, "a leader that hands over places nothing, not {entries:?}");
+        leader.leadership.assert_places(&entries);
         if self.log.open() == 0 {
-            leader.repeat_at_ms = self.member.now_ms + leader.repeat_wait_ms;
+            leader.repeat_at_ms = self.member.now_ms() + leader.repeat_wait_ms;
         }
-        let (node, chosen) = (self.member.config.node, self.log.chosen());
+        let (ballot, chosen) = (leader.ballot(), self.log.chosen());
         let (first, last) = (entries[0].index, entries[entries.len() - 1].index);
         for Entry { index, ballot, command } in &entries {
             self.log.put(*index, *ballot, command.clone());
         }
         out.write(entries.clone());
-        let others = self.member.config.voters.ids().len() - 1;
+        let others = self.member.voters().ids().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
-            for (peer, entries) in self.member.config.voters.others(node).zip(repeat_n(entries, others)) {
-                out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
+            for (peer, entries) in self.member.others().zip(repeat_n(entries, others)) {
+                self.member.send_early(peer, Body::Accept { ballot, chosen, entries }, out);
             }
         }
         let ranges = vec![Range { first, last }];
-        out.send(node, node, Body::Accepted { ballot, chosen, ranges });
+        self.member.send_to_itself(Body::Accepted { ballot, chosen, ranges }, out);
     }
 
     /// Phase 2b arrives: what a majority accepted in a row is chosen.
     pub(super) fn handle_accepted(
         &mut self,
-        place: usize,
+        from: Sender,
         ballot: Ballot,
         chosen: Index,
         ranges: &[Range],
         out: &mut Batch,
     ) {
-        self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
-        if !matches!(&self.activity, Activity::Leading(leader) if leader.ballot == ballot) {
+        self.member.note_watermark(from.node, chosen);
+        if !self.leads_under(ballot) {
             return;
         }
-        self.member.peers[place].followed_ms = self.member.now_ms;
+        self.member.note_following(from);
         for Range { first, last } in ranges {
             for index in (*first).max(self.log.chosen() + 1)..=(*last).min(self.log.last()) {
                 let slot = self.log.slot_mut(index).expect("a leader's window has no holes");
                 assert_eq!(slot.ballot, ballot, "a leader's window is of its ballot {ballot}");
-                slot.accepted_by.insert(place);
+                slot.accepted_by.insert(from.place);
             }
         }
         self.choose_accepted(out);
@@ -145,38 +129,41 @@ impl Paxos {
         let before = self.log.chosen();
         let mut forwarders = Set::default();
         while let Some(slot) = self.log.front() {
-            if !self.member.config.voters.is_quorum(slot.accepted_by) {
+            if !self.member.voters().is_quorum(slot.accepted_by) {
                 break;
             }
             let entry = self.choose_front(out);
-            if let Some(place) = self.member.config.voters.place(entry.command.from) {
+            if let Some(place) = self.member.place(entry.command.from) {
                 forwarders.insert(place);
             }
         }
         if self.log.chosen() == before {
             return;
         }
-        let now_ms = self.member.now_ms;
         let Activity::Leading(leader) = &mut self.activity else { return };
-        let ballot = leader.ballot;
-        leader.repeat_wait_ms = 2 * self.member.config.heartbeat_ms;
-        leader.repeat_at_ms = now_ms + leader.repeat_wait_ms;
+        leader.repeat_wait_ms = 2 * self.member.heartbeat_ms();
+        leader.repeat_at_ms = self.member.now_ms() + leader.repeat_wait_ms;
         self.place_waiting(out);
-        self.begin_reads(out);
-        self.member.tell_forwarders(forwarders, ballot, self.log.chosen(), out);
-        self.tell_successor(out);
+        let Activity::Leading(Leader { leadership, .. }) = &mut self.activity else { return };
+        leadership.begin_reads(&self.member, self.log.chosen(), out);
+        leadership.tell_forwarders(&self.member, forwarders, self.log.chosen(), out);
+        self.tell_successor_the_watermark(out);
+    }
+
+    fn leads_under(&self, ballot: Ballot) -> bool {
+        matches!(&self.activity, Activity::Leading(leader) if leader.ballot() == ballot)
     }
 
     pub(super) fn handle_heartbeat_reply(
         &mut self,
-        place: usize,
+        from: Sender,
         ballot: Ballot,
         chosen: Index,
         sent_ms: u64,
         out: &mut Batch,
     ) {
-        if matches!(&self.activity, Activity::Leading(leader) if leader.ballot == ballot) {
-            self.member.heartbeat_answered(place, chosen, sent_ms);
+        if self.leads_under(ballot) {
+            self.member.heartbeat_answered(from, chosen, sent_ms);
             self.hand_over(out);
         }
     }
@@ -184,32 +171,15 @@ impl Paxos {
     /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its
     /// own on.
     pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
-        let Activity::Leading(leader) = &mut self.activity else {
-            if from == self.member.config.node {
-                self.member.pass_on_read(id, out);
-            }
-            return;
+        let Activity::Leading(Leader { leadership, .. }) = &mut self.activity else {
+            return self.member.pass_on_read(from, id, out);
         };
-        if !leader.reads.add(Read { from, id }) {
-            self.member.dropped += 1;
-        }
-        self.begin_reads(out);
+        leadership.handle_read(&mut self.member, Read { from, id }, self.log.chosen(), out);
     }
 
-    fn begin_reads(&mut self, out: &mut Batch) {
-        let chosen = self.log.chosen();
-        if let Activity::Leading(leader) = &mut self.activity
-            && chosen >= leader.established
-        {
-            leader.reads.begin(&self.member, leader.ballot, chosen, out);
-        }
-    }
-
-    pub(super) fn handle_confirmed(&mut self, place: usize, ballot: Ballot, number: u64, out: &mut Batch) {
-        let Activity::Leading(leader) = &mut self.activity else { return };
-        if leader.ballot == ballot {
-            leader.reads.handle_confirmed(&self.member, place, number, out);
-            self.begin_reads(out);
+    pub(super) fn handle_confirmed(&mut self, from: Sender, ballot: Ballot, number: u64, out: &mut Batch) {
+        if let Activity::Leading(Leader { leadership, .. }) = &mut self.activity {
+            leadership.handle_confirmed(&self.member, from, ballot, number, self.log.chosen(), out);
         }
     }
 
@@ -218,42 +188,35 @@ impl Paxos {
             return self.step_down("no majority was heard for the election timeout", out);
         }
         let Activity::Leading(leader) = &mut self.activity else { return };
-        let ballot = leader.ballot;
-        if self.member.now_ms >= leader.heartbeat_at_ms {
-            leader.heartbeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-            self.member.send_heartbeats(ballot, self.log.chosen(), out);
+        leader.leadership.tick_heartbeat(&self.member, self.log.chosen(), out);
+        if self.log.open() > 0 && self.member.now_ms() >= leader.repeat_at_ms {
+            leader.repeat_wait_ms = (2 * leader.repeat_wait_ms).min(self.member.election_ms());
+            leader.repeat_at_ms = self.member.now_ms() + leader.repeat_wait_ms;
+            let ballot = leader.ballot();
+            repeat_accepts(&self.member, &self.log, ballot, out);
         }
-        if self.log.open() > 0 && self.member.now_ms >= leader.repeat_at_ms {
-            leader.repeat_wait_ms = (2 * leader.repeat_wait_ms).min(self.member.config.election_ms);
-            leader.repeat_at_ms = self.member.now_ms + leader.repeat_wait_ms;
-            self.repeat_accepts(ballot, out);
-        }
-        if let Activity::Leading(leader) = &mut self.activity {
-            leader.reads.tick(&self.member, leader.ballot, out);
-        }
+        leader.leadership.tick_reads(&self.member, out);
         self.tick_transfer(out);
     }
+}
 
-    /// Sends each peer the first page of what it has not accepted.
-    fn repeat_accepts(&mut self, ballot: Ballot, out: &mut Batch) {
-        let (node, chosen) = (self.member.config.node, self.log.chosen());
-        for (place, peer) in self.member.config.voters.ids().iter().copied().enumerate() {
-            if peer == node {
-                continue;
-            }
-            let mut bytes = 0;
-            let missing = self.log.entries_from(0).filter(|(_, slot)| !slot.accepted_by.contains(place));
-            let page = missing.take_while(|(_, slot)| {
-                let first = bytes == 0;
-                bytes += slot.command.cost_bytes();
-                first || bytes <= MAX_PAGE_BYTES
-            });
-            let entries: Vec<Entry> = page
-                .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
-                .collect();
-            if !entries.is_empty() {
-                out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
-            }
+/// Sends each peer the first page of what it has not accepted.
+fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
+    let chosen = log.chosen();
+    for peer in member.others() {
+        let place = member.place(peer).expect("it is a voter");
+        let mut bytes = 0;
+        let missing = log.entries_from(0).filter(|(_, slot)| !slot.accepted_by.contains(place));
+        let page = missing.take_while(|(_, slot)| {
+            let first = bytes == 0;
+            bytes += slot.command.cost_bytes();
+            first || bytes <= MAX_PAGE_BYTES
+        });
+        let entries: Vec<Entry> = page
+            .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
+            .collect();
+        if !entries.is_empty() {
+            member.send_early(peer, Body::Accept { ballot, chosen, entries }, out);
         }
     }
 }
@@ -291,7 +254,7 @@ mod tests {
             batch = Batch::default();
             core.step(Input::Message(Message { from, to: 1, body: body.clone() }), &mut batch);
         }
-        assert_eq!(core.member.leader, Some(1));
+        assert_eq!(core.status().leader, Some(1));
         (core, batch)
     }
 

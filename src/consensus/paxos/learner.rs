@@ -36,9 +36,7 @@ impl Paxos {
     /// learned.
     pub(super) fn follow_watermark(&mut self, from: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
         self.vouch(ballot, chosen, out);
-        if let Some(place) = self.member.config.voters.place(from) {
-            self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
-        }
+        self.member.note_watermark(from, chosen);
         if chosen > self.log.chosen() {
             self.want(from, chosen, out);
         }
@@ -64,15 +62,15 @@ impl Paxos {
         self.learner.known = self.learner.known.max(chosen);
         if self.learner.asked.is_none() {
             out.events.push(Event::CatchingUp { from, first: self.log.chosen() + 1, chosen });
-            self.ask_for_entries(from, 2 * self.member.config.heartbeat_ms, out);
+            self.ask_for_entries(from, 2 * self.member.heartbeat_ms(), out);
         }
     }
 
     fn ask_for_entries(&mut self, from: NodeId, wait_ms: u64, out: &mut Batch) {
         let first = self.log.chosen() + 1;
-        let again_at_ms = self.member.now_ms + wait_ms;
+        let again_at_ms = self.member.now_ms() + wait_ms;
         self.learner.asked = Some(Asked { from, first, again_at_ms, wait_ms });
-        out.send_early(self.member.config.node, from, Body::CatchUp { first });
+        self.member.send_early(from, Body::CatchUp { first }, out);
     }
 
     /// Puts an unanswered question to the next peer, with a back-off up to T.
@@ -80,21 +78,21 @@ impl Paxos {
         let Some(Asked { from, again_at_ms, wait_ms, .. }) = self.learner.asked else { return };
         if self.log.chosen() >= self.learner.known || matches!(self.activity, Activity::Leading(_)) {
             self.learner.asked = None;
-        } else if self.member.now_ms >= again_at_ms {
+        } else if self.member.now_ms() >= again_at_ms {
             let next = self.peer_after(from);
-            self.ask_for_entries(next, (2 * wait_ms).min(self.member.config.election_ms), out);
+            self.ask_for_entries(next, (2 * wait_ms).min(self.member.election_ms()), out);
         }
     }
 
     fn peer_after(&self, node: NodeId) -> NodeId {
-        let others = || self.member.config.voters.others(self.member.config.node);
-        others().find(|peer| *peer > node).or_else(|| others().next()).unwrap_or(node)
+        let mut others = self.member.others();
+        others.find(|peer| *peer > node).or_else(|| self.member.others().next()).unwrap_or(node)
     }
 
     /// A peer lacks chosen entries: any node that has them sends a page.
     pub(super) fn handle_catch_up(&mut self, from: NodeId, first: Index, out: &mut Batch) {
         let chosen = self.log.chosen();
-        let wanted = from != self.member.config.node && first > self.log.compacted() && first <= chosen;
+        let wanted = from != self.member.node() && first > self.log.compacted() && first <= chosen;
         if wanted && !out.pages.iter().any(|page| page.to == from) {
             out.pages.push(Page { to: from, first, chosen });
         }
@@ -121,7 +119,7 @@ impl Paxos {
             if !leads && self.learner.asked.is_none() && self.learner.known > self.log.chosen() {
                 let has_more = chosen > self.log.chosen();
                 let next = if has_more { from } else { self.peer_after(from) };
-                self.ask_for_entries(next, 2 * self.member.config.heartbeat_ms, out);
+                self.ask_for_entries(next, 2 * self.member.heartbeat_ms(), out);
             }
         }
     }

@@ -42,7 +42,7 @@ mod transfer;
 use self::candidate::Candidate;
 use self::leader::Leader;
 use self::learner::Learner;
-use super::batch::{Batch, Event, ReadIndex};
+use super::batch::{Batch, ReadIndex};
 use super::config::{Config, Restored};
 use super::log::Log;
 use super::member::Member;
@@ -97,14 +97,12 @@ impl Paxos {
     }
 
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
-        if self.member.advance(now_ms) {
-            self.member.handle_pause(self.role());
-        }
+        self.member.advance(now_ms, self.role());
         match self.activity {
             Activity::Leading(_) => self.tick_leader(out),
-            Activity::Campaigning(_) if now_ms < self.member.election_at_ms => self.repeat_question(out),
-            _ if now_ms >= self.member.election_at_ms => self.campaign(out),
-            _ => {}
+            _ if self.member.election_is_due() => self.campaign(out),
+            Activity::Campaigning(_) => self.repeat_question(out),
+            Activity::Following => {}
         }
         self.tick_learner(out);
         self.member.tick_forwarding(out);
@@ -112,28 +110,28 @@ impl Paxos {
 
     fn handle_message(&mut self, message: Message, out: &mut Batch) {
         let Message { from, to, body } = message;
-        let Some(place) = self.member.hear(from, to) else { return };
+        let Some(sender) = self.member.hear(from, to) else { return };
         match body {
             Body::PreVote { ballot } => self.handle_pre_vote(from, ballot, out),
             Body::PreVoteReply { ballot, granted, promised } => {
-                self.handle_pre_vote_reply(place, ballot, granted, promised, out);
+                self.handle_pre_vote_reply(sender, ballot, granted, promised, out);
             }
             Body::Prepare { ballot, first } => self.handle_prepare(from, ballot, first, out),
             Body::Promise { ballot, chosen, first, last, more, entries, .. } => {
                 let page = candidate::PromisePage { ballot, chosen, first, last, more, entries };
-                self.handle_promise(from, page, out);
+                self.handle_promise(sender, page, out);
             }
             Body::Accept { ballot, chosen, entries } => {
                 self.handle_accept(from, ballot, chosen, entries, out)
             }
             Body::Accepted { ballot, chosen, ranges } => {
-                self.handle_accepted(place, ballot, chosen, &ranges, out)
+                self.handle_accepted(sender, ballot, chosen, &ranges, out)
             }
             Body::Heartbeat { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
             }
             Body::HeartbeatReply { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
+                self.handle_heartbeat_reply(sender, ballot, chosen, sent_ms, out);
             }
             Body::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
             Body::CatchUp { first } => self.handle_catch_up(from, first, out),
@@ -141,7 +139,7 @@ impl Paxos {
             Body::Forward { commands } => self.handle_forward(from, commands, out),
             Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
             Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            Body::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
             Body::Read { id } => self.handle_read(from, id, out),
             Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
             Body::RequestPreVote { .. }
@@ -149,7 +147,7 @@ impl Paxos {
             | Body::Vote { .. }
             | Body::Append { .. }
             | Body::Appended { .. }
-            | Body::Mismatch { .. } => self.member.ignored += 1,
+            | Body::Mismatch { .. } => self.member.ignore(),
         }
     }
 
@@ -161,8 +159,8 @@ impl Paxos {
         }
         self.step_down("a higher ballot was promised", out);
         self.promised = ballot;
-        self.member.highest_round = self.member.highest_round.max(ballot.round);
-        self.member.leader = None;
+        self.member.raise_round(ballot.round);
+        self.member.forget_leader();
         out.hard_state = Some(self.hard_state());
     }
 
@@ -171,11 +169,7 @@ impl Paxos {
         match std::mem::replace(&mut self.activity, Activity::Following) {
             Activity::Following => return,
             Activity::Campaigning(_) => {}
-            Activity::Leading(leader) => {
-                out.events.push(Event::SteppedDown { ballot: leader.ballot(), why });
-                self.member.proposals.restart();
-                self.member.leader = None;
-            }
+            Activity::Leading(leader) => leader.leadership.end(&mut self.member, why, out),
         }
         self.member.restart_election_timer();
     }
@@ -196,7 +190,7 @@ impl Paxos {
     fn choose_front(&mut self, out: &mut Batch) -> Entry {
         let entry = self.log.choose_front();
         out.chosen = Some(entry.index);
-        self.member.proposals.chosen(entry.command.request);
+        self.member.proposals_mut().chosen(entry.command.request);
         entry
     }
 
@@ -207,10 +201,10 @@ impl Paxos {
             "compacted {compacted} <= chosen {chosen} <= last {last}"
         );
         assert!(
-            self.promised.round <= self.member.highest_round,
+            self.promised.round <= self.member.highest_round(),
             "promised {} above the highest round {}",
             self.promised,
-            self.member.highest_round
+            self.member.highest_round()
         );
         if let Activity::Leading(leader) = &self.activity {
             let ballot = leader.ballot();
@@ -232,7 +226,7 @@ impl Protocol for Paxos {
             Input::Tick { now_ms } => self.handle_tick(now_ms, out),
             Input::Message(message) => self.handle_message(message, out),
             Input::Propose(proposals) => self.handle_propose(proposals, out),
-            Input::Read { id } => self.handle_read(self.member.config.node, id, out),
+            Input::Read { id } => self.handle_read(self.member.node(), id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
         }
         if out.must_write() {
@@ -246,6 +240,6 @@ impl Protocol for Paxos {
     }
 
     fn room(&self) -> usize {
-        self.member.proposals.room()
+        self.member.proposals().room()
     }
 }

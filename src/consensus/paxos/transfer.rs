@@ -1,12 +1,12 @@
-//! Handing leadership over: see [`Transfer`] for how it goes.
+//! Handing leadership over: see [`Transfer`](super::super::transfer::Transfer) for how it goes.
 //!
 //! A successor is up to date once nothing is open and it said that it knows all of the log to be chosen.
 //! Invariants: a leader that hands over places nothing (asserted where it proposes); when it says TimeoutNow
 //! it has no open index, so the successor has nothing to adopt from it.
 
-use super::super::batch::{Batch, Event};
-use super::super::transfer::Transfer;
+use super::super::batch::Batch;
 use super::super::types::{Ballot, NodeId};
+use super::leader::Leader;
 use super::{Activity, Paxos};
 
 impl Paxos {
@@ -17,57 +17,55 @@ impl Paxos {
             return;
         }
         let Activity::Leading(leader) = &mut self.activity else { return };
-        if leader.transfer.is_some() {
+        if !leader.leadership.begin_transfer(&self.member, to, out) {
             return;
         }
-        leader.transfer = Some(Transfer::begin(&self.member, to, leader.ballot(), out));
-        match self.is_up_to_date(to) {
-            true => self.hand_over(out),
-            false => self.tell_successor(out),
+        if self.is_up_to_date(to) {
+            self.hand_over(out);
+        } else {
+            self.tell_successor_the_watermark(out);
         }
     }
 
     /// Whether nothing is open, and the node knows all of it to be chosen.
     fn is_up_to_date(&self, node: NodeId) -> bool {
-        let peer = self.member.config.voters.place(node).map(|place| &self.member.peers[place]);
-        self.log.open() == 0 && peer.is_some_and(|peer| peer.chosen >= self.log.chosen())
+        self.log.open() == 0 && self.member.watermark(node) >= self.log.chosen()
     }
 
     /// The successor is told to take over if it is due and up to date.
     pub(super) fn hand_over(&mut self, out: &mut Batch) {
         let Activity::Leading(leader) = &self.activity else { return };
-        let up_to_date = leader.transfer.as_ref().is_some_and(|transfer| self.is_up_to_date(transfer.to));
-        let Activity::Leading(leader) = &mut self.activity else { return };
-        let ballot = leader.ballot();
-        if let Some(transfer) = leader.transfer.as_mut().filter(|_| up_to_date) {
-            transfer.tell(&self.member, ballot, out);
+        let up_to_date = leader.leadership.successor().is_some_and(|to| self.is_up_to_date(to));
+        if let Activity::Leading(leader) = &mut self.activity
+            && up_to_date
+        {
+            leader.leadership.tell_successor(&self.member, out);
         }
     }
 
     /// The successor hears the watermark at once; its answer says whether it is up to date.
-    pub(super) fn tell_successor(&mut self, out: &mut Batch) {
-        let Activity::Leading(leader) = &self.activity else { return };
-        let Some(transfer) = &leader.transfer else { return };
-        self.member.send_heartbeat(transfer.to, leader.ballot(), self.log.chosen(), out);
+    pub(super) fn tell_successor_the_watermark(&mut self, out: &mut Batch) {
+        let Activity::Leading(Leader { leadership, .. }) = &self.activity else { return };
+        if let Some(to) = leadership.successor() {
+            leadership.send_heartbeat(&self.member, to, self.log.chosen(), out);
+        }
     }
 
     /// Goes on with a transfer, or gives it up and places what waited.
     pub(super) fn tick_transfer(&mut self, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else { return };
-        let Some(transfer) = &leader.transfer else { return };
-        if self.member.now_ms < transfer.until_ms {
-            return self.hand_over(out);
+        if leader.leadership.gives_up_transfer(&self.member, out) {
+            self.place_waiting(out);
+        } else {
+            self.hand_over(out);
         }
-        out.events.push(Event::KeptLeading { to: transfer.to, ballot: leader.ballot() });
-        leader.transfer = None;
-        self.place_waiting(out);
     }
 
     /// The leader wants this node to take over: it campaigns at once, though it hears a leader. Of a deposed
     /// leader it is refused like any of its messages, and so is one that comes twice.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            self.member.leader = None;
+            self.member.forget_leader();
             self.prepare(Some(from), out);
         }
     }
@@ -115,7 +113,7 @@ mod tests {
             let mut batch = Batch::default();
             core.step(input, &mut batch);
             assert!(batch.is_empty(), "{what}: {batch}");
-            assert_eq!((core.status().ignored, core.member.leader), (count, Some(2)), "{what}");
+            assert_eq!((core.status().ignored, core.status().leader), (count, Some(2)), "{what}");
         }
         let mut batch = Batch::default();
         core.step(say(2, 1, 2), &mut batch);

@@ -1,76 +1,64 @@
 //! Elections (thesis sections 3.4, 3.6.1, 9.6): the candidate, and those it asks.
 
-use super::super::batch::{Batch, Event};
+use super::super::batch::Batch;
+use super::super::campaign::{Campaign, answer_pre_vote};
+use super::super::member::Sender;
 use super::super::message::Body;
-use super::super::quorum::Set;
 use super::super::types::{Ballot, NodeId, Position};
 use super::{Activity, Raft};
 
-/// A campaign: first pre-vote, then the vote.
+/// A node that campaigns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Candidate {
-    ballot: Ballot,
-    /// When the question is put again to those who have not answered.
-    repeat_at_ms: u64,
-    phase: Phase,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    /// Collects those who would vote for it, itself included (that promises nothing).
-    PreVote { granted: Set },
+pub(super) enum Candidate {
+    /// Asks who would vote for it.
+    PreVote(Campaign),
     /// Collects votes, its own only once it is durable.
-    Vote { granted: Set },
+    Vote(Campaign),
 }
 
 impl Candidate {
-    /// See [`Raft::normalize`].
-    pub(super) fn normalize(&mut self, repeat_at_ms: u64) {
-        self.repeat_at_ms = repeat_at_ms;
+    pub(super) fn campaign_mut(&mut self) -> &mut Campaign {
+        let (Candidate::PreVote(campaign) | Candidate::Vote(campaign)) = self;
+        campaign
     }
 }
 
 impl Raft {
     /// No leader was heard for long enough, or the last campaign came to nothing.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
-        self.member.leader = None;
-        self.member.restart_election_timer();
-        let ballot = Ballot { round: self.member.highest_round + 1, node: self.member.config.node };
-        let mut granted = Set::default();
-        granted.insert(self.member.own_place());
-        out.events.push(Event::Campaigning { ballot });
-        let repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-        let phase = Phase::PreVote { granted };
-        self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
-        match self.member.config.voters.is_quorum(granted) {
-            true => self.stand(None, out),
-            false => self.ask(out),
+        let campaign = Campaign::pre_vote(&mut self.member, out);
+        let granted = campaign.is_granted(&self.member);
+        self.activity = Activity::Campaigning(Candidate::PreVote(campaign));
+        if granted {
+            self.stand(None, out);
+        } else {
+            self.ask(out);
         }
     }
 
-    /// Asks again, once a heartbeat interval, those who have not answered.
+    /// Asks again, once a heartbeat interval, those that have not answered.
     pub(super) fn repeat_question(&mut self, out: &mut Batch) {
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        if self.member.now_ms < candidate.repeat_at_ms {
-            return;
+        if candidate.campaign_mut().repeats(&self.member) {
+            self.ask(out);
         }
-        candidate.repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-        self.ask(out);
     }
 
-    fn ask(&mut self, out: &mut Batch) {
-        let Activity::Campaigning(Candidate { ballot, phase, .. }) = &self.activity else { return };
-        let (node, ballot, last) = (self.member.config.node, *ballot, self.log.last());
-        for (place, peer) in self.member.config.voters.ids().iter().copied().enumerate() {
-            match phase {
-                _ if peer == node => {}
-                Phase::PreVote { granted } if !granted.contains(place) => {
-                    out.send_early(node, peer, Body::RequestPreVote { ballot, last });
+    fn ask(&self, out: &mut Batch) {
+        let Activity::Campaigning(candidate) = &self.activity else { return };
+        let last = self.log.last();
+        match candidate {
+            Candidate::PreVote(campaign) => {
+                let ballot = campaign.ballot();
+                for peer in campaign.unanswered(&self.member) {
+                    self.member.send_early(peer, Body::RequestPreVote { ballot, last }, out);
                 }
-                Phase::Vote { granted } if !granted.contains(place) => {
-                    out.send(node, peer, Body::RequestVote { ballot, last });
+            }
+            Candidate::Vote(campaign) => {
+                let ballot = campaign.ballot();
+                for peer in campaign.unanswered(&self.member) {
+                    self.member.send(peer, Body::RequestVote { ballot, last }, out);
                 }
-                _ => {}
             }
         }
     }
@@ -83,19 +71,16 @@ impl Raft {
         last: Position,
         out: &mut Batch,
     ) {
-        if from == self.member.config.node || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
-            return;
+        if self.member.believes(from, ballot) {
+            let up_to_date = last >= self.log.last();
+            answer_pre_vote(&self.member, from, ballot, up_to_date, self.promised, out);
         }
-        let granted = !self.member.leader_lives() && last >= self.log.last();
-        let reply = Body::PreVoteReply { ballot, granted, promised: self.promised };
-        out.send_early(self.member.config.node, from, reply);
     }
 
     /// What others promised is only noted: the candidate's round will be above it.
     pub(super) fn handle_pre_vote_reply(
         &mut self,
-        place: usize,
+        from: Sender,
         ballot: Ballot,
         granted: bool,
         promised: Ballot,
@@ -104,13 +89,8 @@ impl Raft {
         if !self.member.note_round(promised.round) {
             return;
         }
-        let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        let Phase::PreVote { granted: set } = &mut candidate.phase else { return };
-        if candidate.ballot != ballot || !granted {
-            return;
-        }
-        set.insert(place);
-        if self.member.config.voters.is_quorum(*set) {
+        let Activity::Campaigning(Candidate::PreVote(campaign)) = &mut self.activity else { return };
+        if granted && campaign.grant(&self.member, from, ballot) {
             self.stand(None, out);
         }
     }
@@ -119,23 +99,13 @@ impl Raft {
     /// back from behind the write; the request waits for that, too, so that no other incarnation can use the
     /// round.
     pub(super) fn stand(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
-        let node = self.member.config.node;
-        let ballot = Ballot { round: self.member.highest_round + 1, node };
-        assert!(
-            ballot.round > self.promised.round,
-            "a new round {ballot} is above all before {}",
-            self.promised
-        );
-        self.member.highest_round = ballot.round;
+        let campaign = Campaign::in_earnest(&mut self.member, self.promised, handed_by, out);
+        let ballot = campaign.ballot();
         self.promised = ballot;
         out.hard_state = Some(self.hard_state());
-        out.events.push(Event::Preparing { ballot, handed_by });
-        self.member.restart_election_timer();
-        let repeat_at_ms = self.member.now_ms + self.member.config.heartbeat_ms;
-        let phase = Phase::Vote { granted: Set::default() };
-        self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
+        self.activity = Activity::Campaigning(Candidate::Vote(campaign));
         self.ask(out);
-        out.send(node, node, Body::Vote { ballot });
+        self.member.send_to_itself(Body::Vote { ballot }, out);
     }
 
     /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all
@@ -147,12 +117,11 @@ impl Raft {
         last: Position,
         out: &mut Batch,
     ) {
-        if from == self.member.config.node || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
+        if !self.member.believes(from, ballot) {
             return;
         }
         if ballot.round < self.promised.round {
-            return self.refuse(from, ballot, out);
+            return self.member.refuse(from, ballot, self.promised, out);
         }
         if ballot.round > self.promised.round {
             self.adopt_round(ballot.round, out);
@@ -162,24 +131,19 @@ impl Raft {
             return;
         }
         if self.promised != ballot {
-            // Whoever votes for another does not go on asking for itself.
+            // A node that votes for another does not go on asking for itself.
             self.step_down("another candidate has its vote", out);
             self.promised = ballot;
             out.hard_state = Some(self.hard_state());
             self.member.restart_election_timer();
         }
-        out.send(self.member.config.node, from, Body::Vote { ballot });
+        self.member.send(from, Body::Vote { ballot }, out);
     }
 
     /// A vote: of this campaign, or late.
-    pub(super) fn handle_vote(&mut self, place: usize, ballot: Ballot, out: &mut Batch) {
-        let Activity::Campaigning(candidate) = &mut self.activity else { return };
-        let Phase::Vote { granted } = &mut candidate.phase else { return };
-        if candidate.ballot != ballot {
-            return;
-        }
-        granted.insert(place);
-        if self.member.config.voters.is_quorum(*granted) {
+    pub(super) fn handle_vote(&mut self, from: Sender, ballot: Ballot, out: &mut Batch) {
+        let Activity::Campaigning(Candidate::Vote(campaign)) = &mut self.activity else { return };
+        if campaign.grant(&self.member, from, ballot) {
             self.lead(ballot, out);
         }
     }
@@ -189,9 +153,5 @@ impl Raft {
         if promised.round > self.promised.round && self.member.note_round(promised.round) {
             self.adopt_round(promised.round, out);
         }
-    }
-
-    pub(super) fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
-        out.send_early(self.member.config.node, to, Body::Refuse { ballot, promised: self.promised });
     }
 }

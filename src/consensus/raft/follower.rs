@@ -46,12 +46,11 @@ impl Followed {
 impl Raft {
     /// Follows the sender of what only a leader says, if its round is not below this node's.
     pub(super) fn follow(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) -> bool {
-        if from == self.member.config.node || !self.member.plausible(from, ballot) {
-            self.member.ignored += 1;
+        if !self.member.believes(from, ballot) {
             return false;
         }
         if ballot.round < self.promised.round {
-            self.refuse(from, ballot, out);
+            self.member.refuse(from, ballot, self.promised, out);
             return false;
         }
         if ballot.round > self.promised.round {
@@ -60,7 +59,7 @@ impl Raft {
         // A round has one leader: who says otherwise is not honest.
         let other = self.followed.ballot.round == ballot.round && self.followed.ballot != ballot;
         if other || matches!(self.activity, Activity::Leading(_)) {
-            self.member.ignored += 1;
+            self.member.ignore();
             return false;
         }
         self.step_down("a leader is heard", out);
@@ -84,13 +83,13 @@ impl Raft {
         if !self.follow(from, ballot, out) {
             return;
         }
-        self.note_watermark(from, chosen);
+        self.note_leaders_watermark(from, chosen);
         // What is chosen is in every leader's log, so the logs agree up to there.
         let own = self.log.chosen();
         if previous.index > own && self.log.round_at(previous.index) != Some(previous.round) {
             let hint = self.log.agreement(previous, own);
             let reply = Body::Mismatch { ballot, chosen: own, previous: previous.index, hint };
-            return out.send_early(self.member.config.node, from, reply);
+            return self.member.send_early(from, reply, out);
         }
         let mut matched = previous.index;
         let mut ended = false;
@@ -110,8 +109,8 @@ impl Raft {
         let matched = matched.max(self.log.chosen());
         self.followed.matched = self.followed.matched.max(matched);
         self.choose_followed(out);
-        let (node, chosen) = (self.member.config.node, self.log.chosen());
-        out.send(node, from, Body::Appended { ballot, chosen, matched });
+        let chosen = self.log.chosen();
+        self.member.send(from, Body::Appended { ballot, chosen, matched }, out);
     }
 
     /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows
@@ -122,20 +121,20 @@ impl Raft {
             _ if index <= self.log.chosen() => return Taken::Before,
             Some(round) if round == entry.ballot.round => return Taken::Before,
             Some(_) if index <= self.followed.matched => {
-                self.member.ignored += 1;
+                self.member.ignore();
                 return Taken::Not;
             }
             Some(_) => self.truncate_from(index, out),
             None => {}
         }
         if entry.ballot.round < self.log.last().round {
-            self.member.ignored += 1;
+            self.member.ignore();
             return Taken::Not;
         }
         let window = self.log.window();
         let bytes = window.bytes() + entry.command.cost_bytes();
         if window.open() >= MAX_WINDOW_ENTRIES || bytes > MAX_AHEAD_BYTES {
-            self.member.dropped += 1;
+            self.member.count_dropped(1);
             return Taken::Not;
         }
         self.log.push(entry.clone());
@@ -157,7 +156,7 @@ impl Raft {
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+            self.member.send_early(from, Body::Confirmed { ballot, number }, out);
         }
     }
 
@@ -172,17 +171,15 @@ impl Raft {
         if !self.follow(from, ballot, out) {
             return;
         }
-        self.note_watermark(from, chosen);
+        self.note_leaders_watermark(from, chosen);
         self.choose_followed(out);
         let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
-        out.send_early(self.member.config.node, from, reply);
+        self.member.send_early(from, reply, out);
     }
 
-    fn note_watermark(&mut self, from: NodeId, chosen: Index) {
+    fn note_leaders_watermark(&mut self, from: NodeId, chosen: Index) {
         self.followed.chosen = self.followed.chosen.max(chosen);
-        if let Some(place) = self.member.config.voters.place(from) {
-            self.member.peers[place].chosen = self.member.peers[place].chosen.max(chosen);
-        }
+        self.member.note_watermark(from, chosen);
     }
 
     /// The leader's watermark counts as far as this log is known to be the leader's: a heartbeat alone
@@ -202,13 +199,13 @@ impl Raft {
         }
         let next = self.log.chosen() + 1;
         if entries.first().is_some_and(|entry| entry.index > next) {
-            return out.send_early(self.member.config.node, from, Body::CatchUp { first: next });
+            return self.member.send_early(from, Body::CatchUp { first: next }, out);
         }
         for entry in entries.into_iter().filter(|entry| entry.index >= next) {
             // Rounds never fall in a log: who says otherwise is not honest.
             let falls = self.log.round_at(self.log.chosen()).is_some_and(|round| entry.ballot.round < round);
             if falls || entry.index != self.log.chosen() + 1 {
-                self.member.ignored += 1;
+                self.member.ignore();
                 break;
             }
             if !self.member.note_round(entry.ballot.round) {
@@ -217,9 +214,9 @@ impl Raft {
             self.learn_front(entry, out);
         }
         self.choose_followed(out);
-        if self.member.leader == Some(from) {
-            let (node, ballot, chosen) = (self.member.config.node, self.followed.ballot, self.log.chosen());
-            out.send(node, from, Body::Appended { ballot, chosen, matched: chosen });
+        if self.member.is_led_by(from) {
+            let (ballot, chosen) = (self.followed.ballot, self.log.chosen());
+            self.member.send(from, Body::Appended { ballot, chosen, matched: chosen }, out);
         }
     }
 

@@ -77,9 +77,9 @@ mod transfer;
 
 use self::election::Candidate;
 use self::follower::Followed;
-use self::leader::Leader;
+use self::leader::{Leader, send_page};
 use self::log::RaftLog;
-use super::batch::{Batch, Event, ReadIndex};
+use super::batch::{Batch, ReadIndex};
 use super::config::{Config, Restored};
 use super::member::Member;
 use super::message::{Body, Message};
@@ -127,12 +127,12 @@ impl Raft {
     /// to followers counts as far as the next index says, limits aside.
     #[doc(hidden)]
     pub fn normalize(&mut self) {
-        self.member.now_ms = 0;
+        self.member.restart_clock();
         self.member.normalize();
-        let repeat_at_ms = self.member.config.heartbeat_ms;
+        let repeat_at_ms = self.member.heartbeat_ms();
         match &mut self.activity {
             Activity::Following => {}
-            Activity::Campaigning(candidate) => candidate.normalize(repeat_at_ms),
+            Activity::Campaigning(candidate) => candidate.campaign_mut().normalize(repeat_at_ms),
             Activity::Leading(leader) => leader.normalize(repeat_at_ms, self.member.own_place()),
         }
         if self.followed.ballot.round < self.promised.round {
@@ -149,57 +149,55 @@ impl Raft {
     }
 
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
-        if self.member.advance(now_ms) {
-            self.member.handle_pause(self.role());
-        }
+        self.member.advance(now_ms, self.role());
         match self.activity {
             Activity::Leading(_) => self.tick_leader(out),
-            Activity::Campaigning(_) if now_ms < self.member.election_at_ms => self.repeat_question(out),
-            _ if now_ms >= self.member.election_at_ms => self.campaign(out),
-            _ => {}
+            _ if self.member.election_is_due() => self.campaign(out),
+            Activity::Campaigning(_) => self.repeat_question(out),
+            Activity::Following => {}
         }
         self.member.tick_forwarding(out);
     }
 
     fn handle_message(&mut self, message: Message, out: &mut Batch) {
         let Message { from, to, body } = message;
-        let Some(place) = self.member.hear(from, to) else { return };
+        let Some(sender) = self.member.hear(from, to) else { return };
         match body {
             Body::RequestPreVote { ballot, last } => self.handle_request_pre_vote(from, ballot, last, out),
             Body::PreVoteReply { ballot, granted, promised } => {
-                self.handle_pre_vote_reply(place, ballot, granted, promised, out);
+                self.handle_pre_vote_reply(sender, ballot, granted, promised, out);
             }
             Body::RequestVote { ballot, last } => self.handle_request_vote(from, ballot, last, out),
-            Body::Vote { ballot } => self.handle_vote(place, ballot, out),
+            Body::Vote { ballot } => self.handle_vote(sender, ballot, out),
             Body::Append { ballot, chosen, previous, entries } => {
                 self.handle_append(from, ballot, chosen, previous, entries, out);
             }
             Body::Appended { ballot, chosen, matched } => {
-                self.handle_appended(place, ballot, chosen, matched, out)
+                self.handle_appended(sender, ballot, chosen, matched, out)
             }
             Body::Mismatch { ballot, chosen, previous, hint } => {
-                self.handle_mismatch(place, ballot, chosen, previous, hint, out);
+                self.handle_mismatch(sender, ballot, chosen, previous, hint, out);
             }
             Body::Heartbeat { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
             }
             Body::HeartbeatReply { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
+                self.handle_heartbeat_reply(sender, ballot, chosen, sent_ms, out);
             }
             Body::Refuse { promised, .. } => self.handle_refuse(promised, out),
             Body::Learn { entries, .. } => self.handle_learn(from, entries, out),
-            Body::CatchUp { first } => self.send_page(from, first, out),
+            Body::CatchUp { first } => send_page(&self.member, &self.log, from, first, out),
             Body::Forward { commands } => self.handle_forward(from, commands, out),
             Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
             Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            Body::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
             Body::Read { id } => self.handle_read(from, id, out),
             Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
             Body::PreVote { .. }
             | Body::Prepare { .. }
             | Body::Promise { .. }
             | Body::Accept { .. }
-            | Body::Accepted { .. } => self.member.ignored += 1,
+            | Body::Accepted { .. } => self.member.ignore(),
         }
     }
 
@@ -208,8 +206,8 @@ impl Raft {
         assert!(round > self.promised.round, "rounds never regress: {round} after {}", self.promised);
         self.step_down("a higher round was heard", out);
         self.promised = Ballot { round, node: 0 };
-        self.member.highest_round = self.member.highest_round.max(round);
-        self.member.leader = None;
+        self.member.raise_round(round);
+        self.member.forget_leader();
         out.hard_state = Some(self.hard_state());
     }
 
@@ -218,11 +216,7 @@ impl Raft {
         match std::mem::replace(&mut self.activity, Activity::Following) {
             Activity::Following => return,
             Activity::Campaigning(_) => {}
-            Activity::Leading(leader) => {
-                out.events.push(Event::SteppedDown { ballot: leader.ballot(), why });
-                self.member.proposals.restart();
-                self.member.leader = None;
-            }
+            Activity::Leading(leader) => leader.leadership.end(&mut self.member, why, out),
         }
         self.member.restart_election_timer();
     }
@@ -245,13 +239,13 @@ impl Raft {
             compacted <= chosen && chosen <= last.index,
             "compacted {compacted} <= chosen {chosen} <= last {last}"
         );
-        let (promised, highest_round) = (self.promised, self.member.highest_round);
+        let (promised, highest_round) = (self.promised, self.member.highest_round());
         assert!(
             last.round <= promised.round && promised.round <= highest_round,
             "last {last} <= promised {promised} <= highest round {highest_round}"
         );
         if let Activity::Leading(leader) = &self.activity {
-            let own = Ballot { round: promised.round, node: self.member.config.node };
+            let own = Ballot { round: promised.round, node: self.member.node() };
             assert_eq!(leader.ballot(), own, "a leader's ballot is of its round, which is {promised}");
             leader.check_invariants(last.index);
         }
@@ -267,7 +261,7 @@ impl Protocol for Raft {
             Input::Tick { now_ms } => self.handle_tick(now_ms, out),
             Input::Message(message) => self.handle_message(message, out),
             Input::Propose(proposals) => self.handle_propose(proposals, out),
-            Input::Read { id } => self.handle_read(self.member.config.node, id, out),
+            Input::Read { id } => self.handle_read(self.member.node(), id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
         }
         if out.must_write() {
@@ -281,6 +275,6 @@ impl Protocol for Raft {
     }
 
     fn room(&self) -> usize {
-        self.member.proposals.room()
+        self.member.proposals().room()
     }
 }
