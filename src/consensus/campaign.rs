@@ -33,7 +33,7 @@ impl Campaign {
         let ballot = member.next_ballot();
         out.events.push(Event::Campaigning { ballot });
         let mut granted = Set::default();
-        granted.insert(member.own_place());
+        granted.insert(member.own_bit());
         Campaign { granted, ..Campaign::new(member, ballot) }
     }
 
@@ -66,7 +66,7 @@ impl Campaign {
     }
 
     pub(super) fn has(&self, voter: Sender) -> bool {
-        self.granted.contains(voter.place)
+        self.granted.contains(voter.bit)
     }
 
     /// A voter said yes under a ballot. Returns whether a quorum has; not under another ballot.
@@ -74,13 +74,13 @@ impl Campaign {
         if ballot != self.ballot {
             return false;
         }
-        self.granted.insert(from.place);
+        self.granted.insert(from.bit);
         self.is_granted(member)
     }
 
     /// Whether a quorum said yes.
     pub(super) fn is_granted(&self, member: &Member) -> bool {
-        member.voters().is_quorum(self.granted)
+        member.is_quorum(self.granted)
     }
 
     /// Whether the question is due again, once a heartbeat interval.
@@ -95,7 +95,7 @@ impl Campaign {
     /// The other voters that have not said yes, by ascending id.
     pub(super) fn unanswered<'a>(&self, member: &'a Member) -> impl Iterator<Item = NodeId> + 'a {
         let granted = self.granted;
-        member.others().filter(move |peer| member.place(*peer).is_some_and(|place| !granted.contains(place)))
+        member.others().filter(move |peer| !granted.contains(peer.bit)).map(|peer| peer.node)
     }
 
     /// See [`Raft::normalize`](super::raft::Raft::normalize).

@@ -61,7 +61,7 @@ impl Leadership {
         if member.now_ms() >= self.heartbeat_at_ms {
             self.heartbeat_at_ms = member.now_ms() + member.heartbeat_ms();
             for peer in member.others() {
-                self.send_heartbeat(member, peer, chosen, out);
+                self.send_heartbeat(member, peer.node, chosen, out);
             }
         }
     }
@@ -76,8 +76,8 @@ impl Leadership {
     /// tell them; the others hear with the next entries or heartbeat.
     pub(super) fn tell_forwarders(&self, member: &Member, forwarders: Set, chosen: Index, out: &mut Batch) {
         for peer in member.others() {
-            if member.place(peer).is_some_and(|place| forwarders.contains(place)) {
-                self.send_heartbeat(member, peer, chosen, out);
+            if forwarders.contains(peer.bit) {
+                self.send_heartbeat(member, peer.node, chosen, out);
             }
         }
     }

@@ -4,14 +4,17 @@
 //! A core holds a [`Member`] beside what its protocol adds: what it promised, its log, what it is doing.
 //! Nothing here decides about values or ballots; a bug here costs time, not safety.
 
+use std::collections::BTreeMap;
+
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
 use super::message::{Body, MAX_PAGE_BYTES};
 use super::proposals::Proposals;
 use super::protocol::{PeerStatus, Proposal, Role, Status};
-use super::quorum::{Set, Voters};
+use super::quorum::{Bit, Set};
 use super::random::Random;
+use super::roster::Roster;
 use super::types::{
     Ballot, Command, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
 };
@@ -40,14 +43,15 @@ pub(super) struct Member {
     /// When own proposals are forwarded again, and the wait after that.
     forward_at_ms: u64,
     forward_wait_ms: u64,
-    /// By place in the voters; this node's own is unused.
-    peers: Vec<Peer>,
+    roster: Roster,
+    /// The other members.
+    peers: BTreeMap<NodeId, Peer>,
     elections: u64,
     ignored: u64,
     dropped: u64,
 }
 
-/// What is known of another voter.
+/// What is known of another member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     chosen: Index,
@@ -57,19 +61,20 @@ struct Peer {
     followed_ms: u64,
 }
 
-/// The voter that sent a message.
+/// The member that sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sender {
     pub(super) node: NodeId,
-    /// Its place among the voters.
-    pub(super) place: usize,
+    /// What stands for it in sets.
+    pub(super) bit: Bit,
 }
 
 impl Member {
     /// A follower of nobody. A cluster of one campaigns at the first tick.
     pub(super) fn new(config: Config, highest_round: Round) -> Member {
         let Config { node, ref voters, election_ms, heartbeat_ms, window_entries, seed, .. } = config;
-        assert!(voters.place(node).is_some(), "node {node} is not among the voters {voters:?}");
+        let roster = Roster::new(voters);
+        assert!(roster.bit(node).is_some(), "node {node} is not among the voters {voters:?}");
         assert!(
             heartbeat_ms > 0 && heartbeat_ms < election_ms,
             "heartbeat {heartbeat_ms} below T {election_ms}"
@@ -78,7 +83,7 @@ impl Member {
             (1..=MAX_WINDOW_ENTRIES).contains(&window_entries),
             "window of {window_entries}, at most {MAX_WINDOW_ENTRIES}"
         );
-        let peers = vec![Peer::default(); voters.ids().len()];
+        let peers = voters.others(node).map(|peer| (peer, Peer::default())).collect();
         let mut member = Member {
             random: Random::new(seed),
             now_ms: 0,
@@ -89,6 +94,7 @@ impl Member {
             proposals: Proposals::new(config.seed),
             forward_at_ms: 0,
             forward_wait_ms: 2 * heartbeat_ms,
+            roster,
             peers,
             elections: 0,
             ignored: 0,
@@ -109,7 +115,9 @@ impl Member {
         self.election_at_ms = self.now_ms + 2 * election_ms - 1;
         self.forward_wait_ms = 2 * heartbeat_ms;
         self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        self.peers.fill(Peer { followed_ms: self.now_ms, ..Peer::default() });
+        for peer in self.peers.values_mut() {
+            *peer = Peer { followed_ms: self.now_ms, ..Peer::default() };
+        }
         (self.elections, self.ignored, self.dropped) = (0, 0, 0);
     }
 
@@ -142,52 +150,54 @@ impl Member {
     }
 }
 
-/// Voters.
+/// Members.
 impl Member {
-    pub(super) fn voters(&self) -> &Voters {
-        &self.config.voters
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
-    /// The other voters, by ascending id.
-    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.config.voters.others(self.config.node)
+    /// Whether the voters in a set are a quorum.
+    pub(super) fn is_quorum(&self, set: Set) -> bool {
+        self.roster.electorate().is_quorum(set)
+    }
+
+    /// The other members with their bits, by ascending id.
+    pub(super) fn others(&self) -> impl Iterator<Item = Sender> + '_ {
+        let others = self.roster.members().filter(|(node, _)| *node != self.config.node);
+        others.map(|(node, bit)| Sender { node, bit })
     }
 
     fn is_alone(&self) -> bool {
-        self.config.voters.ids().len() == 1
+        self.roster.len() == 1
     }
 
-    /// This node's place among the voters.
-    pub(super) fn own_place(&self) -> usize {
-        self.place(self.config.node).expect("asserted at the start")
-    }
-
-    /// A node's place among the voters.
-    pub(super) fn place(&self, node: NodeId) -> Option<usize> {
-        self.config.voters.place(node)
+    pub(super) fn own_bit(&self) -> Bit {
+        self.roster.bit(self.config.node).expect("asserted at the start")
     }
 
     /// Whether leadership may go to a node: to another voter. Any other node is nonsense.
     pub(super) fn may_succeed(&mut self, to: NodeId) -> bool {
-        let other_voter = to != self.config.node && self.place(to).is_some();
-        if !other_voter {
+        let is_voter = self.roster.bit(to).is_some_and(|bit| self.roster.electorate().contains(bit));
+        let may_succeed = is_voter && to != self.config.node;
+        if !may_succeed {
             self.ignore();
         }
-        other_voter
+        may_succeed
     }
 }
 
 /// Messages.
 impl Member {
-    /// The sender of a message, if it is a voter and speaks to this node: it is heard now.
+    /// The sender of a message, if it is a member and speaks to this node: it is heard now.
     pub(super) fn hear(&mut self, from: NodeId, to: NodeId) -> Option<Sender> {
-        let place = self.place(from).filter(|_| to == self.config.node);
-        match place {
-            Some(place) if from != self.config.node => self.peers[place].heard_ms = self.now_ms,
-            Some(_) => {}
-            None => self.ignore(),
+        let Some(bit) = self.roster.bit(from).filter(|_| to == self.config.node) else {
+            self.ignore();
+            return None;
+        };
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.heard_ms = self.now_ms;
         }
-        place.map(|place| Sender { node: from, place })
+        Some(Sender { node: from, bit })
     }
 
     /// Whether a ballot may be from its sender: another node, which it names, in a round within reach.
@@ -354,50 +364,53 @@ impl Member {
 
 /// What a leader knows of its peers.
 impl Member {
-    /// A voter's watermark, as last heard (0: never).
-    pub(super) fn watermark(&self, node: NodeId) -> Index {
-        self.place(node).map_or(0, |place| self.peers[place].chosen)
+    /// A peer's watermark, as last heard (0: never).
+    pub(super) fn watermark(&self, peer: NodeId) -> Index {
+        self.peers.get(&peer).map_or(0, |peer| peer.chosen)
     }
 
-    /// A voter told its watermark.
-    pub(super) fn note_watermark(&mut self, node: NodeId, chosen: Index) {
-        if let Some(place) = self.place(node) {
-            self.peers[place].chosen = self.peers[place].chosen.max(chosen);
+    /// A peer told its watermark.
+    pub(super) fn note_watermark(&mut self, peer: NodeId, chosen: Index) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.chosen = peer.chosen.max(chosen);
         }
     }
 
-    /// A voter's answer shows that it follows this leader.
-    pub(super) fn note_following(&mut self, from: Sender) {
-        self.peers[from.place].followed_ms = self.now_ms;
+    /// A peer's answer shows that it follows this leader.
+    pub(super) fn note_following(&mut self, peer: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.followed_ms = self.now_ms;
+        }
     }
 
     /// A peer answered this leader's heartbeat of that time, by its own clock.
-    pub(super) fn heartbeat_answered(&mut self, from: Sender, chosen: Index, sent_ms: u64) {
-        self.note_watermark(from.node, chosen);
+    pub(super) fn heartbeat_answered(&mut self, peer: NodeId, chosen: Index, sent_ms: u64) {
+        self.note_watermark(peer, chosen);
         if sent_ms > self.now_ms {
             return self.ignore();
         }
-        let peer = &mut self.peers[from.place];
-        peer.followed_ms = peer.followed_ms.max(sent_ms);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.followed_ms = peer.followed_ms.max(sent_ms);
+        }
     }
 
     /// All peers are taken to follow this leader as of now.
     fn follow_now(&mut self) {
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.followed_ms = self.now_ms;
         }
     }
 
     /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.
     pub(super) fn hears_a_majority(&self) -> bool {
-        let mut heard = Set::default();
-        for (place, peer) in self.peers.iter().enumerate() {
-            let own = place == self.own_place();
-            if own || self.now_ms < peer.followed_ms + self.config.election_ms {
-                heard.insert(place);
+        let mut followers = Set::default();
+        followers.insert(self.own_bit());
+        for (other, peer) in self.others().zip(self.peers.values()) {
+            if self.now_ms < peer.followed_ms + self.config.election_ms {
+                followers.insert(other.bit);
             }
         }
-        self.config.voters.is_quorum(heard)
+        self.is_quorum(followers)
     }
 }
 
@@ -488,8 +501,7 @@ impl Member {
 impl Member {
     /// How the core stands that holds this member.
     pub(super) fn status(&self, role: Role, promised: Ballot, log: &Log) -> Status {
-        let peers = self.config.voters.ids().iter().zip(&self.peers);
-        let others = peers.filter(|(node, _)| **node != self.config.node);
+        let peers = self.peers.iter();
         Status {
             node: self.config.node,
             role,
@@ -504,7 +516,7 @@ impl Member {
             elections: self.elections,
             ignored: self.ignored,
             dropped: self.dropped,
-            peers: others
+            peers: peers
                 .map(|(node, peer)| PeerStatus { node: *node, chosen: peer.chosen, heard_ms: peer.heard_ms })
                 .collect(),
         }

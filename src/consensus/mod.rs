@@ -91,5 +91,6 @@ pub mod raft;
 #[doc(hidden)]
 pub mod random;
 mod reads;
+mod roster;
 mod transfer;
 pub mod types;

@@ -1,17 +1,25 @@
-//! Majorities: who is a member, and when a set of members is a quorum.
+//! Majorities: who votes, and when a set of members is a quorum.
 //!
-//! Any two quorums of the same members intersect: the one fact that all else rests on. The test below looks
-//! at every pair of quorums for 1 to 9 members.
+//! Any two quorums of the same voters intersect: the one fact that all else rests on. The test below looks
+//! at every pair of quorums for 1 to 9 voters.
 
 use super::types::NodeId;
 
-/// The voters of a cluster, by ascending id.
+/// The founding voters of a cluster, by ascending id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voters(Vec<NodeId>);
 
-/// A set of voters, by their place in [`Voters`].
+/// A set of members: a bit for each. Which bit is whose says the roster of the core that made the set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Set(u32);
+
+/// What stands for a member in a [`Set`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bit(u8);
+
+/// The members whose votes count, as a set: the rule of the majority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Electorate(Set);
 
 impl Voters {
     /// The most voters that a cluster may have; a [`Set`] has a bit for each.
@@ -36,32 +44,24 @@ impl Voters {
     pub fn others(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.0.iter().copied().filter(move |id| *id != node)
     }
+}
 
-    /// A node's place, or `None` when it is no voter.
-    pub fn place(&self, node: NodeId) -> Option<usize> {
-        self.0.binary_search(&node).ok()
-    }
-
-    /// How many make a quorum: more than half.
-    pub fn quorum_size(&self) -> usize {
-        self.0.len() / 2 + 1
-    }
-
-    /// Whether the set is a quorum.
-    pub fn is_quorum(&self, set: Set) -> bool {
-        set.len() >= self.quorum_size()
+impl Bit {
+    /// Every bit that a [`Set`] has, the lowest first.
+    pub(super) fn all() -> impl Iterator<Item = Bit> {
+        (0..Voters::MAX as u8).map(Bit)
     }
 }
 
 impl Set {
-    /// Adds the voter at `place`.
-    pub fn insert(&mut self, place: usize) {
-        self.0 |= 1 << place;
+    /// Adds a member.
+    pub fn insert(&mut self, Bit(bit): Bit) {
+        self.0 |= 1 << bit;
     }
 
-    /// Whether the voter at `place` is in it.
-    pub fn contains(self, place: usize) -> bool {
-        self.0 & (1 << place) != 0
+    /// Whether a member is in it.
+    pub fn contains(self, Bit(bit): Bit) -> bool {
+        self.0 & (1 << bit) != 0
     }
 
     /// How many are in it.
@@ -75,6 +75,28 @@ impl Set {
     }
 }
 
+impl Electorate {
+    /// Exactly these vote.
+    pub fn new(voters: Set) -> Electorate {
+        Electorate(voters)
+    }
+
+    /// Whether a member's vote counts.
+    pub fn contains(self, bit: Bit) -> bool {
+        self.0.contains(bit)
+    }
+
+    /// How many make a quorum: more than half.
+    pub fn quorum_size(self) -> usize {
+        self.0.len() / 2 + 1
+    }
+
+    /// Whether the voters in a set are a quorum. Members without a vote do not count.
+    pub fn is_quorum(self, set: Set) -> bool {
+        Set(set.0 & self.0.0).len() >= self.quorum_size()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,7 +106,7 @@ mod tests {
     #[test]
     fn every_two_quorums_intersect() {
         for n in 1..=9u32 {
-            let voters = Voters::new((1..=u64::from(n)).collect());
+            let voters = Electorate::new(Set((1 << n) - 1));
             let quorums: Vec<u32> = (0..1u32 << n).filter(|set| voters.is_quorum(Set(*set))).collect();
             for a in &quorums {
                 for b in &quorums {
@@ -104,18 +126,16 @@ mod tests {
         let mut set = Set::default();
         assert!(set.is_empty());
         for place in [0, 30, 30, 3] {
-            set.insert(place);
+            set.insert(Bit(place));
         }
-        let members: Vec<_> = (0..Voters::MAX).filter(|place| set.contains(*place)).collect();
+        let members: Vec<_> = (0..31).filter(|place| set.contains(Bit(*place))).collect();
         assert_eq!((members, set.len(), set.is_empty()), (vec![0, 3, 30], 3, false));
     }
 
     #[test]
-    fn places_follow_ids() {
+    fn voters_come_by_id() {
         let voters = Voters::new(vec![30, 10, 20]);
         assert_eq!(voters.ids(), [10, 20, 30]);
-        assert_eq!(voters.place(20), Some(1));
-        assert_eq!(voters.place(5), None);
         assert_eq!(voters.others(20).collect::<Vec<_>>(), [10, 30]);
     }
 }

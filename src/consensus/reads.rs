@@ -68,7 +68,7 @@ impl Reads {
         self.number += 1;
         self.confirmed = Set::default();
         // It leads now: that is its own answer, which promises nothing.
-        self.confirmed.insert(member.own_place());
+        self.confirmed.insert(member.own_bit());
         self.ask(member, ballot, out);
         self.end_if_confirmed(member, out);
     }
@@ -76,8 +76,8 @@ impl Reads {
     fn ask(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
         self.repeat_at_ms = member.now_ms() + member.heartbeat_ms();
         for peer in member.others() {
-            if member.place(peer).is_some_and(|place| !self.confirmed.contains(place)) {
-                member.send_early(peer, Body::Confirm { ballot, number: self.number }, out);
+            if !self.confirmed.contains(peer.bit) {
+                member.send_early(peer.node, Body::Confirm { ballot, number: self.number }, out);
             }
         }
     }
@@ -92,13 +92,13 @@ impl Reads {
     /// A follower said that it follows; late answers are inert.
     pub(super) fn handle_confirmed(&mut self, member: &Member, from: Sender, number: u64, out: &mut Batch) {
         if number == self.number {
-            self.confirmed.insert(from.place);
+            self.confirmed.insert(from.bit);
             self.end_if_confirmed(member, out);
         }
     }
 
     fn end_if_confirmed(&mut self, member: &Member, out: &mut Batch) {
-        if !member.voters().is_quorum(self.confirmed) {
+        if !member.is_quorum(self.confirmed) {
             return;
         }
         let index = self.index;

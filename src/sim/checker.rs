@@ -11,13 +11,12 @@
 
 mod raft;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::consensus::message::{Body, Message};
 use crate::consensus::protocols::ProtocolName;
-use crate::consensus::quorum::Set;
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 
 use super::invariant::{Shown, hold};
@@ -31,7 +30,7 @@ pub struct Checker {
     /// What a ballot proposed at an index, as Accept and Append messages said.
     accepts: BTreeMap<(Index, Ballot), Command>,
     /// What is durable under a ballot at an index, and on which nodes it ever was.
-    votes: BTreeMap<(Index, Ballot), (Command, Set)>,
+    votes: BTreeMap<(Index, Ballot), (Command, BTreeSet<NodeId>)>,
     chosen: BTreeMap<Index, Command>,
     /// The ballot by which an index was first seen to be chosen (Raft: of the leader whose entry chose it).
     chosen_under: BTreeMap<Index, Ballot>,
@@ -43,7 +42,7 @@ pub struct Checker {
     /// Who prepared a ballot, in which incarnation.
     prepared: BTreeMap<Ballot, u64>,
     /// Who promised a ballot, all that it had accepted told (Raft: voted).
-    promisers: BTreeMap<Ballot, Set>,
+    promisers: BTreeMap<Ballot, BTreeSet<NodeId>>,
     /// Of Raft's own rules; `None` for Paxos.
     raft: Option<RaftRules>,
     /// How often a chosen request was delivered as a no-op, being delivered before.
@@ -141,7 +140,7 @@ impl Checker {
                 );
             }
             Body::Promise { ballot, more: false, .. } | Body::Vote { ballot } => {
-                self.promisers.entry(*ballot).or_default().insert(message.from as usize - 1);
+                self.promisers.entry(*ballot).or_default().insert(message.from);
             }
             _ => {}
         }
@@ -206,7 +205,7 @@ impl Checker {
     pub fn voted(&mut self, node: NodeId, entry: &Entry) {
         let Entry { index, ballot, command } = entry;
         let counts = self.raft.as_mut().is_none_or(|raft| raft.written(node, entry));
-        let none = || (command.clone(), Set::default());
+        let none = || (command.clone(), BTreeSet::new());
         let (voted, nodes) = self.votes.entry((*index, *ballot)).or_insert_with(none);
         hold!(
             Ballot,
@@ -214,7 +213,7 @@ impl Checker {
             "under ballot {ballot} there are durable at {index}: {voted}, and on node {node} {command}"
         );
         if counts {
-            nodes.insert(node as usize - 1);
+            nodes.insert(node);
         }
         if nodes.len() < self.quorum {
             return;

@@ -23,8 +23,8 @@ pub(super) enum Candidate {
 pub(super) struct Prepare {
     /// A voter said yes once its complete set of pages has come.
     campaign: Campaign,
-    /// By place: the first index of the page that is awaited.
-    awaited: Vec<Index>,
+    /// The first index of the page that is awaited from each member.
+    awaited: BTreeMap<NodeId, Index>,
     /// Per index what was accepted under the highest ballot, as far as promises told.
     found: BTreeMap<Index, (Ballot, Command)>,
     /// The highest watermark among promisers, and whose it is.
@@ -76,7 +76,7 @@ impl Paxos {
             Candidate::Prepare(Prepare { campaign, awaited, .. }) => {
                 let ballot = campaign.ballot();
                 for peer in campaign.unanswered(&self.member) {
-                    let first = awaited[self.member.place(peer).expect("it is a voter")];
+                    let first = awaited[&peer];
                     self.member.send(peer, Body::Prepare { ballot, first }, out);
                 }
             }
@@ -110,7 +110,7 @@ impl Paxos {
         let (chosen, first) = (self.log.chosen(), self.log.chosen() + 1);
         self.activity = Activity::Campaigning(Candidate::Prepare(Prepare {
             campaign,
-            awaited: vec![first; self.member.voters().ids().len()],
+            awaited: self.member.roster().members().map(|(node, _)| (node, first)).collect(),
             found: BTreeMap::new(),
             watermark: chosen,
             holder: self.member.node(),
@@ -126,7 +126,7 @@ impl Paxos {
     pub(super) fn handle_promise(&mut self, from: Sender, page: PromisePage, out: &mut Batch) {
         let Activity::Campaigning(Candidate::Prepare(prepare)) = &mut self.activity else { return };
         let PromisePage { ballot, chosen, first, last, more, entries } = page;
-        let awaited = &mut prepare.awaited[from.place];
+        let Some(awaited) = prepare.awaited.get_mut(&from.node) else { return };
         if ballot != prepare.campaign.ballot() || first != *awaited || prepare.campaign.has(from) {
             return;
         }

@@ -91,10 +91,10 @@ impl Paxos {
             self.log.put(*index, *ballot, command.clone());
         }
         out.write(entries.clone());
-        let others = self.member.voters().ids().len() - 1;
+        let others = self.member.roster().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
             for (peer, entries) in self.member.others().zip(repeat_n(entries, others)) {
-                self.member.send_early(peer, Body::Accept { ballot, chosen, entries }, out);
+                self.member.send_early(peer.node, Body::Accept { ballot, chosen, entries }, out);
             }
         }
         let ranges = vec![Range { first, last }];
@@ -114,12 +114,12 @@ impl Paxos {
         if !self.leads_under(ballot) {
             return;
         }
-        self.member.note_following(from);
+        self.member.note_following(from.node);
         for Range { first, last } in ranges {
             for index in (*first).max(self.log.chosen() + 1)..=(*last).min(self.log.last()) {
                 let slot = self.log.slot_mut(index).expect("a leader's window has no holes");
                 assert_eq!(slot.ballot, ballot, "a leader's window is of its ballot {ballot}");
-                slot.accepted_by.insert(from.place);
+                slot.accepted_by.insert(from.bit);
             }
         }
         self.choose_accepted(out);
@@ -129,12 +129,12 @@ impl Paxos {
         let before = self.log.chosen();
         let mut forwarders = Set::default();
         while let Some(slot) = self.log.front() {
-            if !self.member.voters().is_quorum(slot.accepted_by) {
+            if !self.member.is_quorum(slot.accepted_by) {
                 break;
             }
             let entry = self.choose_front(out);
-            if let Some(place) = self.member.place(entry.command.from) {
-                forwarders.insert(place);
+            if let Some(bit) = self.member.roster().bit(entry.command.from) {
+                forwarders.insert(bit);
             }
         }
         if self.log.chosen() == before {
@@ -163,7 +163,7 @@ impl Paxos {
         out: &mut Batch,
     ) {
         if self.leads_under(ballot) {
-            self.member.heartbeat_answered(from, chosen, sent_ms);
+            self.member.heartbeat_answered(from.node, chosen, sent_ms);
             self.hand_over(out);
         }
     }
@@ -204,9 +204,8 @@ impl Paxos {
 fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
     let chosen = log.chosen();
     for peer in member.others() {
-        let place = member.place(peer).expect("it is a voter");
         let mut bytes = 0;
-        let missing = log.entries_from(0).filter(|(_, slot)| !slot.accepted_by.contains(place));
+        let missing = log.entries_from(0).filter(|(_, slot)| !slot.accepted_by.contains(peer.bit));
         let page = missing.take_while(|(_, slot)| {
             let first = bytes == 0;
             bytes += slot.command.cost_bytes();
@@ -216,7 +215,7 @@ fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
             .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
             .collect();
         if !entries.is_empty() {
-            member.send_early(peer, Body::Accept { ballot, chosen, entries }, out);
+            member.send_early(peer.node, Body::Accept { ballot, chosen, entries }, out);
         }
     }
 }

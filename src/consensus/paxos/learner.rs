@@ -85,8 +85,8 @@ impl Paxos {
     }
 
     fn peer_after(&self, node: NodeId) -> NodeId {
-        let mut others = self.member.others();
-        others.find(|peer| *peer > node).or_else(|| self.member.others().next()).unwrap_or(node)
+        let others = || self.member.others().map(|peer| peer.node);
+        others().find(|peer| *peer > node).or_else(|| others().next()).unwrap_or(node)
     }
 
     /// A peer lacks chosen entries: any node that has them sends a page.

@@ -2,6 +2,8 @@
 //! lack, counts who has what, steps down when no majority is heard. And, for all roles, what happens to a
 //! proposal.
 
+use std::collections::BTreeMap;
+
 use super::super::batch::{Batch, Event, Page};
 use super::super::leadership::Leadership;
 use super::super::member::{Member, Sender};
@@ -9,6 +11,7 @@ use super::super::message::Body;
 use super::super::protocol::Proposal;
 use super::super::quorum::{Set, Voters};
 use super::super::reads::Read;
+use super::super::roster::Roster;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Position};
 use super::log::RaftLog;
 use super::progress::{Progress, State};
@@ -23,8 +26,8 @@ const MAX_PLACED: u64 = MAX_WINDOW_ENTRIES / 2;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     pub(super) leadership: Leadership,
-    /// By place in the voters; of this node's own only `matched` is used: up to it its own log is durable.
-    progress: Vec<Progress>,
+    /// Of each member. Of this node's own only `matched` is used: its log is durable up to there.
+    progress: BTreeMap<NodeId, Progress>,
 }
 
 impl Leader {
@@ -33,15 +36,16 @@ impl Leader {
     }
 
     /// Whether a follower's log is the leader's up to `last`.
-    pub(super) fn has_all(&self, place: usize, last: Index) -> bool {
-        self.progress[place].matched == last
+    pub(super) fn has_all(&self, follower: NodeId, last: Index) -> bool {
+        self.progress.get(&follower).is_some_and(|progress| progress.matched == last)
     }
 
     /// Sends a follower all that it lacks and may be sent now.
     fn send_entries(&mut self, member: &Member, log: &RaftLog, to: NodeId, out: &mut Batch) {
-        let place = member.place(to).expect("it is a voter");
-        while self.progress[place].next <= log.last().index && self.send_append(member, log, to, false, out) {
-        }
+        let last = log.last().index;
+        while self.progress.get(&to).is_some_and(|progress| progress.next <= last)
+            && self.send_append(member, log, to, false, out)
+        {}
     }
 
     /// Sends a follower what comes next. Returns whether it may be sent more. If so much is under way that it
@@ -55,8 +59,8 @@ impl Leader {
         asks: bool,
         out: &mut Batch,
     ) -> bool {
-        let place = member.place(to).expect("it is a voter");
-        let (ballot, progress) = (self.leadership.ballot(), &mut self.progress[place]);
+        let Some(progress) = self.progress.get_mut(&to) else { return false };
+        let ballot = self.leadership.ballot();
         let waits = progress.waits(member.now_ms(), member.window_bytes());
         if to == member.node() || waits && !(asks && matches!(progress.state, State::Replicate { .. })) {
             return false;
@@ -79,27 +83,33 @@ impl Leader {
         matches!(progress.state, State::Replicate { .. })
     }
 
-    /// The highest index that a majority has.
-    fn replicated(&self, voters: &Voters) -> Index {
+    /// The highest index that a majority of the voters has.
+    fn replicated(&self, roster: &Roster) -> Index {
+        let electorate = roster.electorate();
         let mut matched = [0; Voters::MAX];
-        let matched = &mut matched[..self.progress.len()];
-        for (matched, progress) in matched.iter_mut().zip(&self.progress) {
-            *matched = progress.matched;
+        let mut voters = 0;
+        for ((node, bit), (member, progress)) in roster.members().zip(&self.progress) {
+            assert_eq!(node, *member, "the progress is that of the members");
+            if electorate.contains(bit) {
+                matched[voters] = progress.matched;
+                voters += 1;
+            }
         }
+        let matched = &mut matched[..voters];
         matched.sort_unstable();
-        matched[matched.len() - voters.quorum_size()]
+        matched[voters - electorate.quorum_size()]
     }
 
     /// See [`Raft::normalize`].
-    pub(super) fn normalize(&mut self, heartbeat_at_ms: u64, own_place: usize) {
+    pub(super) fn normalize(&mut self, heartbeat_at_ms: u64, own: NodeId) {
         self.leadership.normalize(heartbeat_at_ms);
-        self.progress.iter_mut().for_each(|progress| progress.normalize(2 * heartbeat_at_ms));
-        let matched = self.progress[own_place].matched;
-        self.progress[own_place] = Progress { matched, ..Progress::new(matched + 1) };
+        self.progress.values_mut().for_each(|progress| progress.normalize(2 * heartbeat_at_ms));
+        let matched = self.progress[&own].matched;
+        self.progress.insert(own, Progress { matched, ..Progress::new(matched + 1) });
     }
 
     pub(super) fn check_invariants(&self, last: Index) {
-        for Progress { matched, next, .. } in &self.progress {
+        for Progress { matched, next, .. } in self.progress.values() {
             assert!(
                 matched < next && *next <= last + 1,
                 "matched {matched} < next {next}, at most one above last {last}"
@@ -115,7 +125,8 @@ impl Raft {
         let last = self.log.last().index;
         let adopted = last - self.log.chosen();
         let leadership = Leadership::begin(&mut self.member, ballot, last + 1);
-        let progress = vec![Progress::new(last + 1); self.member.voters().ids().len()];
+        let members = self.member.roster().members();
+        let progress = members.map(|(node, _)| (node, Progress::new(last + 1))).collect();
         self.activity = Activity::Leading(Leader { leadership, progress });
         out.events.push(Event::Leading { ballot, adopted, holes: 0 });
         for (index, slot) in self.log.window().entries_from(0) {
@@ -163,7 +174,7 @@ impl Raft {
         }
         out.write(entries);
         for peer in self.member.others() {
-            leader.send_entries(&self.member, &self.log, peer, out);
+            leader.send_entries(&self.member, &self.log, peer.node, out);
         }
         let (chosen, matched) = (self.log.chosen(), self.log.last().index);
         self.member.send_to_itself(Body::Appended { ballot, chosen, matched }, out);
@@ -186,8 +197,9 @@ impl Raft {
         if matched > self.log.last().index {
             return self.member.ignore();
         }
-        self.member.note_following(from);
-        if leader.progress[from.place].handle_appended(matched) {
+        self.member.note_following(from.node);
+        let Some(progress) = leader.progress.get_mut(&from.node) else { return };
+        if progress.handle_appended(matched) {
             self.choose_matched(out);
         }
         if let Activity::Leading(leader) = &mut self.activity {
@@ -201,15 +213,15 @@ impl Raft {
     fn choose_matched(&mut self, out: &mut Batch) {
         let Activity::Leading(leader) = &self.activity else { return };
         let ballot = leader.ballot();
-        let upto = leader.replicated(self.member.voters());
+        let upto = leader.replicated(self.member.roster());
         if upto <= self.log.chosen() || self.log.round_at(upto) != Some(ballot.round) {
             return;
         }
         let mut forwarders = Set::default();
         while self.log.chosen() < upto {
             let from = self.choose_front(out);
-            if let Some(place) = self.member.place(from) {
-                forwarders.insert(place);
+            if let Some(bit) = self.member.roster().bit(from) {
+                forwarders.insert(bit);
             }
         }
         self.place_waiting(out);
@@ -244,13 +256,14 @@ impl Raft {
         if chosen > last || hint.index > last || previous > last {
             return self.member.ignore();
         }
-        self.member.note_following(from);
+        self.member.note_following(from.node);
         self.member.note_watermark(from.node, chosen);
         // Below the base nothing is known of rounds; but all is chosen there, and so is what the follower has
         // up to its watermark.
         let is_known = hint.index >= self.log.base().index;
         let agreed = if is_known { self.log.agreement(hint, 0).index } else { chosen };
-        if leader.progress[from.place].handle_mismatch(previous, agreed.max(chosen) + 1) {
+        let Some(progress) = leader.progress.get_mut(&from.node) else { return };
+        if progress.handle_mismatch(previous, agreed.max(chosen) + 1) {
             leader.send_append(&self.member, &self.log, from.node, false, out);
         }
     }
@@ -268,8 +281,8 @@ impl Raft {
         if leader.ballot() != ballot {
             return;
         }
-        self.member.heartbeat_answered(from, chosen, sent_ms);
-        let progress = &mut leader.progress[from.place];
+        self.member.heartbeat_answered(from.node, chosen, sent_ms);
+        let Some(progress) = leader.progress.get_mut(&from.node) else { return };
         progress.handle_heartbeat_reply();
         if progress.matched < self.log.last().index || chosen < self.log.chosen() {
             leader.send_append(&self.member, &self.log, from.node, true, out);

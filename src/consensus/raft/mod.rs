@@ -133,7 +133,7 @@ impl Raft {
         match &mut self.activity {
             Activity::Following => {}
             Activity::Campaigning(candidate) => candidate.campaign_mut().normalize(repeat_at_ms),
-            Activity::Leading(leader) => leader.normalize(repeat_at_ms, self.member.own_place()),
+            Activity::Leading(leader) => leader.normalize(repeat_at_ms, self.member.node()),
         }
         if self.followed.ballot.round < self.promised.round {
             self.followed = Followed::default();

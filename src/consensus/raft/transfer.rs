@@ -27,8 +27,7 @@ impl Raft {
     pub(super) fn hand_over(&mut self, out: &mut Batch) {
         let last = self.log.last().index;
         let Activity::Leading(leader) = &mut self.activity else { return };
-        let place = leader.leadership.successor().and_then(|to| self.member.place(to));
-        if place.is_some_and(|place| leader.has_all(place, last)) {
+        if leader.leadership.successor().is_some_and(|to| leader.has_all(to, last)) {
             leader.leadership.tell_successor(&self.member, out);
         }
     }
