@@ -47,20 +47,7 @@
 //!
 //! # The picture
 //!
-//! ```text
-//!  clients ──► client port ──► proposals ──┐
-//!    ▲         (own thread)                ▼
-//!    │                          ┌── STATE MACHINE ──┐  raises the watermark
-//!    │                          │    a pure core    ├──────────────► applier ──► replies,
-//!    │                          └───────┬─┬─────────┘               (own thread;  chosen lines
-//!    │                            work  │ │  early messages          pulls)
-//!    │                                  ▼ │  (promise nothing)
-//!    │                          STORAGE   │  one atomic durable write for all that waits
-//!    │                                  │ │  messages, only after the write behind them
-//!    │                                  ▼ ▼
-//!    └── inbox ◄──────────────── NETWORK (mio) ◄──────► peers
-//!          (peers' messages, and those a node addressed to itself)
-//! ```
+#![doc = include_str!("../docs/PICTURE.md")]
 //!
 //! # The rules of the house
 //!
