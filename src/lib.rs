@@ -86,7 +86,6 @@ pub mod cli;
 #[doc(hidden)]
 pub mod client;
 pub mod config;
-pub mod consensus;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod node;
@@ -112,3 +111,4 @@ pub use node::{
     ApplySender, Builder, Delivered, End, Ender, ExitCode, Failure, Items, LogItem, MemoryDisk, Node, Opened,
     ProposeError, Proposed, ReadError, Received, StartError, TransferError, WaitError, apply_channel,
 };
+pub use spaxos_consensus as consensus;

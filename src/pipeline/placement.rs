@@ -82,7 +82,22 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::config::{Config, Restored};
+    use crate::consensus::protocols::ProtocolName;
+    use crate::consensus::quorum::Voters;
     use crate::consensus::types::Command;
+
+    fn config() -> Config {
+        Config {
+            node: 1,
+            voters: Voters::new(vec![1]),
+            election_ms: 100,
+            heartbeat_ms: 10,
+            window_entries: 16,
+            window_bytes: 1 << 20,
+            seed: 1,
+        }
+    }
 
     /// Only what this leader wrote under its own round says where a request stands.
     #[test]
@@ -93,21 +108,10 @@ mod tests {
             ballot: ballot(round, 1),
             command: Command::value(reqid, 1, "v"),
         };
-        let status = |role| Status {
-            node: 1,
-            role,
-            promised: ballot(3, 1),
-            highest_round: 3,
-            leader: Some(1),
-            chosen: 0,
-            last: 7,
-            compacted: 0,
-            in_flight: 0,
-            pending: 0,
-            elections: 0,
-            ignored: 0,
-            dropped: 0,
-            peers: Vec::new(),
+        let status = |role| {
+            let mut status = ProtocolName::Raft.core(config(), Restored::default()).status();
+            (status.role, status.promised) = (role, ballot(3, 1));
+            status
         };
         let ids = [1, 2, 3].map(RequestId::user);
         let entries = [entry(5, 2, 2), entry(6, 3, 3), entry(7, 3, 1)];

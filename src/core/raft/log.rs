@@ -145,6 +145,7 @@ impl RaftLog {
     }
 
     /// Drops the tail.
+    #[cfg(feature = "internals")]
     pub(super) fn forget_chosen(&mut self) {
         if let Some(entry) = self.tail.back() {
             self.base = Position { index: entry.index, round: entry.ballot.round };

@@ -83,6 +83,7 @@ impl Leadership {
     }
 
     /// See [`Raft::normalize`](super::raft::Raft::normalize).
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self, heartbeat_at_ms: u64) {
         self.heartbeat_at_ms = heartbeat_at_ms;
     }

@@ -49,6 +49,7 @@ impl Progress {
     }
 
     /// See [`Raft::normalize`](super::Raft::normalize).
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self, page_again_at_ms: u64) {
         match &mut self.state {
             State::Probe { .. } => {}

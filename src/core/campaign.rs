@@ -99,6 +99,7 @@ impl Campaign {
     }
 
     /// See [`Raft::normalize`](super::raft::Raft::normalize).
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self, repeat_at_ms: u64) {
         self.repeat_at_ms = repeat_at_ms;
     }

@@ -223,11 +223,11 @@ fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::config::{Config, Restored};
-    use crate::consensus::message::Message;
-    use crate::consensus::protocol::{Input, Protocol};
-    use crate::consensus::quorum::Voters;
-    use crate::consensus::types::Kind;
+    use crate::config::{Config, Restored};
+    use crate::message::Message;
+    use crate::protocol::{Input, Protocol};
+    use crate::quorum::Voters;
+    use crate::types::Kind;
 
     /// Node 1 of three, elected with these entries of its own, and the batch in which it began to lead.
     fn leader(entries: Vec<Entry>) -> (Paxos, Batch) {

@@ -74,10 +74,10 @@ impl Paxos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::config::{Config, Restored};
-    use crate::consensus::message::{Body, Message};
-    use crate::consensus::protocol::{Input, Protocol, Role};
-    use crate::consensus::quorum::Voters;
+    use crate::config::{Config, Restored};
+    use crate::message::{Body, Message};
+    use crate::protocol::{Input, Protocol, Role};
+    use crate::quorum::Voters;
 
     fn follower() -> Paxos {
         let voters = Voters::new(vec![1, 2, 3]);

@@ -91,7 +91,7 @@ impl Paxos {
     /// Puts what no decision about values rests on to fixed values: how far the generator is drawn, waits
     /// that are under way, counters, what is known of peers beside their votes. A search over all states
     /// (`tests/exhaustive.rs`) would else tell states apart that behave alike.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn normalize(&mut self) {
         self.member.normalize();
     }

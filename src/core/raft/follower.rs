@@ -37,6 +37,7 @@ enum Taken {
 
 impl Followed {
     /// See [`Raft::normalize`]: what is chosen needs no leader's word any more.
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self, chosen: Index) {
         self.matched = self.matched.max(chosen);
         self.chosen = self.chosen.max(chosen);

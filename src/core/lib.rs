@@ -32,12 +32,12 @@
 //! `examples/raw_core.rs` is a driver of 200 lines:
 //!
 //! ```
-//! use spaxos::consensus::batch::Batch;
-//! use spaxos::consensus::config::{Config, Restored};
-//! use spaxos::consensus::protocol::{Input, Proposal};
-//! use spaxos::consensus::protocols::ProtocolName;
-//! use spaxos::consensus::quorum::Voters;
-//! use spaxos::Command;
+//! use spaxos_consensus::batch::Batch;
+//! use spaxos_consensus::config::{Config, Restored};
+//! use spaxos_consensus::protocol::{Input, Proposal};
+//! use spaxos_consensus::protocols::ProtocolName;
+//! use spaxos_consensus::quorum::Voters;
+//! use spaxos_consensus::types::Command;
 //!
 //! // A cluster of one: it has only itself to talk to.
 //! let voters = Voters::new(vec![1]);
@@ -76,20 +76,26 @@ pub mod batch;
 mod campaign;
 pub mod config;
 mod leadership;
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod log;
+#[cfg(not(feature = "internals"))]
+mod log;
 mod member;
 pub mod message;
 pub mod paxos;
 mod places;
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod proposals;
+#[cfg(not(feature = "internals"))]
+mod proposals;
 pub mod protocol;
 pub mod protocols;
 pub mod quorum;
 pub mod raft;
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod random;
+#[cfg(not(feature = "internals"))]
+mod random;
 mod reads;
 mod roster;
 mod transfer;

@@ -101,6 +101,7 @@ impl Leader {
     }
 
     /// See [`Raft::normalize`].
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self, heartbeat_at_ms: u64, own: NodeId) {
         self.leadership.normalize(heartbeat_at_ms);
         self.progress.values_mut().for_each(|progress| progress.normalize(2 * heartbeat_at_ms));

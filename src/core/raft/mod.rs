@@ -125,7 +125,7 @@ impl Raft {
 
     /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); the clock begins anew, and what is under way
     /// to followers counts as far as the next index says, limits aside.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn normalize(&mut self) {
         self.member.restart_clock();
         self.member.normalize();
@@ -143,7 +143,7 @@ impl Raft {
 
     /// Drops the chosen entries that are kept for followers, so that a search sees what becomes of those that
     /// lack more.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn forget_chosen(&mut self) {
         self.log.forget_chosen();
     }

@@ -108,6 +108,7 @@ impl Member {
     }
 
     /// See [`Paxos::normalize`](super::paxos::Paxos::normalize).
+    #[cfg(feature = "internals")]
     pub(super) fn normalize(&mut self) {
         let Config { election_ms, heartbeat_ms, seed, .. } = self.config;
         self.random = Random::new(seed);
@@ -122,6 +123,7 @@ impl Member {
     }
 
     /// Sets the clock back to zero, for a search that tells no two times apart.
+    #[cfg(feature = "internals")]
     pub(super) fn restart_clock(&mut self) {
         self.now_ms = 0;
     }
