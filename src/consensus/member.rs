@@ -7,7 +7,7 @@
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
-use super::message::{Body, MAX_PAGE_BYTES};
+use super::message::{ClusterBody, MAX_PAGE_BYTES};
 use super::proposals::Proposals;
 use super::protocol::{PeerStatus, Proposal, Role, Status};
 use super::quorum::Set;
@@ -218,7 +218,7 @@ impl Member {
 
     pub(super) fn send_heartbeat(&self, to: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
         let sent_ms = self.now_ms;
-        out.send_early(self.config.node, to, Body::Heartbeat { ballot, chosen, sent_ms });
+        out.send_early(self.config.node, to, ClusterBody::Heartbeat { ballot, chosen, sent_ms });
     }
 
     /// Those whose clients wait for what was just chosen hear of it at once, unless entries in this batch
@@ -249,7 +249,7 @@ impl Member {
     /// Asks the leader for a read of this node's; without one it is not answered.
     pub(super) fn pass_on_read(&self, id: u64, out: &mut Batch) {
         if let Some(leader) = self.leader.filter(|leader| *leader != self.config.node) {
-            out.send_early(self.config.node, leader, Body::Read { id });
+            out.send_early(self.config.node, leader, ClusterBody::Read { id });
         }
     }
 }
@@ -313,7 +313,7 @@ impl Member {
             self.forward_at_ms = self.now_ms + self.forward_wait_ms;
         }
         for commands in pages(commands, |command| command) {
-            out.send_early(self.config.node, leader, Body::Forward { commands });
+            out.send_early(self.config.node, leader, ClusterBody::Forward { commands });
         }
     }
 

@@ -5,7 +5,7 @@
 //!    until then its watermark may be behind what earlier leaders told their clients.
 //! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless
 //!    another leads by now.
-//! 3. It asks the others whether they still follow it ([`Body::Confirm`]). A majority that does, asked after
+//! 3. It asks the others whether they still follow it ([`ClusterBody::Confirm`]). A majority that does, asked after
 //!    the read, means that nobody led with a higher ballot when the read was asked for.
 //! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered
 //!    there.
@@ -19,7 +19,7 @@
 
 use super::batch::{Batch, ReadIndex};
 use super::member::Member;
-use super::message::Body;
+use super::message::ClusterBody;
 use super::quorum::Set;
 use super::types::{Ballot, Index, NodeId};
 
@@ -78,7 +78,7 @@ impl Reads {
         let node = member.config.node;
         for (place, peer) in member.config.voters.ids().iter().copied().enumerate() {
             if !self.confirmed.contains(place) {
-                out.send_early(node, peer, Body::Confirm { ballot, number: self.number });
+                out.send_early(node, peer, ClusterBody::Confirm { ballot, number: self.number });
             }
         }
     }
@@ -106,7 +106,7 @@ impl Reads {
         for Read { from, id } in self.asked.drain(..) {
             match from == node {
                 true => out.reads.push(ReadIndex { id, index }),
-                false => out.send_early(node, from, Body::ReadReply { id, index }),
+                false => out.send_early(node, from, ClusterBody::ReadReply { id, index }),
             }
         }
     }

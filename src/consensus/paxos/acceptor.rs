@@ -1,7 +1,7 @@
 //! The acceptor: promises ballots, accepts entries, follows the leader it hears.
 
 use super::super::batch::Batch;
-use super::super::message::{Body, MAX_PAGE_BYTES, Range};
+use super::super::message::{ClusterBody, MAX_PAGE_BYTES, PaxosBody, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
@@ -28,7 +28,7 @@ impl Paxos {
             return;
         }
         let leader_lives = self.member.leader_lives();
-        let reply = Body::PreVoteReply { ballot, granted: !leader_lives, promised: self.promised };
+        let reply = ClusterBody::PreVoteReply { ballot, granted: !leader_lives, promised: self.promised };
         out.send_early(self.member.config.node, from, reply);
     }
 
@@ -51,7 +51,7 @@ impl Paxos {
     }
 
     /// What was accepted from `first` on and above the watermark, as much of it as a page holds.
-    fn promise_page(&self, ballot: Ballot, first: Index) -> Body {
+    fn promise_page(&self, ballot: Ballot, first: Index) -> PaxosBody {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut more = false;
@@ -68,7 +68,7 @@ impl Paxos {
             _ => self.log.last().max(first),
         };
         let (chosen, compacted) = (self.log.chosen(), self.log.compacted());
-        Body::Promise { ballot, chosen, compacted, first, last, more, entries }
+        PaxosBody::Promise { ballot, chosen, compacted, first, last, more, entries }
     }
 
     /// Phase 2b: accepts what is not below the promise, stores it, and says so behind the write.
@@ -98,7 +98,7 @@ impl Paxos {
         out.write(entries);
         self.follow_watermark(from, ballot, chosen, out);
         if !ranges.is_empty() {
-            let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
+            let reply = PaxosBody::Accepted { ballot, chosen: self.log.chosen(), ranges };
             out.send(self.member.config.node, from, reply);
         }
     }
@@ -138,7 +138,7 @@ impl Paxos {
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+            out.send_early(self.member.config.node, from, ClusterBody::Confirmed { ballot, number });
         }
     }
 
@@ -154,7 +154,7 @@ impl Paxos {
             return;
         }
         self.follow_watermark(from, ballot, chosen, out);
-        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        let reply = ClusterBody::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
         out.send_early(self.member.config.node, from, reply);
     }
 
@@ -182,6 +182,6 @@ impl Paxos {
     }
 
     fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
-        out.send_early(self.member.config.node, to, Body::Refuse { ballot, promised: self.promised });
+        out.send_early(self.member.config.node, to, ClusterBody::Refuse { ballot, promised: self.promised });
     }
 }

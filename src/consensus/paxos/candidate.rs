@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::batch::{Batch, Event};
-use super::super::message::Body;
+use super::super::message::PaxosBody;
 use super::super::quorum::Set;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
@@ -85,11 +85,11 @@ impl Paxos {
             }
             match phase {
                 Phase::PreVote { granted } if !granted.contains(place) => {
-                    out.send_early(node, peer, Body::PreVote { ballot: *ballot });
+                    out.send_early(node, peer, PaxosBody::PreVote { ballot: *ballot });
                 }
                 Phase::Prepare(prepare) if !prepare.complete.contains(place) => {
                     let first = prepare.awaited[place];
-                    out.send(node, peer, Body::Prepare { ballot: *ballot, first });
+                    out.send(node, peer, PaxosBody::Prepare { ballot: *ballot, first });
                 }
                 _ => {}
             }
@@ -144,7 +144,7 @@ impl Paxos {
         self.ask(out);
         // To itself it says only that the promise is durable: it has its own log at hand.
         let (compacted, last) = (self.log.compacted(), self.log.last().max(first));
-        let own = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
+        let own = PaxosBody::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
         out.send(node, node, own);
     }
 
@@ -179,7 +179,7 @@ impl Paxos {
         }
         if more {
             *awaited = last + 1;
-            out.send(self.member.config.node, from, Body::Prepare { ballot, first: last + 1 });
+            out.send(self.member.config.node, from, PaxosBody::Prepare { ballot, first: last + 1 });
             return;
         }
         prepare.complete.insert(place);

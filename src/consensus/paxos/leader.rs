@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 
 use super::super::batch::Batch;
 use super::super::member::pages;
-use super::super::message::{Body, MAX_PAGE_BYTES, Range};
+use super::super::message::{MAX_PAGE_BYTES, PaxosBody, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
 use super::super::reads::{Read, Reads};
@@ -110,11 +110,11 @@ impl Paxos {
         let others = self.member.config.voters.ids().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
             for (peer, entries) in self.member.config.voters.others(node).zip(repeat_n(entries, others)) {
-                out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
+                out.send_early(node, peer, PaxosBody::Accept { ballot, chosen, entries });
             }
         }
         let ranges = vec![Range { first, last }];
-        out.send(node, node, Body::Accepted { ballot, chosen, ranges });
+        out.send(node, node, PaxosBody::Accepted { ballot, chosen, ranges });
     }
 
     /// Phase 2b arrives: what a majority accepted in a row is chosen.
@@ -252,7 +252,7 @@ impl Paxos {
                 .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
                 .collect();
             if !entries.is_empty() {
-                out.send_early(node, peer, Body::Accept { ballot, chosen, entries });
+                out.send_early(node, peer, PaxosBody::Accept { ballot, chosen, entries });
             }
         }
     }
@@ -262,7 +262,7 @@ impl Paxos {
 mod tests {
     use super::*;
     use crate::consensus::config::{Config, Restored};
-    use crate::consensus::message::Message;
+    use crate::consensus::message::{ClusterBody, Message};
     use crate::consensus::protocol::{Input, Protocol};
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::Kind;
@@ -284,12 +284,13 @@ mod tests {
             core.step(Input::Tick { now_ms }, &mut batch);
         }
         let ballot = Ballot { round: 2, node: 1 };
-        let granted = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+        let granted = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
-        let promise = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
-        for (from, body) in [(2, &granted), (2, &promise), (3, &promise)] {
+        let promise =
+            PaxosBody::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
+        for (from, body) in [(2, granted.into()), (2, promise.clone().into()), (3, promise.into())] {
             batch = Batch::default();
-            core.step(Input::Message(Message { from, to: 1, body: body.clone() }), &mut batch);
+            core.step(Input::Message(Message { from, to: 1, body }), &mut batch);
         }
         assert_eq!(core.member.leader, Some(1));
         (core, batch)
@@ -317,7 +318,10 @@ mod tests {
         let unknown = Command { kind: Kind::Unknown(9), ..Command::value(1, 2, "v") };
         let commands = vec![unknown, Command::value(2, 2, "v")];
         let mut batch = Batch::default();
-        core.step(Input::Message(Message { from: 2, to: 1, body: Body::Forward { commands } }), &mut batch);
+        core.step(
+            Input::Message(Message { from: 2, to: 1, body: ClusterBody::Forward { commands }.into() }),
+            &mut batch,
+        );
         assert_eq!((core.status().pending, core.status().ignored), (1, 1));
     }
 }

@@ -37,6 +37,7 @@ mod acceptor;
 mod candidate;
 mod leader;
 mod learner;
+pub(super) mod message;
 mod transfer;
 
 use self::candidate::Candidate;
@@ -46,9 +47,9 @@ use super::batch::{Batch, Event, ReadIndex};
 use super::config::{Config, Restored};
 use super::log::Log;
 use super::member::Member;
-use super::message::{Body, Message};
+use super::message::{Body, ClusterBody, Message, PaxosBody};
 use super::protocol::{Input, Protocol, Role, Status};
-use super::types::{Ballot, Entry, HardState};
+use super::types::{Ballot, Entry, HardState, NodeId};
 
 /// A Multi-Paxos core. See the module's documentation for its invariants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,42 +115,49 @@ impl Paxos {
         let Message { from, to, body } = message;
         let Some(place) = self.member.hear(from, to) else { return };
         match body {
-            Body::PreVote { ballot } => self.handle_pre_vote(from, ballot, out),
-            Body::PreVoteReply { ballot, granted, promised } => {
+            Body::Cluster(body) => self.handle_cluster(from, place, body, out),
+            Body::Paxos(body) => self.handle_paxos(from, place, body, out),
+            Body::Raft(_) => self.member.ignored += 1,
+        }
+    }
+
+    fn handle_cluster(&mut self, from: NodeId, place: usize, body: ClusterBody, out: &mut Batch) {
+        match body {
+            ClusterBody::PreVoteReply { ballot, granted, promised } => {
                 self.handle_pre_vote_reply(place, ballot, granted, promised, out);
             }
-            Body::Prepare { ballot, first } => self.handle_prepare(from, ballot, first, out),
-            Body::Promise { ballot, chosen, first, last, more, entries, .. } => {
+            ClusterBody::Heartbeat { ballot, chosen, sent_ms } => {
+                self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
+            }
+            ClusterBody::HeartbeatReply { ballot, chosen, sent_ms } => {
+                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
+            }
+            ClusterBody::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
+            ClusterBody::CatchUp { first } => self.handle_catch_up(from, first, out),
+            ClusterBody::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
+            ClusterBody::Forward { commands } => self.handle_forward(from, commands, out),
+            ClusterBody::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            ClusterBody::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            ClusterBody::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            ClusterBody::Read { id } => self.handle_read(from, id, out),
+            ClusterBody::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
+        }
+    }
+
+    fn handle_paxos(&mut self, from: NodeId, place: usize, body: PaxosBody, out: &mut Batch) {
+        match body {
+            PaxosBody::PreVote { ballot } => self.handle_pre_vote(from, ballot, out),
+            PaxosBody::Prepare { ballot, first } => self.handle_prepare(from, ballot, first, out),
+            PaxosBody::Promise { ballot, chosen, first, last, more, entries, .. } => {
                 let page = candidate::PromisePage { ballot, chosen, first, last, more, entries };
                 self.handle_promise(from, page, out);
             }
-            Body::Accept { ballot, chosen, entries } => {
+            PaxosBody::Accept { ballot, chosen, entries } => {
                 self.handle_accept(from, ballot, chosen, entries, out)
             }
-            Body::Accepted { ballot, chosen, ranges } => {
+            PaxosBody::Accepted { ballot, chosen, ranges } => {
                 self.handle_accepted(place, ballot, chosen, &ranges, out)
             }
-            Body::Heartbeat { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
-            }
-            Body::HeartbeatReply { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
-            }
-            Body::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
-            Body::CatchUp { first } => self.handle_catch_up(from, first, out),
-            Body::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
-            Body::Forward { commands } => self.handle_forward(from, commands, out),
-            Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
-            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
-            Body::Read { id } => self.handle_read(from, id, out),
-            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
-            Body::RequestPreVote { .. }
-            | Body::RequestVote { .. }
-            | Body::Vote { .. }
-            | Body::Append { .. }
-            | Body::Appended { .. }
-            | Body::Mismatch { .. } => self.member.ignored += 1,
         }
     }
 

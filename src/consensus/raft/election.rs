@@ -1,7 +1,7 @@
 //! Elections (thesis sections 3.4, 3.6.1, 9.6): the candidate, and those it asks.
 
 use super::super::batch::{Batch, Event};
-use super::super::message::Body;
+use super::super::message::{ClusterBody, RaftBody};
 use super::super::quorum::Set;
 use super::super::types::{Ballot, NodeId, Position};
 use super::{Activity, Raft};
@@ -65,10 +65,10 @@ impl Raft {
             match phase {
                 _ if peer == node => {}
                 Phase::PreVote { granted } if !granted.contains(place) => {
-                    out.send_early(node, peer, Body::RequestPreVote { ballot, last });
+                    out.send_early(node, peer, RaftBody::RequestPreVote { ballot, last });
                 }
                 Phase::Vote { granted } if !granted.contains(place) => {
-                    out.send(node, peer, Body::RequestVote { ballot, last });
+                    out.send(node, peer, RaftBody::RequestVote { ballot, last });
                 }
                 _ => {}
             }
@@ -88,7 +88,7 @@ impl Raft {
             return;
         }
         let granted = !self.member.leader_lives() && last >= self.log.last();
-        let reply = Body::PreVoteReply { ballot, granted, promised: self.promised };
+        let reply = ClusterBody::PreVoteReply { ballot, granted, promised: self.promised };
         out.send_early(self.member.config.node, from, reply);
     }
 
@@ -135,7 +135,7 @@ impl Raft {
         let phase = Phase::Vote { granted: Set::default() };
         self.activity = Activity::Campaigning(Candidate { ballot, repeat_at_ms, phase });
         self.ask(out);
-        out.send(node, node, Body::Vote { ballot });
+        out.send(node, node, RaftBody::Vote { ballot });
     }
 
     /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all
@@ -168,7 +168,7 @@ impl Raft {
             out.hard_state = Some(self.hard_state());
             self.member.restart_election_timer();
         }
-        out.send(self.member.config.node, from, Body::Vote { ballot });
+        out.send(self.member.config.node, from, RaftBody::Vote { ballot });
     }
 
     /// A vote: of this campaign, or late.
@@ -192,6 +192,6 @@ impl Raft {
     }
 
     pub(super) fn refuse(&mut self, to: NodeId, ballot: Ballot, out: &mut Batch) {
-        out.send_early(self.member.config.node, to, Body::Refuse { ballot, promised: self.promised });
+        out.send_early(self.member.config.node, to, ClusterBody::Refuse { ballot, promised: self.promised });
     }
 }

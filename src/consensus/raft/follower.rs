@@ -1,7 +1,7 @@
 //! The follower (thesis section 3.5): makes its log equal to the leader's, and raises its watermark with it.
 
 use super::super::batch::{Batch, Event};
-use super::super::message::Body;
+use super::super::message::{ClusterBody, RaftBody};
 use super::super::types::{
     Ballot, Entry, Index, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId, Position,
 };
@@ -89,7 +89,7 @@ impl Raft {
         let own = self.log.chosen();
         if previous.index > own && self.log.round_at(previous.index) != Some(previous.round) {
             let hint = self.log.agreement(previous, own);
-            let reply = Body::Mismatch { ballot, chosen: own, previous: previous.index, hint };
+            let reply = RaftBody::Mismatch { ballot, chosen: own, previous: previous.index, hint };
             return out.send_early(self.member.config.node, from, reply);
         }
         let mut matched = previous.index;
@@ -111,7 +111,7 @@ impl Raft {
         self.followed.matched = self.followed.matched.max(matched);
         self.choose_followed(out);
         let (node, chosen) = (self.member.config.node, self.log.chosen());
-        out.send(node, from, Body::Appended { ballot, chosen, matched });
+        out.send(node, from, RaftBody::Appended { ballot, chosen, matched });
     }
 
     /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows
@@ -157,7 +157,7 @@ impl Raft {
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            out.send_early(self.member.config.node, from, Body::Confirmed { ballot, number });
+            out.send_early(self.member.config.node, from, ClusterBody::Confirmed { ballot, number });
         }
     }
 
@@ -174,7 +174,7 @@ impl Raft {
         }
         self.note_watermark(from, chosen);
         self.choose_followed(out);
-        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        let reply = ClusterBody::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
         out.send_early(self.member.config.node, from, reply);
     }
 
@@ -202,7 +202,7 @@ impl Raft {
         }
         let next = self.log.chosen() + 1;
         if entries.first().is_some_and(|entry| entry.index > next) {
-            return out.send_early(self.member.config.node, from, Body::CatchUp { first: next });
+            return out.send_early(self.member.config.node, from, ClusterBody::CatchUp { first: next });
         }
         for entry in entries.into_iter().filter(|entry| entry.index >= next) {
             // Rounds never fall in a log: who says otherwise is not honest.
@@ -219,7 +219,7 @@ impl Raft {
         self.choose_followed(out);
         if self.member.leader == Some(from) {
             let (node, ballot, chosen) = (self.member.config.node, self.followed.ballot, self.log.chosen());
-            out.send(node, from, Body::Appended { ballot, chosen, matched: chosen });
+            out.send(node, from, RaftBody::Appended { ballot, chosen, matched: chosen });
         }
     }
 

@@ -3,7 +3,7 @@
 //! proposal.
 
 use super::super::batch::{Batch, Event, Page};
-use super::super::message::Body;
+use super::super::message::RaftBody;
 use super::super::protocol::Proposal;
 use super::super::quorum::{Set, Voters};
 use super::super::reads::{Read, Reads};
@@ -138,7 +138,7 @@ impl Raft {
             self.send_entries(place, out);
         }
         let (node, chosen, matched) = (self.member.config.node, self.log.chosen(), self.log.last().index);
-        out.send(node, node, Body::Appended { ballot, chosen, matched });
+        out.send(node, node, RaftBody::Appended { ballot, chosen, matched });
     }
 
     /// Sends a follower all that it lacks and may be sent now.
@@ -176,7 +176,7 @@ impl Raft {
         let entries = if waits { Vec::new() } else { self.log.page(first) };
         let bytes = entries.iter().map(|entry| entry.command.cost_bytes()).sum();
         progress.sent(first + entries.len() as u64 - 1, bytes);
-        out.send_early(node, to, Body::Append { ballot, chosen, previous, entries });
+        out.send_early(node, to, RaftBody::Append { ballot, chosen, previous, entries });
         matches!(progress.state, State::Replicate { .. })
     }
 

@@ -35,9 +35,9 @@
 //! | `promised` in the hard state | currentTerm, votedFor | highest promised ballot |
 //! | entry | log entry | accepted value of an instance |
 //! | chosen, watermark | committed, commitIndex | chosen |
-//! | [`RequestVote`](Body::RequestVote), [`Vote`](Body::Vote) | RequestVote RPC | Prepare, Promise (phase 1) |
-//! | [`Append`](Body::Append), [`Appended`](Body::Appended) | AppendEntries RPC | Accept, Accepted (phase 2) |
-//! | [`Learn`](Body::Learn) | (a part of InstallSnapshot's work) | what a learner asks for |
+//! | [`RequestVote`](RaftBody::RequestVote), [`Vote`](RaftBody::Vote) | RequestVote RPC | Prepare, Promise (phase 1) |
+//! | [`Append`](RaftBody::Append), [`Appended`](RaftBody::Appended) | AppendEntries RPC | Accept, Accepted (phase 2) |
+//! | [`Learn`](ClusterBody::Learn) | (a part of InstallSnapshot's work) | what a learner asks for |
 //!
 //! Three differences are real; all else is naming ("Paxos vs Raft: Have we reached consensus on distributed
 //! consensus?", Howard and Mortier, 2020):
@@ -72,6 +72,7 @@ mod election;
 mod follower;
 mod leader;
 mod log;
+pub(super) mod message;
 mod progress;
 mod transfer;
 
@@ -82,9 +83,9 @@ use self::log::RaftLog;
 use super::batch::{Batch, Event, ReadIndex};
 use super::config::{Config, Restored};
 use super::member::Member;
-use super::message::{Body, Message};
+use super::message::{Body, ClusterBody, Message, RaftBody};
 use super::protocol::{Input, Protocol, Role, Status};
-use super::types::{Ballot, HardState, Round};
+use super::types::{Ballot, HardState, NodeId, Round};
 
 /// A Raft core. See the module's documentation for its rules and invariants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,41 +166,51 @@ impl Raft {
         let Message { from, to, body } = message;
         let Some(place) = self.member.hear(from, to) else { return };
         match body {
-            Body::RequestPreVote { ballot, last } => self.handle_request_pre_vote(from, ballot, last, out),
-            Body::PreVoteReply { ballot, granted, promised } => {
+            Body::Cluster(body) => self.handle_cluster(from, place, body, out),
+            Body::Raft(body) => self.handle_raft(from, place, body, out),
+            Body::Paxos(_) => self.member.ignored += 1,
+        }
+    }
+
+    fn handle_cluster(&mut self, from: NodeId, place: usize, body: ClusterBody, out: &mut Batch) {
+        match body {
+            ClusterBody::PreVoteReply { ballot, granted, promised } => {
                 self.handle_pre_vote_reply(place, ballot, granted, promised, out);
             }
-            Body::RequestVote { ballot, last } => self.handle_request_vote(from, ballot, last, out),
-            Body::Vote { ballot } => self.handle_vote(place, ballot, out),
-            Body::Append { ballot, chosen, previous, entries } => {
-                self.handle_append(from, ballot, chosen, previous, entries, out);
-            }
-            Body::Appended { ballot, chosen, matched } => {
-                self.handle_appended(place, ballot, chosen, matched, out)
-            }
-            Body::Mismatch { ballot, chosen, previous, hint } => {
-                self.handle_mismatch(place, ballot, chosen, previous, hint, out);
-            }
-            Body::Heartbeat { ballot, chosen, sent_ms } => {
+            ClusterBody::Heartbeat { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
             }
-            Body::HeartbeatReply { ballot, chosen, sent_ms } => {
+            ClusterBody::HeartbeatReply { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat_reply(place, ballot, chosen, sent_ms, out);
             }
-            Body::Refuse { promised, .. } => self.handle_refuse(promised, out),
-            Body::Learn { entries, .. } => self.handle_learn(from, entries, out),
-            Body::CatchUp { first } => self.send_page(from, first, out),
-            Body::Forward { commands } => self.handle_forward(from, commands, out),
-            Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
-            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
-            Body::Read { id } => self.handle_read(from, id, out),
-            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
-            Body::PreVote { .. }
-            | Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Accept { .. }
-            | Body::Accepted { .. } => self.member.ignored += 1,
+            ClusterBody::Refuse { promised, .. } => self.handle_refuse(promised, out),
+            ClusterBody::Learn { entries, .. } => self.handle_learn(from, entries, out),
+            ClusterBody::CatchUp { first } => self.send_page(from, first, out),
+            ClusterBody::Forward { commands } => self.handle_forward(from, commands, out),
+            ClusterBody::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            ClusterBody::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            ClusterBody::Confirmed { ballot, number } => self.handle_confirmed(place, ballot, number, out),
+            ClusterBody::Read { id } => self.handle_read(from, id, out),
+            ClusterBody::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
+        }
+    }
+
+    fn handle_raft(&mut self, from: NodeId, place: usize, body: RaftBody, out: &mut Batch) {
+        match body {
+            RaftBody::RequestPreVote { ballot, last } => {
+                self.handle_request_pre_vote(from, ballot, last, out)
+            }
+            RaftBody::RequestVote { ballot, last } => self.handle_request_vote(from, ballot, last, out),
+            RaftBody::Vote { ballot } => self.handle_vote(place, ballot, out),
+            RaftBody::Append { ballot, chosen, previous, entries } => {
+                self.handle_append(from, ballot, chosen, previous, entries, out);
+            }
+            RaftBody::Appended { ballot, chosen, matched } => {
+                self.handle_appended(place, ballot, chosen, matched, out)
+            }
+            RaftBody::Mismatch { ballot, chosen, previous, hint } => {
+                self.handle_mismatch(place, ballot, chosen, previous, hint, out);
+            }
         }
     }
 
