@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use spaxos::consensus::batch::{Batch, Page};
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use spaxos::consensus::message::{ClusterBody, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Entry, HardState, Kind};
@@ -209,8 +209,8 @@ impl Host {
                 is_first || bytes <= MAX_PAGE_BYTES
             })
             .collect();
-        let body = Body::Learn { chosen: page.chosen, entries };
-        (bytes > 0).then_some(Message { from: self.node, to: page.to, body })
+        let body = ClusterBody::Learn { chosen: page.chosen, entries };
+        (bytes > 0).then_some(Message { from: self.node, to: page.to, body: body.into() })
     }
 
     /// New leaders may choose a request again at another index: what was applied before is left out.

@@ -5,7 +5,7 @@ mod common;
 
 use spaxos::consensus::batch::{Batch, Page};
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message, Range};
+use spaxos::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message, PaxosBody, Range};
 use spaxos::consensus::protocol::{Input, PeerStatus, Protocol, Role};
 use spaxos::consensus::types::{
     Command, Entry, HardState, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId,
@@ -17,31 +17,31 @@ use common::one_core::{FIRST, Node, accept, ballot, config, entry, promise};
 #[test]
 fn nonsense_is_counted_and_nothing_else() {
     let far = (1 << 40) + 1;
-    let heartbeat = |ballot| Body::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
-    let follower = [
-        (9, 1, Body::CatchUp { first: 1 }),
-        (2, 3, Body::CatchUp { first: 1 }),
-        (1, 1, Body::PreVote { ballot: FIRST }),
-        (2, 1, Body::PreVote { ballot: ballot(1, 3) }),
-        (2, 1, Body::PreVote { ballot: ballot(0, 2) }),
-        (2, 1, Body::PreVote { ballot: ballot(far, 2) }),
-        (2, 1, Body::PreVoteReply { ballot: FIRST, granted: true, promised: ballot(far, 2) }),
-        (1, 1, Body::Prepare { ballot: FIRST, first: 1 }),
-        (2, 1, Body::Prepare { ballot: ballot(1, 3), first: 1 }),
-        (2, 1, Body::Prepare { ballot: ballot(1, 2), first: 0 }),
+    let heartbeat = |ballot| ClusterBody::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
+    let follower: Vec<(_, _, Body)> = vec![
+        (9, 1, ClusterBody::CatchUp { first: 1 }.into()),
+        (2, 3, ClusterBody::CatchUp { first: 1 }.into()),
+        (1, 1, PaxosBody::PreVote { ballot: FIRST }.into()),
+        (2, 1, PaxosBody::PreVote { ballot: ballot(1, 3) }.into()),
+        (2, 1, PaxosBody::PreVote { ballot: ballot(0, 2) }.into()),
+        (2, 1, PaxosBody::PreVote { ballot: ballot(far, 2) }.into()),
+        (2, 1, ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: ballot(far, 2) }.into()),
+        (1, 1, PaxosBody::Prepare { ballot: FIRST, first: 1 }.into()),
+        (2, 1, PaxosBody::Prepare { ballot: ballot(1, 3), first: 1 }.into()),
+        (2, 1, PaxosBody::Prepare { ballot: ballot(1, 2), first: 0 }.into()),
         (1, 1, accept(FIRST, 0, vec![entry(1, FIRST)])),
         (2, 1, accept(ballot(1, 3), 0, vec![entry(1, ballot(1, 3))])),
-        (1, 1, heartbeat(FIRST)),
-        (2, 1, heartbeat(ballot(far, 2))),
-        (2, 1, Body::Refuse { ballot: FIRST, promised: ballot(far, 3) }),
-        (2, 1, Body::Learn { chosen: 1, entries: vec![entry(1, ballot(far, 2))] }),
+        (1, 1, heartbeat(FIRST).into()),
+        (2, 1, heartbeat(ballot(far, 2)).into()),
+        (2, 1, ClusterBody::Refuse { ballot: FIRST, promised: ballot(far, 3) }.into()),
+        (2, 1, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, ballot(far, 2))] }.into()),
     ];
     for (from, to, body) in follower {
         ignores(Node::follower(), Message { from, to, body });
     }
     let more = |last| {
         let (ballot, entries) = (FIRST, vec![]);
-        Body::Promise { ballot, chosen: 0, compacted: 0, first: 1, last, more: true, entries }
+        PaxosBody::Promise { ballot, chosen: 0, compacted: 0, first: 1, last, more: true, entries }.into()
     };
     let candidate = [
         promise(FIRST, 0, (1, 0), vec![]),
@@ -53,7 +53,7 @@ fn nonsense_is_counted_and_nothing_else() {
     for body in candidate {
         ignores(Node::candidate(), Message { from: 2, to: 1, body });
     }
-    let forwarded = |command| Body::Forward { commands: vec![command] };
+    let forwarded = |command| ClusterBody::Forward { commands: vec![command] };
     let value = Command::value(1, 2, "v");
     let leader = [
         forwarded(Command { request: RequestId::NONE, ..value.clone() }),
@@ -61,10 +61,10 @@ fn nonsense_is_counted_and_nothing_else() {
         forwarded(Command { kind: Kind::Noop, ..value.clone() }),
         forwarded(Command { kind: Kind::Unknown(9), ..value.clone() }),
         forwarded(Command { payload: vec![0; MAX_PAYLOAD_BYTES + 1].into(), ..value }),
-        Body::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms: 1000 },
+        ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms: 1000 },
     ];
     for body in leader {
-        ignores(Node::leader(), Message { from: 2, to: 1, body });
+        ignores(Node::leader(), Message { from: 2, to: 1, body: body.into() });
     }
 }
 
@@ -83,24 +83,25 @@ fn ignores(mut node: Node, message: Message) {
 /// What is just within the limits is no nonsense.
 #[test]
 fn the_limits_of_nonsense_are_exact() {
-    let granted = |round| Body::PreVoteReply { ballot: FIRST, granted: true, promised: ballot(round, 2) };
+    let granted =
+        |round| ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: ballot(round, 2) };
     let highest = (1 << 62) - 5;
     let old = Restored { highest_round: highest, ..Restored::default() };
-    let refuse = Body::Refuse { ballot: FIRST, promised: ballot(2, 3) };
+    let refuse = ClusterBody::Refuse { ballot: FIRST, promised: ballot(2, 3) };
     let large = Command { payload: vec![0; MAX_PAYLOAD_BYTES].into(), ..Command::value(1, 2, "v") };
     let page = |last, more| {
         let (ballot, entries) = (FIRST, vec![entry(MAX_WINDOW_ENTRIES, ballot(0, 2))]);
-        Body::Promise { ballot, chosen: 0, compacted: 0, first: 1, last, more, entries }
+        PaxosBody::Promise { ballot, chosen: 0, compacted: 0, first: 1, last, more, entries }
     };
-    let cases = [
-        (Node::follower(), granted(1 << 40), 0),
-        (Node::new(config(), old.clone()), granted(1 << 62), 0),
-        (Node::new(config(), old), granted((1 << 62) + 1), 1),
-        (Node::candidate(), refuse, 0),
-        (Node::candidate(), page(1 << 20, false), 0),
+    let cases: Vec<(_, Body, _)> = vec![
+        (Node::follower(), granted(1 << 40).into(), 0),
+        (Node::new(config(), old.clone()), granted(1 << 62).into(), 0),
+        (Node::new(config(), old), granted((1 << 62) + 1).into(), 1),
+        (Node::candidate(), refuse.into(), 0),
+        (Node::candidate(), page(1 << 20, false).into(), 0),
         (Node::candidate(), promise(FIRST, 0, (1, 1), vec![]), 0),
-        (Node::leader(), Body::Forward { commands: vec![large] }, 0),
-        (Node::leader(), Body::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms: 0 }, 0),
+        (Node::leader(), ClusterBody::Forward { commands: vec![large] }.into(), 0),
+        (Node::leader(), ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms: 0 }.into(), 0),
     ];
     for (mut node, body, ignored) in cases {
         let words = body.to_string();
@@ -166,7 +167,7 @@ fn only_what_is_held_is_answered() {
     assert_eq!(node.core.status().ignored, 0, "a repeated entry is no nonsense");
     assert_eq!(answers(&mut node, vec![other]), none);
     assert_eq!(node.core.status().ignored, 1, "one ballot proposes one command");
-    let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
+    let _ = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
     assert_eq!(answers(&mut node, vec![entry(1, leader)]), once("Accepted 1.2 chosen=1 [1]"));
     assert_eq!(answers(&mut node, vec![entry(0, leader)]), none, "before the first index");
 }
@@ -176,7 +177,7 @@ fn only_what_is_held_is_answered() {
 fn a_watermark_counts_for_its_ballot() {
     let (low, high) = (ballot(1, 2), ballot(2, 3));
     let mut node = Node::follower();
-    let _ = node.told(2, Body::Heartbeat { ballot: low, chosen: 2, sent_ms: 0 });
+    let _ = node.told(2, ClusterBody::Heartbeat { ballot: low, chosen: 2, sent_ms: 0 });
     assert_eq!(node.told(2, accept(low, 0, vec![entry(1, low)])).chosen, Some(1));
     assert_eq!(node.told(3, accept(high, 0, vec![entry(2, high)])).chosen, None);
     assert_eq!(node.told(3, accept(high, 2, vec![entry(3, high)])).chosen, Some(2));
@@ -193,7 +194,7 @@ fn the_status_counts() {
     let _ = node.ticks(5);
     for from in [1, 2] {
         let ranges = vec![Range { first: 1, last: 2 }];
-        let _ = node.told(from, Body::Accepted { ballot: FIRST, chosen: 0, ranges });
+        let _ = node.told(from, PaxosBody::Accepted { ballot: FIRST, chosen: 0, ranges });
     }
     let status = node.core.status();
     assert_eq!((status.node, status.leader, status.elections), (1, Some(1), 1));
@@ -202,14 +203,16 @@ fn the_status_counts() {
     assert_eq!(node.core.room(), room - 1);
     let peer = |node, heard_ms| PeerStatus { node, chosen: 0, heard_ms };
     assert_eq!(status.peers, [peer(2, now_ms + 5), peer(3, 0)]);
-    let _ = node.told(3, Body::HeartbeatReply { ballot: FIRST, chosen: 2, sent_ms: now_ms });
-    let _ = node.told(3, Body::HeartbeatReply { ballot: FIRST, chosen: 1, sent_ms: now_ms });
+    let _ = node.told(3, ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 2, sent_ms: now_ms });
+    let _ = node.told(3, ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 1, sent_ms: now_ms });
     assert_eq!(node.core.status().peers[1], PeerStatus { node: 3, chosen: 2, heard_ms: now_ms + 5 });
 
     let mut node = Node::follower();
     let _ = node.told(2, accept(ballot(1, 2), 0, vec![entry(1, ballot(1, 2))]));
-    let _ =
-        node.told(3, Body::Forward { commands: vec![Command::value(1, 3, "a"), Command::value(2, 3, "b")] });
+    let _ = node.told(
+        3,
+        ClusterBody::Forward { commands: vec![Command::value(1, 3, "a"), Command::value(2, 3, "b")] },
+    );
     let status = node.core.status();
     assert_eq!((status.in_flight, status.last, status.dropped, status.leader), (0, 1, 2, Some(2)));
 }
@@ -236,7 +239,7 @@ fn a_leaders_window_is_exact() {
     let mut node = Node::leader();
     let ranges = vec![Range { first: 1, last: u64::MAX }];
     for from in [2, 3] {
-        let _ = node.told(from, Body::Accepted { ballot: FIRST, chosen: 0, ranges: ranges.clone() });
+        let _ = node.told(from, PaxosBody::Accepted { ballot: FIRST, chosen: 0, ranges: ranges.clone() });
     }
     assert_eq!(node.core.status().chosen, 1);
     let _ = node.proposes(vec![value(1, 5000), value(2, 64)]);
@@ -260,20 +263,20 @@ fn a_page_is_exact() {
         let mut node = Node::new(config.clone(), Restored::default()).made_leader();
         for from in [2, 3] {
             let ranges = vec![Range { first: 1, last: 1 }];
-            let _ = node.told(from, Body::Accepted { ballot: FIRST, chosen: 0, ranges });
+            let _ = node.told(from, PaxosBody::Accepted { ballot: FIRST, chosen: 0, ranges });
         }
         assert_eq!(lists(&node.proposes(values.clone()).early, 2), pages);
         assert_eq!(lists(&node.ticks(20).early, 2), pages[..1]);
 
         let mut node = Node::new(config, Restored::default());
         let leader = ballot(1, 2);
-        let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 0, sent_ms: 0 });
+        let _ = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 0, sent_ms: 0 });
         assert_eq!(lists(&node.proposes(values.clone()).early, 2), pages);
         let entries = (1..).zip(values).map(|(index, command)| Entry { index, ballot: leader, command });
         let _ = node.told(2, accept(leader, 0, entries.collect()));
         for (index, count) in (1..).zip(&pages) {
-            let batch = node.told(3, Body::Prepare { ballot: ballot(2, 3), first: index });
-            let Body::Promise { last, more, entries, .. } = &batch.messages[0].body else {
+            let batch = node.told(3, PaxosBody::Prepare { ballot: ballot(2, 3), first: index });
+            let Body::Paxos(PaxosBody::Promise { last, more, entries, .. }) = &batch.messages[0].body else {
                 panic!("{batch}")
             };
             let last_page = index == pages.len() as u64;
@@ -289,8 +292,8 @@ fn a_page_is_exact() {
 fn lists(messages: &[Message], to: NodeId) -> Vec<usize> {
     let to_it = messages.iter().filter(|message| message.to == to);
     let lengths = to_it.filter_map(|message| match &message.body {
-        Body::Accept { entries, .. } => Some(entries.len()),
-        Body::Forward { commands } => Some(commands.len()),
+        Body::Paxos(PaxosBody::Accept { entries, .. }) => Some(entries.len()),
+        Body::Cluster(ClusterBody::Forward { commands }) => Some(commands.len()),
         _ => None,
     });
     lengths.collect()
@@ -301,7 +304,7 @@ fn lists(messages: &[Message], to: NodeId) -> Vec<usize> {
 fn chosen_entries_are_given_from_what_there_is() {
     let hard_state = HardState { promised: ballot(1, 2), chosen: 4 };
     let mut node = Node::new(config(), Restored { hard_state, compacted: 2, ..Restored::default() });
-    let mut pages = |from, first| node.told(from, Body::CatchUp { first }).pages;
+    let mut pages = |from, first| node.told(from, ClusterBody::CatchUp { first }).pages;
     let page = |first| vec![Page { to: 2, first, chosen: 4 }];
     assert_eq!(pages(2, 2), []);
     assert_eq!(pages(2, 3), page(3));
@@ -310,7 +313,7 @@ fn chosen_entries_are_given_from_what_there_is() {
     assert_eq!(pages(1, 3), []);
     let mut batch = Batch::default();
     for (from, first) in [(2, 3), (3, 4), (2, 4)] {
-        let message = Message { from, to: 1, body: Body::CatchUp { first } };
+        let message = Message { from, to: 1, body: ClusterBody::CatchUp { first }.into() };
         node.core.step(Input::Message(message), &mut batch);
     }
     assert_eq!(batch.pages, [Page { to: 2, first: 3, chosen: 4 }, Page { to: 3, first: 4, chosen: 4 }]);
@@ -324,18 +327,21 @@ fn only_what_was_missing_is_written() {
     let mut node = Node::follower();
     let _ = node.told(2, accept(leader, 0, vec![entry(1, leader), entry(2, leader)]));
     let chosen = vec![entry(1, leader), other.clone(), entry(4, leader)];
-    let batch = node.told(3, Body::Learn { chosen: 9, entries: chosen.clone() });
+    let batch = node.told(3, ClusterBody::Learn { chosen: 9, entries: chosen.clone() });
     assert_eq!((batch.entries, batch.chosen), (vec![other], Some(2)));
-    assert!(node.told(3, Body::Learn { chosen: 9, entries: chosen }).is_empty(), "known by now");
+    assert!(node.told(3, ClusterBody::Learn { chosen: 9, entries: chosen }).is_empty(), "known by now");
 }
 
 /// Who has more is asked for more at once, else the next peer; a leader learns from nobody.
 #[test]
 fn more_is_asked_of_who_has_it() {
     let leader = ballot(1, 2);
-    let learn = |chosen, index| Body::Learn { chosen, entries: vec![entry(index, leader)] };
+    let learn = |chosen, index| ClusterBody::Learn { chosen, entries: vec![entry(index, leader)] };
     let asks = |batch: Batch| {
-        let to = batch.early.iter().find(|message| matches!(message.body, Body::CatchUp { .. }));
+        let to = batch
+            .early
+            .iter()
+            .find(|message| matches!(message.body, Body::Cluster(ClusterBody::CatchUp { .. })));
         to.map(|message| message.to)
     };
     let mut node = Node::follower();
@@ -350,7 +356,7 @@ fn more_is_asked_of_who_has_it() {
 fn a_repeated_forward_is_dropped() {
     let mut node = Node::leader();
     for times in 0..3 {
-        let _ = node.told(2, Body::Forward { commands: vec![Command::value(1, 2, "v")] });
+        let _ = node.told(2, ClusterBody::Forward { commands: vec![Command::value(1, 2, "v")] });
         let status = node.core.status();
         assert_eq!((status.pending, status.last, status.dropped), (1, 2, times));
     }
@@ -359,7 +365,7 @@ fn a_repeated_forward_is_dropped() {
 /// A refusal counts if it is of the ballot under way and names a higher one; the next ballot goes above it.
 #[test]
 fn a_refusal_ends_its_own_ballot_only() {
-    let refuse = |ballot, promised| Body::Refuse { ballot, promised };
+    let refuse = |ballot, promised| ClusterBody::Refuse { ballot, promised };
     let (lower, higher) = (ballot(0, 1), ballot(7, 3));
     for mut node in [Node::candidate(), Node::leader()] {
         let role = node.core.status().role;

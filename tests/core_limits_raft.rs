@@ -5,7 +5,7 @@ mod common;
 
 use spaxos::consensus::batch::{Batch, Page};
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use spaxos::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message, PaxosBody, RaftBody};
 use spaxos::consensus::protocol::{Protocol, Role};
 use spaxos::consensus::types::{
     Ballot, Command, Entry, HardState, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId,
@@ -22,44 +22,44 @@ const LEADER: Ballot = Ballot { round: 2, node: 2 };
 #[test]
 fn nonsense_is_counted_and_nothing_else() {
     let far = ballot((1 << 40) + 1, 2);
-    let heartbeat = |ballot| Body::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
-    let follower = [
-        (9, 1, heartbeat(FIRST)),
-        (2, 3, heartbeat(LEADER)),
-        (1, 1, Body::RequestPreVote { ballot: FIRST, last: START }),
-        (2, 1, Body::RequestPreVote { ballot: ballot(1, 3), last: START }),
-        (2, 1, Body::RequestPreVote { ballot: far, last: START }),
-        (2, 1, Body::PreVoteReply { ballot: FIRST, granted: true, promised: far }),
-        (1, 1, Body::RequestVote { ballot: FIRST, last: START }),
-        (2, 1, Body::RequestVote { ballot: ballot(1, 3), last: START }),
-        (2, 1, Body::RequestVote { ballot: ballot(0, 2), last: START }),
-        (2, 1, Body::RequestVote { ballot: far, last: START }),
+    let heartbeat = |ballot| ClusterBody::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
+    let follower: Vec<(_, _, Body)> = vec![
+        (9, 1, heartbeat(FIRST).into()),
+        (2, 3, heartbeat(LEADER).into()),
+        (1, 1, RaftBody::RequestPreVote { ballot: FIRST, last: START }.into()),
+        (2, 1, RaftBody::RequestPreVote { ballot: ballot(1, 3), last: START }.into()),
+        (2, 1, RaftBody::RequestPreVote { ballot: far, last: START }.into()),
+        (2, 1, ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: far }.into()),
+        (1, 1, RaftBody::RequestVote { ballot: FIRST, last: START }.into()),
+        (2, 1, RaftBody::RequestVote { ballot: ballot(1, 3), last: START }.into()),
+        (2, 1, RaftBody::RequestVote { ballot: ballot(0, 2), last: START }.into()),
+        (2, 1, RaftBody::RequestVote { ballot: far, last: START }.into()),
         (1, 1, append(FIRST, 0, START, &[])),
         (2, 1, append(ballot(1, 3), 0, START, &[])),
         (2, 1, append(far, 0, START, &[])),
-        (1, 1, heartbeat(FIRST)),
-        (2, 1, heartbeat(far)),
-        (2, 1, Body::Refuse { ballot: FIRST, promised: far }),
-        (2, 1, Body::Learn { chosen: 1, entries: vec![entry(1, far)] }),
-        (2, 1, Body::TimeoutNow { ballot: ballot(1, 3) }),
-        (2, 1, Body::Prepare { ballot: LEADER, first: 1 }),
-        (2, 1, Body::Accept { ballot: LEADER, chosen: 0, entries: vec![] }),
+        (1, 1, heartbeat(FIRST).into()),
+        (2, 1, heartbeat(far).into()),
+        (2, 1, ClusterBody::Refuse { ballot: FIRST, promised: far }.into()),
+        (2, 1, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, far)] }.into()),
+        (2, 1, ClusterBody::TimeoutNow { ballot: ballot(1, 3) }.into()),
+        (2, 1, PaxosBody::Prepare { ballot: LEADER, first: 1 }.into()),
+        (2, 1, PaxosBody::Accept { ballot: LEADER, chosen: 0, entries: vec![] }.into()),
     ];
     for (from, to, body) in follower {
         ignores(Node::follower(), Message { from, to, body });
     }
-    let forwarded = |command| Body::Forward { commands: vec![command] };
+    let forwarded = |command| ClusterBody::Forward { commands: vec![command] };
     let value = Command::value(1, 2, "v");
-    let leader = [
-        forwarded(Command { request: RequestId::NONE, ..value.clone() }),
-        forwarded(Command { from: 3, ..value.clone() }),
-        forwarded(Command { kind: Kind::Noop, ..value.clone() }),
-        forwarded(Command { payload: vec![0; MAX_PAYLOAD_BYTES + 1].into(), ..value }),
-        Body::HeartbeatReply { ballot: FIRST, chosen: 1, sent_ms: 1000 },
-        Body::Appended { ballot: FIRST, chosen: 0, matched: 2 },
-        Body::Mismatch { ballot: FIRST, chosen: 2, previous: 1, hint: START },
-        Body::Mismatch { ballot: FIRST, chosen: 0, previous: 2, hint: at(2, 1) },
-        Body::Mismatch { ballot: FIRST, chosen: 0, previous: u64::MAX, hint: START },
+    let leader: Vec<Body> = vec![
+        forwarded(Command { request: RequestId::NONE, ..value.clone() }).into(),
+        forwarded(Command { from: 3, ..value.clone() }).into(),
+        forwarded(Command { kind: Kind::Noop, ..value.clone() }).into(),
+        forwarded(Command { payload: vec![0; MAX_PAYLOAD_BYTES + 1].into(), ..value }).into(),
+        ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 1, sent_ms: 1000 }.into(),
+        RaftBody::Appended { ballot: FIRST, chosen: 0, matched: 2 }.into(),
+        RaftBody::Mismatch { ballot: FIRST, chosen: 2, previous: 1, hint: START }.into(),
+        RaftBody::Mismatch { ballot: FIRST, chosen: 0, previous: 2, hint: at(2, 1) }.into(),
+        RaftBody::Mismatch { ballot: FIRST, chosen: 0, previous: u64::MAX, hint: START }.into(),
         append(ballot(1, 2), 0, START, &[]),
     ];
     for body in leader {
@@ -114,15 +114,15 @@ fn what_matched_stays() {
 fn chosen_entries_of_liars_are_survived() {
     let mut node = Node::follower();
     let _ = node.told(2, append(LEADER, 1, START, &[entry(1, LEADER)]));
-    let _ = node.told(3, Body::Learn { chosen: 2, entries: vec![entry(2, FIRST)] });
+    let _ = node.told(3, ClusterBody::Learn { chosen: 2, entries: vec![entry(2, FIRST)] });
     let status = node.core.status();
     assert_eq!((status.chosen, status.last, status.ignored), (1, 1, 1), "a chosen entry of a lower round");
 
     let mut node = Node::follower();
     let entries = [entry(1, FIRST), entry(2, FIRST), entry(3, FIRST)];
     let _ = node.told(2, append(LEADER, 0, START, &entries));
-    let _ = node.told(3, Body::Learn { chosen: 1, entries: vec![entry(1, LEADER)] });
-    let _ = node.told(2, Body::Heartbeat { ballot: LEADER, chosen: 3, sent_ms: 0 });
+    let _ = node.told(3, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, LEADER)] });
+    let _ = node.told(2, ClusterBody::Heartbeat { ballot: LEADER, chosen: 3, sent_ms: 0 });
     let status = node.core.status();
     assert_eq!((status.chosen, status.last), (1, 1), "what matched there is gone");
 }
@@ -145,7 +145,7 @@ fn only_what_conflicts_is_removed() {
 fn a_heartbeat_alone_chooses_nothing() {
     let mut node = Node::follower();
     let _ = node.told(2, append(ballot(1, 2), 0, START, &[entry(1, FIRST), entry(2, FIRST)]));
-    let heartbeat = Body::Heartbeat { ballot: LEADER, chosen: 2, sent_ms: 0 };
+    let heartbeat = ClusterBody::Heartbeat { ballot: LEADER, chosen: 2, sent_ms: 0 };
     assert_eq!(node.told(2, heartbeat).chosen, None);
     assert_eq!(node.told(2, append(LEADER, 0, at(1, 1), &[])).chosen, Some(1));
     assert_eq!(node.told(2, append(LEADER, 0, at(2, 1), &[])).chosen, Some(2));
@@ -162,8 +162,8 @@ fn a_mismatch_skips_rounds() {
         [(at(9, 4), at(5, 3)), (at(5, 2), at(3, 2)), (at(4, 1), at(1, 1)), (at(7, 2), at(3, 2))]
     {
         let batch = node.told(2, append(leader, 0, previous, &[]));
-        let body = Body::Mismatch { ballot: leader, chosen: 0, previous: previous.index, hint };
-        assert_eq!(batch.early, [Message { from: 1, to: 2, body }], "previous {previous}");
+        let body = RaftBody::Mismatch { ballot: leader, chosen: 0, previous: previous.index, hint };
+        assert_eq!(batch.early, [Message { from: 1, to: 2, body: body.into() }], "previous {previous}");
         assert_eq!(batch.messages, [], "previous {previous}");
     }
 }
@@ -176,8 +176,8 @@ fn a_follower_keeps_what_its_limits_allow() {
     let mut node = Node::follower();
     let batch = node.told(2, append(LEADER, 0, START, &many));
     assert_eq!(batch.entries.len() as u64, MAX_WINDOW_ENTRIES);
-    let body = Body::Appended { ballot: LEADER, chosen: 0, matched: MAX_WINDOW_ENTRIES };
-    assert_eq!(batch.messages, [Message { from: 1, to: 2, body }]);
+    let body = RaftBody::Appended { ballot: LEADER, chosen: 0, matched: MAX_WINDOW_ENTRIES };
+    assert_eq!(batch.messages, [Message { from: 1, to: 2, body: body.into() }]);
     assert_eq!(node.core.status().dropped, 1, "it looks no further");
     // What is chosen makes room within the same message.
     let mut node = Node::follower();
@@ -200,7 +200,7 @@ fn a_vote_is_for_the_longer_log_and_one_a_round() {
     let log = [entry(1, FIRST), entry(2, ballot(2, 3))];
     let node = Node::new(config(), restored(HardState { promised: ballot(2, 0), chosen: 0 }, &log));
     let voted = |node: &mut Node, from: NodeId, round, last| {
-        let batch = node.told(from, Body::RequestVote { ballot: ballot(round, from), last });
+        let batch = node.told(from, RaftBody::RequestVote { ballot: ballot(round, from), last });
         assert!(batch.early.is_empty(), "{batch}");
         !batch.messages.is_empty()
     };
@@ -225,7 +225,7 @@ fn a_leader_counts_its_own_round() {
     let mut node =
         Node::new(config(), restored(HardState { promised: FIRST, chosen: 0 }, &held)).made_leader();
     let leads = node.core.status().promised;
-    let appended = |ballot, matched| Body::Appended { ballot, chosen: 0, matched };
+    let appended = |ballot, matched| RaftBody::Appended { ballot, chosen: 0, matched };
     assert_eq!(node.told(1, appended(leads, 3)).chosen, None);
     assert_eq!(node.told(2, appended(leads, 2)).chosen, None, "on a majority, of an earlier round");
     assert_eq!(node.told(3, appended(FIRST, 3)).chosen, None, "of an earlier ballot");
@@ -259,7 +259,7 @@ fn what_is_under_way_is_bounded() {
     let one = |reqid, len| vec![Command::value(reqid, 1, vec![b'x'; len])];
     let sent: usize = (1..=300).map(|reqid| lists(&node.proposes(one(reqid, 1)), 2).len()).sum();
     assert_eq!(sent, 256);
-    let answer = |matched| Body::Appended { ballot: FIRST, chosen: 0, matched };
+    let answer = |matched| RaftBody::Appended { ballot: FIRST, chosen: 0, matched };
     assert_eq!(lists(&node.told(2, answer(11)), 2), [44], "what waits goes in one");
     assert_eq!(lists(&node.told(2, answer(11)), 2), vec![0; 0], "that is no news");
 
@@ -283,13 +283,13 @@ fn what_left_memory_comes_as_pages() {
         Node::new(config(), Restored { chosen_ballot: FIRST, compacted: 2, ..chosen(5) }).made_leader();
     let leads = node.core.status().promised;
     let mismatch = |node: &mut Node, from, chosen, hint: Position| {
-        node.told(from, Body::Mismatch { ballot: leads, chosen, previous: 5, hint })
+        node.told(from, RaftBody::Mismatch { ballot: leads, chosen, previous: 5, hint })
     };
     let batch = mismatch(&mut node, 2, 3, at(3, 1));
     assert_eq!(batch.pages, [Page { to: 2, first: 4, chosen: 5 }]);
     assert_eq!(mismatch(&mut node, 2, 3, at(3, 1)).pages, [], "it is under way");
     assert_eq!(mismatch(&mut node, 3, 1, at(1, 1)).pages, [], "2 is compacted");
-    let batch = node.told(2, Body::Appended { ballot: leads, chosen: 5, matched: 5 });
+    let batch = node.told(2, RaftBody::Appended { ballot: leads, chosen: 5, matched: 5 });
     assert_eq!(lists(&batch, 2), [1], "then it is served from memory");
 }
 
@@ -298,7 +298,7 @@ fn what_left_memory_comes_as_pages() {
 fn a_refusal_ends_lower_rounds() {
     for mut node in [Node::candidate(), Node::leader()] {
         let role = node.core.status().role;
-        let refuse = |promised| Body::Refuse { ballot: FIRST, promised };
+        let refuse = |promised| ClusterBody::Refuse { ballot: FIRST, promised };
         let _ = node.told(3, refuse(ballot(1, 3)));
         assert_eq!(node.core.status().role, role);
         let batch = node.told(3, refuse(ballot(7, 3)));
@@ -312,7 +312,7 @@ fn a_refusal_ends_lower_rounds() {
 fn lists(batch: &Batch, to: NodeId) -> Vec<usize> {
     let to_it = batch.early.iter().filter(|message| message.to == to);
     let lengths = to_it.filter_map(|message| match &message.body {
-        Body::Append { entries, .. } => Some(entries.len()),
+        Body::Raft(RaftBody::Append { entries, .. }) => Some(entries.len()),
         _ => None,
     });
     lengths.filter(|length| *length > 0).collect::<Vec<_>>()

@@ -4,7 +4,7 @@
 mod common;
 
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, Message, Range};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, Range};
 use spaxos::consensus::protocol::{Protocol, Role};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command};
@@ -24,7 +24,7 @@ fn the_wait_for_a_leader_is_between_t_and_2_t() {
         let _ = asking.ticks(1);
         let _ = node.ticks(1);
         for node in [&mut node, &mut asking] {
-            let _ = node.told(2, Body::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
+            let _ = node.told(2, ClusterBody::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
             heard[node.patience_ms() as usize] += 1;
         }
     }
@@ -38,7 +38,7 @@ fn the_wait_for_a_leader_is_between_t_and_2_t() {
 #[test]
 fn a_promise_restarts_the_wait_once() {
     let mut node = Node::follower();
-    let prepare = Body::Prepare { ballot: ballot(1, 2), first: 1 };
+    let prepare = PaxosBody::Prepare { ballot: ballot(1, 2), first: 1 };
     let _ = node.ticks(node.patience_ms().min(50));
     let _ = node.told(2, prepare.clone());
     let patience_ms = node.patience_ms();
@@ -71,7 +71,7 @@ fn a_pause_is_longer_than_half_of_t() {
 fn a_candidate_asks_again_who_has_not_answered() {
     let config = Config { voters: Voters::new(vec![1, 2, 3, 4, 5]), ..config() };
     let mut node = Node::new(config, Restored::default()).until_it_asks();
-    let granted = Body::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO };
+    let granted = ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO };
     let _ = node.told(2, granted.clone());
     assert_eq!(node.when(20, "PreVote"), [(10, 3), (10, 4), (10, 5), (20, 3), (20, 4), (20, 5)]);
     let _ = node.ticks(5);
@@ -90,7 +90,7 @@ fn a_leader_repeats_what_makes_no_progress() {
     assert_eq!(node.clone().when(25, "Heartbeat"), [(10, 2), (10, 3), (20, 2), (20, 3)]);
     let accepted = |first, last| {
         let ranges = vec![Range { first, last }];
-        Body::Accepted { ballot: FIRST, chosen: 0, ranges }
+        PaxosBody::Accepted { ballot: FIRST, chosen: 0, ranges }
     };
     let _ = node.told(2, accepted(1, 1));
     let back_off = [(20, 3), (60, 3), (140, 3), (240, 3), (340, 3)];
@@ -124,15 +124,16 @@ fn a_leader_leads_for_t_after_it_was_followed() {
     let since_ms = node.now_ms;
     assert_eq!(lasts(node.clone()), T);
     let _ = node.ticks(40);
-    let reply = |sent_ms| Body::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms };
+    let reply = |sent_ms| ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 0, sent_ms };
     let _ = node.told(3, reply(since_ms + 30));
     let _ = node.told(3, reply(since_ms + 10));
     assert_eq!(lasts(node.clone()), T - 10);
-    let _ = node.told(2, Body::HeartbeatReply { ballot: ballot(0, 1), chosen: 0, sent_ms: since_ms + 40 });
+    let _ =
+        node.told(2, ClusterBody::HeartbeatReply { ballot: ballot(0, 1), chosen: 0, sent_ms: since_ms + 40 });
     assert_eq!(lasts(node.clone()), T - 10, "a reply to another ballot");
-    let _ = node.told(2, Body::Accepted { ballot: ballot(0, 1), chosen: 0, ranges: vec![] });
+    let _ = node.told(2, PaxosBody::Accepted { ballot: ballot(0, 1), chosen: 0, ranges: vec![] });
     assert_eq!(lasts(node.clone()), T - 10, "an acceptance of another ballot");
-    let _ = node.told(2, Body::Accepted { ballot: FIRST, chosen: 0, ranges: vec![] });
+    let _ = node.told(2, PaxosBody::Accepted { ballot: FIRST, chosen: 0, ranges: vec![] });
     assert_eq!(lasts(node), T);
 }
 
@@ -140,8 +141,10 @@ fn a_leader_leads_for_t_after_it_was_followed() {
 #[test]
 fn a_candidate_is_refused_for_t_after_a_leader_was_heard() {
     let asked = |node: &Node, ballot| {
-        let batch = node.clone().told(3, Body::PreVote { ballot });
-        let Some(Message { body: Body::PreVoteReply { granted, .. }, .. }) = batch.early.first() else {
+        let batch = node.clone().told(3, PaxosBody::PreVote { ballot });
+        let Some(Message { body: Body::Cluster(ClusterBody::PreVoteReply { granted, .. }), .. }) =
+            batch.early.first()
+        else {
             panic!("no answer: {batch}");
         };
         *granted
@@ -149,7 +152,7 @@ fn a_candidate_is_refused_for_t_after_a_leader_was_heard() {
     let mut node = Node::follower();
     assert!(asked(&node, ballot(2, 3)), "no leader was heard");
     let _ = node.ticks(50);
-    let _ = node.told(2, Body::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
+    let _ = node.told(2, ClusterBody::Heartbeat { ballot: ballot(1, 2), chosen: 0, sent_ms: 0 });
     let _ = node.when(T - 1, "");
     assert!(!asked(&node, ballot(2, 3)));
     let _ = node.ticks(1);
@@ -165,14 +168,20 @@ fn a_candidate_is_refused_for_t_after_a_leader_was_heard() {
 fn a_learner_asks_one_peer_after_the_other() {
     let mut node = Node::follower();
     let leader = ballot(1, 2);
-    let told = node.told(2, Body::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
-    assert!(told.early.contains(&Message { from: 1, to: 2, body: Body::CatchUp { first: 1 } }), "{told}");
-    let again = node.told(2, Body::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
-    assert!(again.early.iter().all(|message| !matches!(message.body, Body::CatchUp { .. })), "{again}");
+    let told = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
+    assert!(
+        told.early.contains(&Message { from: 1, to: 2, body: ClusterBody::CatchUp { first: 1 }.into() }),
+        "{told}"
+    );
+    let again = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 2, sent_ms: 0 });
+    assert!(
+        again.early.iter().all(|message| !matches!(message.body, Body::Cluster(ClusterBody::CatchUp { .. }))),
+        "{again}"
+    );
     assert_eq!(node.when(300, "CatchUp"), [(20, 3), (60, 2), (140, 3), (240, 2)]);
-    let _ = node.told(3, Body::Learn { chosen: 1, entries: vec![entry(1, leader)] });
+    let _ = node.told(3, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, leader)] });
     assert_eq!(node.when(30, "CatchUp"), [(20, 3)], "3 had no more, 2 was asked");
-    let _ = node.told(3, Body::Learn { chosen: 2, entries: vec![entry(2, leader)] });
+    let _ = node.told(3, ClusterBody::Learn { chosen: 2, entries: vec![entry(2, leader)] });
     assert_eq!(node.core.status().chosen, 2);
     assert_eq!(node.when(300, "CatchUp"), []);
 }
@@ -182,7 +191,7 @@ fn a_learner_asks_one_peer_after_the_other() {
 fn a_learner_asks_for_what_it_lacks_only() {
     let leader = ballot(1, 2);
     let mut node = Node::follower();
-    let _ = node.told(2, Body::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
+    let _ = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
     let _ = node.told(2, accept(leader, 0, vec![entry(1, leader)]));
     assert_eq!(node.core.status().chosen, 1);
     assert_eq!(node.when(300, "CatchUp"), []);
@@ -193,7 +202,7 @@ fn a_learner_asks_for_what_it_lacks_only() {
 fn a_proposal_is_forwarded_again() {
     let mut node = Node::follower();
     let _ = node.ticks(7);
-    let heartbeat = |node| Body::Heartbeat { ballot: ballot(1, node), chosen: 0, sent_ms: 0 };
+    let heartbeat = |node| ClusterBody::Heartbeat { ballot: ballot(1, node), chosen: 0, sent_ms: 0 };
     let _ = node.told(2, heartbeat(2));
     let _ = node.ticks(33);
     let batch = node.proposes(vec![Command::value(1, 1, "a")]);

@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody};
 use spaxos::consensus::types::{Ballot, Command, NodeId};
 use spaxos::node::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions, PeerState, PeerTable};
 use spaxos::pipeline::inbox::{Binding, Inbox, Outgoing};
@@ -74,7 +74,7 @@ fn hello(node: NodeId, start: u64) -> Hello {
 
 fn heartbeat(from: NodeId, to: NodeId, number: u64) -> Message {
     let ballot = Ballot { round: 1, node: from };
-    Message { from, to, body: Body::Heartbeat { ballot, chosen: 0, sent_ms: number } }
+    Message { from, to, body: ClusterBody::Heartbeat { ballot, chosen: 0, sent_ms: number }.into() }
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -333,7 +333,7 @@ fn peers_exchange_messages() {
     let commands = |reqid| vec![Command::value(reqid, 2, vec![reqid as u8; 150_000])];
     let messages: Vec<_> = (1..=200)
         .map(|reqid| match reqid % 100 {
-            0 => Message { from: 2, to: 1, body: Body::Forward { commands: commands(reqid) } },
+            0 => Message { from: 2, to: 1, body: ClusterBody::Forward { commands: commands(reqid) }.into() },
             _ => heartbeat(2, 1, reqid),
         })
         .collect();
@@ -459,7 +459,7 @@ fn a_frozen_peer_keeps_memory_bounded() {
     frozen.greet(hello(3, 1));
     wait_until("it is connected", || pair.one.peer(3).connected_out);
     let command = Command::value(1, 1, vec![0; 64 << 10]);
-    let large = Message { from: 1, to: 3, body: Body::Forward { commands: vec![command] } };
+    let large = Message { from: 1, to: 3, body: ClusterBody::Forward { commands: vec![command] }.into() };
     wait_until("its buffer is full", || {
         pair.one.send(vec![large.clone(); 8]);
         assert!(pair.one.peer(3).queued_bytes <= OUT_BUFFER_BYTES + (65 << 10));
@@ -477,7 +477,7 @@ fn a_full_inbox_drops_and_counts() {
     let mut pair = Pair::start();
     let mut raw = pair.dial_as_three(1);
     let command = Command::value(1, 3, vec![0; 1 << 20]);
-    let large = Message { from: 3, to: 1, body: Body::Forward { commands: vec![command] } };
+    let large = Message { from: 3, to: 1, body: ClusterBody::Forward { commands: vec![command] }.into() };
     for _ in 0..(Inbox::PEERS_CAPACITY_BYTES >> 20) + 3 {
         raw.send(&large);
     }
@@ -563,9 +563,10 @@ fn silence_inside_of_a_frame_costs_nothing() {
 #[test]
 fn impossible_messages_are_closed() {
     let mut pair = Pair::start();
-    let index = Message { from: 3, to: 1, body: Body::CatchUp { first: u64::MAX } };
-    let chosen = Body::Heartbeat { ballot: Ballot { round: 1, node: 3 }, chosen: u64::MAX, sent_ms: 0 };
-    let chosen = Message { from: 3, to: 1, body: chosen };
+    let index = Message { from: 3, to: 1, body: ClusterBody::CatchUp { first: u64::MAX }.into() };
+    let chosen =
+        ClusterBody::Heartbeat { ballot: Ballot { round: 1, node: 3 }, chosen: u64::MAX, sent_ms: 0 };
+    let chosen = Message { from: 3, to: 1, body: chosen.into() };
     for message in [index, chosen, heartbeat(2, 1, 666), heartbeat(3, 2, 666), heartbeat(3, 3, 666)] {
         let mut raw = pair.dial_as_three(1);
         raw.send(&message);
@@ -622,13 +623,14 @@ fn what_only_the_core_can_judge_passes() {
     let mut pair = Pair::start();
     let highest = Ballot { round: u64::MAX, node: u64::MAX };
     let mut raw = pair.dial_as_three(1);
-    for body in [
-        Body::Prepare { ballot: highest, first: 1 },
-        Body::Refuse { ballot: highest, promised: highest },
-        Body::TimeoutNow { ballot: highest },
-        Body::Accepted { ballot: highest, chosen: 0, ranges: vec![] },
-        Body::Learn { chosen: 5, entries: vec![] },
-    ] {
+    let bodies: Vec<Body> = vec![
+        PaxosBody::Prepare { ballot: highest, first: 1 }.into(),
+        ClusterBody::Refuse { ballot: highest, promised: highest }.into(),
+        ClusterBody::TimeoutNow { ballot: highest }.into(),
+        PaxosBody::Accepted { ballot: highest, chosen: 0, ranges: vec![] }.into(),
+        ClusterBody::Learn { chosen: 5, entries: vec![] }.into(),
+    ];
+    for body in bodies {
         let message = Message { from: 3, to: 1, body };
         raw.send(&message);
         wait_until("it arrives", || pair.one.has_seen(&message));

@@ -4,7 +4,7 @@
 mod views;
 
 use bytes::Bytes;
-use spaxos::consensus::message::{Body, Message, Range};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, Range};
 use spaxos::consensus::types::{Ballot, Command, Entry, Kind, RequestId};
 use spaxos::sim::trace::{self, Failure, MAX_TEXT_CHARS, Recorder, Trace, TraceError, TraceEvent, What};
 
@@ -131,25 +131,25 @@ fn digests_of_messages() {
         payload: Bytes::from(payload),
     };
     let entry = |index, payload| Entry { index, ballot: BALLOT, command: command(7, payload) };
-    let accept = |entries| Body::Accept { ballot: BALLOT, chosen: 1, entries };
-    let bodies = [
-        Body::PreVote { ballot: BALLOT },
-        Body::TimeoutNow { ballot: BALLOT },
-        Body::Prepare { ballot: BALLOT, first: 1 },
-        Body::Prepare { ballot: BALLOT, first: 2 },
-        Body::Refuse { ballot: BALLOT, promised: BALLOT },
-        Body::CatchUp { first: 1 },
-        accept(vec![]),
-        accept(vec![entry(2, "hello")]),
-        accept(vec![entry(2, "hellp")]),
-        accept(vec![entry(2, "a longer value")]),
-        accept(vec![entry(2, "hello"), entry(3, "")]),
-        Body::Learn { chosen: 1, entries: vec![entry(2, "hello")] },
-        Body::Accepted { ballot: BALLOT, chosen: 1, ranges: vec![Range { first: 1, last: 2 }] },
-        Body::Heartbeat { ballot: BALLOT, chosen: 1, sent_ms: 5 },
-        Body::HeartbeatReply { ballot: BALLOT, chosen: 1, sent_ms: 5 },
-        Body::Forward { commands: vec![command(7, "hello")] },
-        Body::Forward { commands: vec![command(8, "hello")] },
+    let accept = |entries| PaxosBody::Accept { ballot: BALLOT, chosen: 1, entries };
+    let bodies: Vec<Body> = vec![
+        PaxosBody::PreVote { ballot: BALLOT }.into(),
+        ClusterBody::TimeoutNow { ballot: BALLOT }.into(),
+        PaxosBody::Prepare { ballot: BALLOT, first: 1 }.into(),
+        PaxosBody::Prepare { ballot: BALLOT, first: 2 }.into(),
+        ClusterBody::Refuse { ballot: BALLOT, promised: BALLOT }.into(),
+        ClusterBody::CatchUp { first: 1 }.into(),
+        accept(vec![]).into(),
+        accept(vec![entry(2, "hello")]).into(),
+        accept(vec![entry(2, "hellp")]).into(),
+        accept(vec![entry(2, "a longer value")]).into(),
+        accept(vec![entry(2, "hello"), entry(3, "")]).into(),
+        ClusterBody::Learn { chosen: 1, entries: vec![entry(2, "hello")] }.into(),
+        PaxosBody::Accepted { ballot: BALLOT, chosen: 1, ranges: vec![Range { first: 1, last: 2 }] }.into(),
+        ClusterBody::Heartbeat { ballot: BALLOT, chosen: 1, sent_ms: 5 }.into(),
+        ClusterBody::HeartbeatReply { ballot: BALLOT, chosen: 1, sent_ms: 5 }.into(),
+        ClusterBody::Forward { commands: vec![command(7, "hello")] }.into(),
+        ClusterBody::Forward { commands: vec![command(8, "hello")] }.into(),
     ];
     let mut all = std::collections::BTreeSet::new();
     for body in &bodies {

@@ -46,8 +46,9 @@ pub struct ReadIndex {
     pub index: Index,
 }
 
-/// A page of chosen entries that a peer asked for: to be sent as [`Body::Learn`], with at least one entry
-/// and otherwise at most [`MAX_PAGE_BYTES`](super::message::MAX_PAGE_BYTES).
+/// A page of chosen entries that a peer asked for: to be sent as
+/// [`Learn`](super::message::ClusterBody::Learn), with at least one entry and otherwise at most
+/// [`MAX_PAGE_BYTES`](super::message::MAX_PAGE_BYTES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Who asked.
@@ -157,53 +158,29 @@ impl Batch {
     }
 
     /// Adds a message that promises nothing.
-    pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: Body) {
+    pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: impl Into<Body>) {
+        let body = body.into();
         assert_ne!(from, to, "a message to oneself promises, so it is never early: {body}");
         push(&mut self.early, Message { from, to, body });
     }
 
     /// Adds a message that waits for the write.
-    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
-        push(&mut self.messages, Message { from, to, body });
+    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, body: impl Into<Body>) {
+        push(&mut self.messages, Message { from, to, body: body.into() });
     }
 }
 
 /// Adds a message, joined with the last one to the same node where that says the same in fewer messages:
 /// a turn of many inputs then sends one Accept, one Accepted, one Forward to each peer.
 fn push(messages: &mut Vec<Message>, message: Message) {
-    let last = messages.iter_mut().rev().find(|last| last.to == message.to);
-    let Some(last) = last.filter(|last| last.body.can_join(&message.body)) else {
-        messages.push(message);
-        return;
+    let Message { from, to, body } = message;
+    let last = messages.iter_mut().rev().find(|last| last.to == to);
+    let apart = match last {
+        Some(last) => last.body.join(body).err(),
+        None => Some(body),
     };
-    match (&mut last.body, message.body) {
-        (Body::Accept { chosen, entries, .. }, Body::Accept { chosen: newer, entries: more, .. }) => {
-            *chosen = newer.max(*chosen);
-            entries.extend(more);
-        }
-        (Body::Accepted { chosen, ranges, .. }, Body::Accepted { chosen: newer, ranges: more, .. }) => {
-            *chosen = newer.max(*chosen);
-            for range in more {
-                match ranges.last_mut() {
-                    Some(last) if last.last + 1 == range.first => last.last = range.last,
-                    _ => ranges.push(range),
-                }
-            }
-        }
-        (Body::Append { chosen, entries, .. }, Body::Append { chosen: newer, entries: more, .. }) => {
-            *chosen = newer.max(*chosen);
-            entries.extend(more);
-        }
-        (Body::Appended { chosen, matched, .. }, Body::Appended { chosen: newer, matched: further, .. }) => {
-            *chosen = newer.max(*chosen);
-            *matched = further.max(*matched);
-        }
-        (Body::Forward { commands }, Body::Forward { commands: more }) => commands.extend(more),
-        (
-            Body::Heartbeat { chosen, .. } | Body::Accept { chosen, .. } | Body::Append { chosen, .. },
-            Body::Heartbeat { chosen: newer, .. },
-        ) => *chosen = newer.max(*chosen),
-        (body, other) => unreachable!("{body} cannot be joined with {other}"),
+    if let Some(body) = apart {
+        messages.push(Message { from, to, body });
     }
 }
 
@@ -274,7 +251,7 @@ impl fmt::Display for Event {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{MAX_PAGE_BYTES, Range};
+    use super::super::message::{ClusterBody, MAX_PAGE_BYTES, PaxosBody, Range};
     use super::super::types::Command;
     use super::*;
 
@@ -283,20 +260,20 @@ mod tests {
 
     fn accept(ballot: Ballot, chosen: Index, indexes: &[Index]) -> Body {
         let entry = |index: &Index| Entry { index: *index, ballot, command: Command::noop(1) };
-        Body::Accept { ballot, chosen, entries: indexes.iter().map(entry).collect() }
+        PaxosBody::Accept { ballot, chosen, entries: indexes.iter().map(entry).collect() }.into()
     }
 
     fn accepted(ballot: Ballot, chosen: Index, ranges: &[(Index, Index)]) -> Body {
         let ranges = ranges.iter().map(|(first, last)| Range { first: *first, last: *last }).collect();
-        Body::Accepted { ballot, chosen, ranges }
+        PaxosBody::Accepted { ballot, chosen, ranges }.into()
     }
 
     fn heartbeat(ballot: Ballot, chosen: Index) -> Body {
-        Body::Heartbeat { ballot, chosen, sent_ms: 7 }
+        ClusterBody::Heartbeat { ballot, chosen, sent_ms: 7 }.into()
     }
 
     fn forward(len: usize) -> Body {
-        Body::Forward { commands: vec![Command::value(len as u64, 1, vec![b'x'; len])] }
+        ClusterBody::Forward { commands: vec![Command::value(len as u64, 1, vec![b'x'; len])] }.into()
     }
 
     /// What a batch says when it is told this and then that, to the same node.
@@ -351,7 +328,7 @@ mod tests {
             (accepted(BALLOT, 2, &[(3, 4)]), accepted(BALLOT, 2, &[(4, 5)])),
             (accepted(BALLOT, 2, &[(5, 6)]), accepted(BALLOT, 2, &[(3, 4)])),
             (accepted(BALLOT, 2, &[(3, 4)]), accepted(OTHER, 2, &[(5, 6)])),
-            (Body::CatchUp { first: 1 }, Body::CatchUp { first: 2 }),
+            (ClusterBody::CatchUp { first: 1 }.into(), ClusterBody::CatchUp { first: 2 }.into()),
         ];
         for (this, that) in cases {
             assert_eq!(said(&this, &that), [this.to_string(), that.to_string()]);
@@ -366,11 +343,8 @@ mod tests {
         assert_eq!(said(&forward(len), &forward(len + 1)).len(), 2);
         let accept = |index, len| {
             let command = Command::value(index, 1, vec![b'x'; len]);
-            Body::Accept {
-                ballot: BALLOT,
-                chosen: 0,
-                entries: vec![Entry { index, ballot: BALLOT, command }],
-            }
+            let entries = vec![Entry { index, ballot: BALLOT, command }];
+            PaxosBody::Accept { ballot: BALLOT, chosen: 0, entries }.into()
         };
         assert_eq!(said(&accept(1, len), &accept(2, len)).len(), 1);
         assert_eq!(said(&accept(1, len), &accept(2, len + 1)).len(), 2);

@@ -11,7 +11,7 @@
 
 use super::batch::{Batch, Event};
 use super::member::{Member, Sender};
-use super::message::Body;
+use super::message::ClusterBody;
 use super::quorum::Set;
 use super::types::{Ballot, NodeId};
 
@@ -116,5 +116,5 @@ pub(super) fn answer_pre_vote(
     out: &mut Batch,
 ) {
     let granted = would_follow && !member.leader_lives();
-    member.send_early(to, Body::PreVoteReply { ballot, granted, promised }, out);
+    member.send_early(to, ClusterBody::PreVoteReply { ballot, granted, promised }, out);
 }

@@ -15,7 +15,7 @@
 use super::batch::{Batch, Event};
 use super::log::Log;
 use super::member::{Member, Sender};
-use super::message::Body;
+use super::message::ClusterBody;
 use super::quorum::Set;
 use super::reads::{Read, Reads};
 use super::transfer::Transfer;
@@ -68,7 +68,7 @@ impl Leadership {
 
     /// Tells a peer the watermark; its answer tells its own.
     pub(super) fn send_heartbeat(&self, member: &Member, to: NodeId, chosen: Index, out: &mut Batch) {
-        let heartbeat = Body::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.now_ms() };
+        let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.now_ms() };
         member.send_early(to, heartbeat, out);
     }
 

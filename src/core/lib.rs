@@ -17,7 +17,7 @@
 //! 3. [`messages`](batch::Batch::messages) leave once that write and all before it are durable, *those to the
 //!    node itself included*: they come back to it as [`Input::Message`](protocol::Input::Message).
 //! 4. [`pages`](batch::Batch::pages) are read from what is chosen, and sent as
-//!    [`Learn`](message::Body::Learn).
+//!    [`Learn`](message::ClusterBody::Learn).
 //! 5. Up to [`chosen`](batch::Batch::chosen) the log may be applied, in order, at any pace. A request that
 //!    was applied before counts once.
 //! 6. [`reads`](batch::Batch::reads), which [`Input::Read`](protocol::Input::Read) asked for, may be answered

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
-use super::message::{Body, MAX_PAGE_BYTES};
+use super::message::{Body, ClusterBody, MAX_PAGE_BYTES};
 use super::proposals::Proposals;
 use super::protocol::{PeerStatus, Proposal, Role, Status};
 use super::quorum::{Bit, Set};
@@ -225,23 +225,23 @@ impl Member {
     }
 
     /// Sends what promises nothing, now.
-    pub(super) fn send_early(&self, to: NodeId, body: Body, out: &mut Batch) {
+    pub(super) fn send_early(&self, to: NodeId, body: impl Into<Body>, out: &mut Batch) {
         out.send_early(self.config.node, to, body);
     }
 
     /// Sends once the write of this batch is durable.
-    pub(super) fn send(&self, to: NodeId, body: Body, out: &mut Batch) {
+    pub(super) fn send(&self, to: NodeId, body: impl Into<Body>, out: &mut Batch) {
         out.send(self.config.node, to, body);
     }
 
     /// Sends to this node itself once the write of this batch is durable.
-    pub(super) fn send_to_itself(&self, body: Body, out: &mut Batch) {
+    pub(super) fn send_to_itself(&self, body: impl Into<Body>, out: &mut Batch) {
         out.send(self.config.node, self.config.node, body);
     }
 
     /// Tells that a ballot is below what was promised.
     pub(super) fn refuse(&self, to: NodeId, ballot: Ballot, promised: Ballot, out: &mut Batch) {
-        self.send_early(to, Body::Refuse { ballot, promised }, out);
+        self.send_early(to, ClusterBody::Refuse { ballot, promised }, out);
     }
 }
 
@@ -422,7 +422,7 @@ impl Member {
     /// come to the wrong place.
     pub(super) fn pass_on_read(&self, from: NodeId, id: u64, out: &mut Batch) {
         if let Some(leader) = self.other_leader().filter(|_| from == self.config.node) {
-            self.send_early(leader, Body::Read { id }, out);
+            self.send_early(leader, ClusterBody::Read { id }, out);
         }
     }
 }
@@ -494,7 +494,7 @@ impl Member {
             self.forward_at_ms = self.now_ms + self.forward_wait_ms;
         }
         for commands in pages(commands, |command| command) {
-            self.send_early(leader, Body::Forward { commands }, out);
+            self.send_early(leader, ClusterBody::Forward { commands }, out);
         }
     }
 }

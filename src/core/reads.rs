@@ -5,8 +5,8 @@
 //!    until then its watermark may be behind what earlier leaders told their clients.
 //! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless
 //!    another leads by now.
-//! 3. It asks the others whether they still follow it ([`Body::Confirm`]). A majority that does, asked after
-//!    the read, means that nobody led with a higher ballot when the read was asked for.
+//! 3. It asks the others whether they still follow it ([`ClusterBody::Confirm`]). A majority that does, asked
+//!    after the read, means that nobody led with a higher ballot when the read was asked for.
 //! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered
 //!    there.
 //!
@@ -19,7 +19,7 @@
 
 use super::batch::{Batch, ReadIndex};
 use super::member::{Member, Sender};
-use super::message::Body;
+use super::message::ClusterBody;
 use super::quorum::Set;
 use super::types::{Ballot, Index, NodeId};
 
@@ -77,7 +77,7 @@ impl Reads {
         self.repeat_at_ms = member.now_ms() + member.heartbeat_ms();
         for peer in member.others() {
             if !self.confirmed.contains(peer.bit) {
-                member.send_early(peer.node, Body::Confirm { ballot, number: self.number }, out);
+                member.send_early(peer.node, ClusterBody::Confirm { ballot, number: self.number }, out);
             }
         }
     }
@@ -106,7 +106,7 @@ impl Reads {
             if from == member.node() {
                 out.reads.push(ReadIndex { id, index });
             } else {
-                member.send_early(from, Body::ReadReply { id, index }, out);
+                member.send_early(from, ClusterBody::ReadReply { id, index }, out);
             }
         }
     }

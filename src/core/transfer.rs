@@ -3,8 +3,9 @@
 //!
 //! 1. The leader places nothing new: proposals wait in [`Proposals`](super::proposals::Proposals), up to its
 //!    limits.
-//! 2. Once the successor is up to date (each protocol says when), the leader says [`Body::TimeoutNow`], again
-//!    each heartbeat interval. Until then it leads as ever, so a successor that lags learns what it lacks.
+//! 2. Once the successor is up to date (each protocol says when), the leader says
+//!    [`ClusterBody::TimeoutNow`], again each heartbeat interval. Until then it leads as ever, so a successor
+//!    that lags learns what it lacks.
 //! 3. The successor campaigns at once, without pre-vote, which the others would refuse: they hear a leader.
 //! 4. Its higher ballot deposes the leader, which forwards its own clients' proposals to the new one as soon
 //!    as it hears it; so do those that forwarded to the old one. None is lost.
@@ -14,7 +15,7 @@
 
 use super::batch::{Batch, Event};
 use super::member::Member;
-use super::message::Body;
+use super::message::ClusterBody;
 use super::types::{Ballot, NodeId};
 
 /// A transfer under way: at most one.
@@ -39,7 +40,7 @@ impl Transfer {
     pub(super) fn tell(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
         if member.now_ms() >= self.tell_at_ms {
             self.tell_at_ms = member.now_ms() + member.heartbeat_ms();
-            member.send_early(self.to, Body::TimeoutNow { ballot }, out);
+            member.send_early(self.to, ClusterBody::TimeoutNow { ballot }, out);
         }
     }
 }

@@ -157,7 +157,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::consensus::message::{Body, Message};
+    use crate::consensus::message::{ClusterBody, Message};
     use crate::consensus::types::{Ballot, HardState};
     use crate::pipeline::queue::Bell;
     use crate::pipeline::recent::Recent;
@@ -168,8 +168,8 @@ mod tests {
     fn work(number: u64) -> Work {
         let promised = Ballot { round: number, node: 1 };
         let hard_state = Some(HardState { promised, chosen: 0 });
-        let body = Body::Refuse { ballot: promised, promised };
-        let messages = vec![Message { from: 1, to: 2, body }];
+        let body = ClusterBody::Refuse { ballot: promised, promised };
+        let messages = vec![Message { from: 1, to: 2, body: body.into() }];
         Work { number, hard_state, messages, ..Work::default() }
     }
 

@@ -2,9 +2,9 @@
 //! wishes, each in a bounded queue with its own policy, behind one bell.
 
 use crate::consensus::config::Restored;
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::Message;
 use crate::consensus::protocol::Proposal;
-use crate::consensus::types::{Command, Entry, NodeId};
+use crate::consensus::types::NodeId;
 pub use crate::store::{Binding, DirectoryId};
 
 use super::placement::Submission;
@@ -103,15 +103,7 @@ impl Default for Inbox {
 
 /// What a message takes in memory and, roughly, on the wire.
 pub fn message_cost_bytes(message: &Message) -> usize {
-    let entries = |entries: &[Entry]| entries.iter().map(|entry| entry.command.cost_bytes()).sum();
-    let held: usize = match &message.body {
-        Body::Promise { entries: list, .. } | Body::Accept { entries: list, .. } => entries(list),
-        Body::Append { entries: list, .. } | Body::Learn { entries: list, .. } => entries(list),
-        Body::Forward { commands } => commands.iter().map(Command::cost_bytes).sum(),
-        Body::Accepted { ranges, .. } => 16 * ranges.len(),
-        _ => 0,
-    };
-    64 + held
+    64 + message.body.cost_bytes()
 }
 
 /// What waits for the network thread.

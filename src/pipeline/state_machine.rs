@@ -264,7 +264,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::consensus::message::Body;
+    use crate::consensus::message::{Body, ClusterBody, PaxosBody};
     use crate::consensus::proposals::Proposals;
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
@@ -284,15 +284,22 @@ mod tests {
         };
         let recent = Arc::new(Recent::new(1 << 20, 0));
         let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent);
-        let granted = Body::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
+        let granted = ClusterBody::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
-        let promise =
-            Body::Promise { ballot: BALLOT, chosen, compacted, first, last, more: false, entries: vec![] };
+        let promise = PaxosBody::Promise {
+            ballot: BALLOT,
+            chosen,
+            compacted,
+            first,
+            last,
+            more: false,
+            entries: vec![],
+        };
         for tick_ms in [0, 40, 80, 120, 160, 200] {
             let _ = machine.turn(&mut Inputs { tick_ms: Some(tick_ms), ..Inputs::default() });
         }
-        let say = |from, body: &Body| Message { from, to: 1, body: body.clone() };
-        let peers = vec![say(2, &granted), say(2, &promise), say(3, &promise)];
+        let say = |from, body: Body| Message { from, to: 1, body };
+        let peers = vec![say(2, granted.into()), say(2, promise.clone().into()), say(3, promise.into())];
         let _ = machine.turn(&mut Inputs { peers, ..Inputs::default() });
         assert_eq!(machine.status().leader, Some(1), "{:?}", machine.status());
         machine
@@ -315,8 +322,8 @@ mod tests {
         let first = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 1), ..Inputs::default() });
         assert_eq!(first.left.len(), 0);
         assert!(machine.core.room() > 0);
-        let body = Body::Forward { commands: vec![large(1000, 2)] };
-        let peers = vec![Message { from: 2, to: 1, body }];
+        let body = ClusterBody::Forward { commands: vec![large(1000, 2)] };
+        let peers = vec![Message { from: 2, to: 1, body: body.into() }];
         let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });
         let held = machine.status().pending - nearly - 1;
         assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");

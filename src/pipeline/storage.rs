@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::consensus::batch::Page;
 use crate::consensus::config::Restored;
-use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use crate::consensus::message::{ClusterBody, MAX_PAGE_BYTES, Message};
 use crate::consensus::types::{Entry, Index, NodeId};
 use crate::store::{Binding, Change, LogReader, OpenError, ReadError, Recovered, Store, Write, WriteError};
 
@@ -197,7 +197,7 @@ fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result
     if entries.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Message { from: node, to, body: Body::Learn { chosen, entries } }))
+    Ok(Some(Message { from: node, to, body: ClusterBody::Learn { chosen, entries }.into() }))
 }
 
 /// Chosen entries from `first` on, from memory or else the store: at least one if there is any. From the

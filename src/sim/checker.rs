@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::{Body, Message, PaxosBody, RaftBody};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, NodeId, RequestId};
 
@@ -107,31 +107,24 @@ impl Checker {
     pub fn early(&mut self, message: &Message) {
         let Message { from, to, body } = message;
         hold!(WriteFirst, from != to, "a message to oneself left before the write: {message}");
-        let promises = matches!(
-            body,
-            Body::Prepare { .. }
-                | Body::Promise { .. }
-                | Body::Accepted { .. }
-                | Body::RequestVote { .. }
-                | Body::Vote { .. }
-                | Body::Appended { .. }
-        );
-        hold!(WriteFirst, !promises, "a message that promises left before the write: {message}");
+        hold!(WriteFirst, !body.promises(), "a message that promises left before the write: {message}");
     }
 
     /// One ballot proposes one command at an index, and is prepared by one incarnation (known bug 4).
     pub fn sent(&mut self, message: &Message, incarnation: u64) {
-        if let (Some(raft), Body::Append { ballot, previous, entries, .. }) = (&mut self.raft, &message.body)
+        if let (Some(raft), Body::Raft(RaftBody::Append { ballot, previous, entries, .. })) =
+            (&mut self.raft, &message.body)
         {
             raft.append(*ballot, *previous, entries);
         }
         match &message.body {
-            Body::Accept { entries, .. } | Body::Append { entries, .. } => {
+            Body::Paxos(PaxosBody::Accept { entries, .. }) | Body::Raft(RaftBody::Append { entries, .. }) => {
                 for entry in entries {
                     self.proposes(entry.ballot, entry);
                 }
             }
-            Body::Prepare { ballot, .. } | Body::RequestVote { ballot, .. } => {
+            Body::Paxos(PaxosBody::Prepare { ballot, .. })
+            | Body::Raft(RaftBody::RequestVote { ballot, .. }) => {
                 let first = *self.prepared.entry(*ballot).or_insert(incarnation);
                 hold!(
                     Ballot,
@@ -139,7 +132,8 @@ impl Checker {
                     "ballot {ballot} was used by the incarnations {first} and {incarnation}"
                 );
             }
-            Body::Promise { ballot, more: false, .. } | Body::Vote { ballot } => {
+            Body::Paxos(PaxosBody::Promise { ballot, more: false, .. })
+            | Body::Raft(RaftBody::Vote { ballot }) => {
                 self.promisers.entry(*ballot).or_default().insert(message.from);
             }
             _ => {}
@@ -231,7 +225,9 @@ impl Checker {
 
     /// What a node says of its log as it leaves behind a write; `known` is its watermark.
     pub fn appended(&self, message: &Message, known: Index) {
-        if let (Some(raft), Body::Appended { ballot, matched, .. }) = (&self.raft, &message.body) {
+        if let (Some(raft), Body::Raft(RaftBody::Appended { ballot, matched, .. })) =
+            (&self.raft, &message.body)
+        {
             raft.appended(message.from, *ballot, *matched, known);
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::{Body, Message, PaxosBody, RaftBody};
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
 use crate::pipeline::state_machine::Work;
 use crate::pipeline::storage::Durable;
@@ -125,12 +125,12 @@ impl Cluster {
             );
         };
         let is_durable = match &message.body {
-            Body::Prepare { ballot, .. } => promised >= *ballot,
-            Body::Promise { ballot, entries, .. } => {
+            Body::Paxos(PaxosBody::Prepare { ballot, .. }) => promised >= *ballot,
+            Body::Paxos(PaxosBody::Promise { ballot, entries, .. }) => {
                 entries.iter().for_each(|entry| holds(entry.index, entry.ballot));
                 promised >= *ballot
             }
-            Body::Accepted { ballot, ranges, .. } => {
+            Body::Paxos(PaxosBody::Accepted { ballot, ranges, .. }) => {
                 ranges
                     .iter()
                     .flat_map(|range| range.first..=range.last)
@@ -138,10 +138,10 @@ impl Cluster {
                 promised >= *ballot
             }
             // A vote names who got it; in a later round it no longer matters.
-            Body::RequestVote { ballot, .. } | Body::Vote { ballot } => {
+            Body::Raft(RaftBody::RequestVote { ballot, .. } | RaftBody::Vote { ballot }) => {
                 promised == *ballot || promised.round > ballot.round
             }
-            Body::Appended { ballot, .. } => {
+            Body::Raft(RaftBody::Appended { ballot, .. }) => {
                 self.checker.appended(message, known);
                 promised.round >= ballot.round
             }

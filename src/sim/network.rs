@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::{Body, ClusterBody, Message};
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
 use crate::pipeline::trust::Verdict;
@@ -85,15 +85,14 @@ impl Cluster {
         self.network.last_message += 1;
         let id = self.network.last_message;
         let text = self.recorder.text(|| message.body.to_string());
-        let is_early = !matches!(
-            message.body,
-            Body::Prepare { .. } | Body::Promise { .. } | Body::Accepted { .. } | Body::Learn { .. }
-        );
+        // A page of chosen entries promises nothing, but storage sends it, behind a write.
+        let waits =
+            message.body.promises() || matches!(message.body, Body::Cluster(ClusterBody::Learn { .. }));
         let sent = What::Sent {
             id,
             to,
             name: name(&message.body).into(),
-            early: is_early,
+            early: !waits,
             digest: digest(&message),
             text,
         };

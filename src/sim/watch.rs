@@ -3,7 +3,7 @@
 //!
 //! Left out: what is durable, and what waits for that (`durable.rs`).
 
-use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use crate::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
@@ -103,7 +103,7 @@ impl Cluster {
         for message in messages {
             hold!(Honesty, message.from == id, "node {id} sends in the name of another: {message}");
             self.checker.sent(message, incarnation);
-            if let Body::Learn { entries, .. } = &message.body {
+            if let Body::Cluster(ClusterBody::Learn { entries, .. }) = &message.body {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
                 self.counts.add(Count::Pages);
             }

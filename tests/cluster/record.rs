@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use bytes::BytesMut;
-use spaxos::consensus::message::{Body, Message, Range};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody, Range};
 use spaxos::consensus::types::{Ballot, Position};
 use spaxos::store::SledEngine;
 use spaxos::store::engine::{Engine, Space};
@@ -199,21 +199,21 @@ fn save_peer(stream: &[u8], core: &str) {
 /// are answers to.
 fn election() -> Vec<u8> {
     let ballot = Ballot { round: 1, node: 1 };
-    let pre_vote = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+    let pre_vote = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
     let (chosen, compacted, first, last, more) = (0, 0, 1, 1, false);
-    let promise = Body::Promise { ballot, chosen, compacted, first, last, more, entries: vec![] };
-    let accepted = Body::Accepted { ballot, chosen, ranges: vec![Range { first: 1, last: 2 }] };
-    life(&[pre_vote, promise, accepted])
+    let promise = PaxosBody::Promise { ballot, chosen, compacted, first, last, more, entries: vec![] };
+    let accepted = PaxosBody::Accepted { ballot, chosen, ranges: vec![Range { first: 1, last: 2 }] };
+    life(&[pre_vote.into(), promise.into(), accepted.into()])
 }
 
 /// The same for a Raft core, which then finds out where a log agrees with its own.
 fn raft_election() -> Vec<u8> {
     let ballot = Ballot { round: 1, node: 1 };
-    let pre_vote = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+    let pre_vote = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
     let hint = Position::default();
-    let mismatch = Body::Mismatch { ballot, chosen: 0, previous: 1, hint };
-    let appended = Body::Appended { ballot, chosen: 0, matched: 2 };
-    life(&[pre_vote, Body::Vote { ballot }, mismatch, appended])
+    let mismatch = RaftBody::Mismatch { ballot, chosen: 0, previous: 1, hint };
+    let appended = RaftBody::Appended { ballot, chosen: 0, matched: 2 };
+    life(&[pre_vote.into(), RaftBody::Vote { ballot }.into(), mismatch.into(), appended.into()])
 }
 
 /// Steps in which a core is told this, what it tells itself, proposals and time.

@@ -11,7 +11,7 @@ use std::mem;
 
 use spaxos::consensus::batch::{Batch, Event, Page, ReadIndex};
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, MAX_PAGE_BYTES, Message};
+use spaxos::consensus::message::{ClusterBody, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
@@ -528,8 +528,8 @@ impl Cluster {
             bytes += entry.command.cost_bytes();
             first || bytes <= MAX_PAGE_BYTES
         });
-        let body = Body::Learn { chosen: page.chosen, entries: fits.collect() };
-        Message { from: id, to: page.to, body }
+        let body = ClusterBody::Learn { chosen: page.chosen, entries: fits.collect() };
+        Message { from: id, to: page.to, body: body.into() }
     }
 
     fn deliver_entries(&mut self, id: NodeId, chosen: Index) {

@@ -4,7 +4,7 @@
 
 use spaxos::consensus::batch::{Batch, Event};
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody};
 use spaxos::consensus::paxos::Paxos;
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role};
 use spaxos::consensus::quorum::Voters;
@@ -64,7 +64,8 @@ impl Node {
 
     fn made_candidate(self) -> Node {
         let mut node = self.until_it_asks();
-        let batch = node.told(2, Body::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO });
+        let batch =
+            node.told(2, ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: Ballot::ZERO });
         let own = batch.messages.iter().find(|message| message.to == 1).expect("a promise to itself");
         let _ = node.told(1, own.body.clone());
         node
@@ -78,8 +79,8 @@ impl<C: Protocol + Clone> OneCore<C> {
         self
     }
 
-    pub fn told(&mut self, from: NodeId, body: Body) -> Batch {
-        self.message(Message { from, to: 1, body })
+    pub fn told(&mut self, from: NodeId, body: impl Into<Body>) -> Batch {
+        self.message(Message { from, to: 1, body: body.into() })
     }
 
     pub fn message(&mut self, message: Message) -> Batch {
@@ -105,9 +106,11 @@ impl<C: Protocol + Clone> OneCore<C> {
                 if message.body.to_string().split(' ').next() == Some(kind) {
                     when.push((passed_ms, message.to));
                 }
-                if let (Body::Heartbeat { ballot, sent_ms, .. }, true) = (&message.body, self.followed) {
+                if let (Body::Cluster(ClusterBody::Heartbeat { ballot, sent_ms, .. }), true) =
+                    (&message.body, self.followed)
+                {
                     let (ballot, sent_ms) = (*ballot, *sent_ms);
-                    let _ = self.told(message.to, Body::HeartbeatReply { ballot, chosen: 0, sent_ms });
+                    let _ = self.told(message.to, ClusterBody::HeartbeatReply { ballot, chosen: 0, sent_ms });
                 }
             }
         }
@@ -151,9 +154,10 @@ pub fn entry(index: Index, ballot: Ballot) -> Entry {
 }
 
 pub fn promise(ballot: Ballot, chosen: Index, page: (Index, Index), entries: Vec<Entry>) -> Body {
-    Body::Promise { ballot, chosen, compacted: 0, first: page.0, last: page.1, more: false, entries }
+    PaxosBody::Promise { ballot, chosen, compacted: 0, first: page.0, last: page.1, more: false, entries }
+        .into()
 }
 
 pub fn accept(ballot: Ballot, chosen: Index, entries: Vec<Entry>) -> Body {
-    Body::Accept { ballot, chosen, entries }
+    PaxosBody::Accept { ballot, chosen, entries }.into()
 }

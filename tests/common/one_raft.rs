@@ -1,7 +1,7 @@
 //! As `one_core.rs`, with a Raft core.
 
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::Body;
+use spaxos::consensus::message::{Body, ClusterBody, RaftBody};
 use spaxos::consensus::protocol::{Protocol, Role};
 use spaxos::consensus::raft::Raft;
 use spaxos::consensus::types::{Ballot, Entry, HardState, Index, Position, Round};
@@ -36,7 +36,7 @@ impl Node {
     pub fn made_leader(self) -> Node {
         let mut node = self.made_candidate();
         let ballot = node.core.status().promised;
-        let _ = node.told(2, Body::Vote { ballot });
+        let _ = node.told(2, RaftBody::Vote { ballot });
         assert_eq!(node.core.status().role, Role::Leader);
         node
     }
@@ -44,7 +44,7 @@ impl Node {
     fn made_candidate(self) -> Node {
         let mut node = self.until_it_asks();
         let ballot = Ballot { round: node.core.status().promised.round + 1, node: 1 };
-        let batch = node.told(2, Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
+        let batch = node.told(2, ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
         let own = batch.messages.iter().find(|message| message.to == 1).expect("a vote for itself");
         let _ = node.told(1, own.body.clone());
         node
@@ -54,7 +54,7 @@ impl Node {
     pub fn matched(mut self, matched: Index) -> Node {
         let ballot = self.core.status().promised;
         for from in [1, 2, 3] {
-            let _ = self.told(from, Body::Appended { ballot, chosen: 0, matched });
+            let _ = self.told(from, RaftBody::Appended { ballot, chosen: 0, matched });
         }
         self
     }
@@ -66,7 +66,7 @@ pub fn restored(hard_state: HardState, entries: &[Entry]) -> Restored {
 }
 
 pub fn append(ballot: Ballot, chosen: Index, previous: Position, entries: &[Entry]) -> Body {
-    Body::Append { ballot, chosen, previous, entries: entries.to_vec() }
+    RaftBody::Append { ballot, chosen, previous, entries: entries.to_vec() }.into()
 }
 
 pub fn at(index: Index, round: Round) -> Position {

@@ -1,7 +1,7 @@
 //! What liars say to a core.
 
 use bytes::Bytes;
-use spaxos::consensus::message::{Body, Message, Range};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody, Range};
 use spaxos::consensus::protocol::Proposal;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::random::Random;
@@ -79,15 +79,16 @@ impl Nonsense {
     /// nonsense meets a candidate and a leader, too.
     pub fn answer(&mut self, message: &Message) -> Option<Message> {
         let chosen = 0;
-        let body = match &message.body {
+        let body: Body = match &message.body {
             _ if message.to == 1 => return Some(message.clone()),
             _ if self.random.between(0, 3) > 0 => return None,
-            Body::PreVote { ballot } | Body::RequestPreVote { ballot, .. } => {
-                Body::PreVoteReply { ballot: *ballot, granted: true, promised: Ballot::ZERO }
+            Body::Paxos(PaxosBody::PreVote { ballot })
+            | Body::Raft(RaftBody::RequestPreVote { ballot, .. }) => {
+                ClusterBody::PreVoteReply { ballot: *ballot, granted: true, promised: Ballot::ZERO }.into()
             }
-            Body::Prepare { ballot, first } => {
+            Body::Paxos(PaxosBody::Prepare { ballot, first }) => {
                 let (entries, last) = (vec![], *first);
-                Body::Promise {
+                PaxosBody::Promise {
                     ballot: *ballot,
                     chosen,
                     compacted: 0,
@@ -96,14 +97,15 @@ impl Nonsense {
                     more: false,
                     entries,
                 }
+                .into()
             }
-            Body::Accept { ballot, entries, .. } => {
+            Body::Paxos(PaxosBody::Accept { ballot, entries, .. }) => {
                 let (first, last) = (entries.first()?.index, entries.last()?.index);
-                Body::Accepted { ballot: *ballot, chosen, ranges: vec![Range { first, last }] }
+                PaxosBody::Accepted { ballot: *ballot, chosen, ranges: vec![Range { first, last }] }.into()
             }
-            Body::RequestVote { ballot, .. } => Body::Vote { ballot: *ballot },
-            Body::Append { ballot, entries, .. } => {
-                Body::Appended { ballot: *ballot, chosen, matched: entries.last()?.index }
+            Body::Raft(RaftBody::RequestVote { ballot, .. }) => RaftBody::Vote { ballot: *ballot }.into(),
+            Body::Raft(RaftBody::Append { ballot, entries, .. }) => {
+                RaftBody::Appended { ballot: *ballot, chosen, matched: entries.last()?.index }.into()
             }
             _ => return None,
         };
@@ -116,10 +118,10 @@ impl Nonsense {
             0 => Ballot { round: self.round, node: 1 },
             _ => self.ballot(from),
         };
-        let body = match (protocol, self.random.between(0, 14)) {
-            (_, 0..7) => self.common(ballot),
-            (ProtocolName::Paxos, _) => self.of_paxos(ballot),
-            (ProtocolName::Raft, 7) => self.of_paxos(ballot),
+        let body: Body = match (protocol, self.random.between(0, 14)) {
+            (_, 0..7) => self.common(ballot).into(),
+            (ProtocolName::Paxos, _) => self.of_paxos(ballot).into(),
+            (ProtocolName::Raft, 7) => self.of_paxos(ballot).into(),
             (ProtocolName::Raft, _) => self.of_raft(ballot),
         };
         let to = if self.random.between(0, 20) == 0 { 2 } else { 1 };
@@ -127,52 +129,61 @@ impl Nonsense {
     }
 
     /// What both protocols say.
-    fn common(&mut self, ballot: Ballot) -> Body {
+    fn common(&mut self, ballot: Ballot) -> ClusterBody {
         let (first, chosen, promised) = (self.number(), self.number(), self.ballot(3));
         match self.random.between(0, 11) {
-            0 => Body::PreVoteReply { ballot, granted: first % 2 == 0, promised },
-            1 => Body::Heartbeat { ballot, chosen, sent_ms: first },
-            2 => Body::HeartbeatReply { ballot, chosen, sent_ms: first },
-            3 => Body::Refuse { ballot, promised },
-            4 => Body::CatchUp { first },
-            5 => Body::Learn { chosen, entries: self.entries(ballot) },
-            6 => Body::TimeoutNow { ballot },
-            7 => Body::Confirm { ballot, number: first },
-            8 => Body::Confirmed { ballot, number: first },
-            9 => Body::Read { id: first },
-            _ => Body::Forward { commands: (0..self.random.between(0, 4)).map(|_| self.command()).collect() },
+            0 => ClusterBody::PreVoteReply { ballot, granted: first % 2 == 0, promised },
+            1 => ClusterBody::Heartbeat { ballot, chosen, sent_ms: first },
+            2 => ClusterBody::HeartbeatReply { ballot, chosen, sent_ms: first },
+            3 => ClusterBody::Refuse { ballot, promised },
+            4 => ClusterBody::CatchUp { first },
+            5 => ClusterBody::Learn { chosen, entries: self.entries(ballot) },
+            6 => ClusterBody::TimeoutNow { ballot },
+            7 => ClusterBody::Confirm { ballot, number: first },
+            8 => ClusterBody::Confirmed { ballot, number: first },
+            9 => ClusterBody::Read { id: first },
+            _ => ClusterBody::Forward {
+                commands: (0..self.random.between(0, 4)).map(|_| self.command()).collect(),
+            },
         }
     }
 
-    fn of_paxos(&mut self, ballot: Ballot) -> Body {
+    fn of_paxos(&mut self, ballot: Ballot) -> PaxosBody {
         let (first, last, chosen) = (self.number(), self.number(), self.number());
         match self.random.between(0, 5) {
-            0 => Body::PreVote { ballot },
-            1 => Body::Prepare { ballot, first },
+            0 => PaxosBody::PreVote { ballot },
+            1 => PaxosBody::Prepare { ballot, first },
             2 => {
                 let entries = self.entries(Ballot { round: 1, node: 2 });
                 let more = last % 2 == 0;
-                Body::Promise { ballot, chosen, compacted: first, first, last, more, entries }
+                PaxosBody::Promise { ballot, chosen, compacted: first, first, last, more, entries }
             }
-            3 => Body::Accept { ballot, chosen, entries: self.entries(ballot) },
-            _ => Body::Accepted { ballot, chosen, ranges: vec![Range { first, last }] },
+            3 => PaxosBody::Accept { ballot, chosen, entries: self.entries(ballot) },
+            _ => PaxosBody::Accepted { ballot, chosen, ranges: vec![Range { first, last }] },
         }
     }
 
     fn of_raft(&mut self, ballot: Ballot) -> Body {
         let (place, chosen, hint) = (self.position(), self.number(), self.position());
-        match self.random.between(0, 8) {
-            0 => Body::RequestPreVote { ballot, last: place },
-            1 => Body::RequestVote { ballot, last: place },
-            2 => Body::Vote { ballot },
-            3 => Body::Appended { ballot, chosen, matched: place.index },
-            4 => Body::Mismatch { ballot, chosen, previous: place.index, hint },
-            5 => Body::Append { ballot, chosen, previous: place, entries: self.entries(ballot) },
-            6 => {
-                Body::Append { ballot, chosen, previous: place, entries: self.log_from(place.index, ballot) }
+        let body = match self.random.between(0, 8) {
+            0 => RaftBody::RequestPreVote { ballot, last: place },
+            1 => RaftBody::RequestVote { ballot, last: place },
+            2 => RaftBody::Vote { ballot },
+            3 => RaftBody::Appended { ballot, chosen, matched: place.index },
+            4 => RaftBody::Mismatch { ballot, chosen, previous: place.index, hint },
+            5 => RaftBody::Append { ballot, chosen, previous: place, entries: self.entries(ballot) },
+            6 => RaftBody::Append {
+                ballot,
+                chosen,
+                previous: place,
+                entries: self.log_from(place.index, ballot),
+            },
+            _ => {
+                let entries = self.log_from(self.chosen, ballot);
+                return ClusterBody::Learn { chosen, entries }.into();
             }
-            _ => Body::Learn { chosen, entries: self.log_from(self.chosen, ballot) },
-        }
+        };
+        body.into()
     }
 
     /// A place that the log has, or any.

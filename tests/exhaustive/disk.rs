@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use spaxos::consensus::batch::Batch;
 use spaxos::consensus::config::Restored;
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, Message, PaxosBody, RaftBody};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Round};
 
@@ -97,11 +97,13 @@ impl Disk {
         let HardState { promised, .. } = self.hard_state;
         let holds = |ballot: Ballot| promised == ballot || promised.round > ballot.round;
         let kept = match body {
-            Body::Prepare { ballot, .. } | Body::Promise { ballot, .. } | Body::Accepted { ballot, .. } => {
-                promised >= *ballot
-            }
-            Body::RequestVote { ballot, .. } | Body::Vote { ballot } => holds(*ballot),
-            Body::Appended { ballot, matched, .. } => {
+            Body::Paxos(
+                PaxosBody::Prepare { ballot, .. }
+                | PaxosBody::Promise { ballot, .. }
+                | PaxosBody::Accepted { ballot, .. },
+            ) => promised >= *ballot,
+            Body::Raft(RaftBody::RequestVote { ballot, .. } | RaftBody::Vote { ballot }) => holds(*ballot),
+            Body::Raft(RaftBody::Appended { ballot, matched, .. }) => {
                 let whole = self.entries.keys().filter(|index| *index <= matched).count() as u64 == *matched;
                 promised.round > ballot.round || (promised.round == ballot.round && whole)
             }
@@ -186,7 +188,9 @@ impl History {
     /// Takes note of what leaves a node: its own proposals.
     pub fn note_sent(&mut self, node: NodeId, sent: &[Message]) -> Result<(), Broken> {
         for message in sent {
-            let (Body::Accept { entries, .. } | Body::Append { entries, .. }) = &message.body else {
+            let (Body::Paxos(PaxosBody::Accept { entries, .. })
+            | Body::Raft(RaftBody::Append { entries, .. })) = &message.body
+            else {
                 continue;
             };
             for Entry { index, ballot, command } in entries.iter().filter(|entry| entry.ballot.node == node) {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use spaxos::consensus::batch::{Batch, Event, Page};
 use spaxos::consensus::config::Config;
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, RaftBody};
 use spaxos::consensus::protocol::{Input, Proposal, Role, Status};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
@@ -195,7 +195,8 @@ impl Node {
 
     fn receive(&self, message: &Message, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut outcome = self.step(Input::Message(message.clone()), fate, bounds)?;
-        outcome.notes.learns = matches!(message.body, Body::Learn { .. }) && outcome.batch.chosen.is_some();
+        outcome.notes.learns = matches!(message.body, Body::Cluster(ClusterBody::Learn { .. }))
+            && outcome.batch.chosen.is_some();
         Ok(outcome)
     }
 
@@ -211,8 +212,8 @@ impl Node {
             true => Ballot { round: round - 1, node: peer },
             false => Ballot::ZERO,
         };
-        let body = Body::PreVoteReply { ballot: asked, granted: true, promised };
-        node.core.step(Input::Message(Message { from: peer, to: me, body }), &mut batch);
+        let body = ClusterBody::PreVoteReply { ballot: asked, granted: true, promised };
+        node.core.step(Input::Message(Message { from: peer, to: me, body: body.into() }), &mut batch);
         node.finish(batch, fate, bounds)
     }
 
@@ -241,7 +242,7 @@ impl Node {
         assert!(!changed, "some heartbeat intervals change more than waits: {batch}");
         // What waits for no write, but for older writes, says nothing new: it is a question that was asked.
         batch.messages.clear();
-        batch.early.retain(|message| !matches!(message.body, Body::Forward { .. }));
+        batch.early.retain(|message| !matches!(message.body, Body::Cluster(ClusterBody::Forward { .. })));
         self.clone().finish(batch, Fate::Waits, bounds)
     }
 
@@ -282,7 +283,7 @@ impl Node {
         for message in &batch.early {
             check_early(message)?;
             let leads_durably = |ballot: &Ballot| *ballot == self.disk.hard_state.promised;
-            if let Body::Append { ballot, .. } = &message.body
+            if let Body::Raft(RaftBody::Append { ballot, .. }) = &message.body
                 && !leads_durably(ballot)
             {
                 return Err(format!("{message} leaves under {promised}, before that is durable"));
@@ -329,7 +330,11 @@ impl Node {
         let entries: Vec<Entry> = self.log().into_values().collect();
         let entries: Vec<Entry> =
             entries.into_iter().filter(|entry| (first..=chosen).contains(&entry.index)).collect();
-        (!entries.is_empty()).then(|| Message { from: self.id, to, body: Body::Learn { chosen, entries } })
+        (!entries.is_empty()).then(|| Message {
+            from: self.id,
+            to,
+            body: ClusterBody::Learn { chosen, entries }.into(),
+        })
     }
 
     fn crash(&self, bounds: &Bounds) -> Outcome {

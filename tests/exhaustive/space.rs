@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message};
 use spaxos::consensus::types::NodeId;
 
 use crate::bounds::{Bounds, Clients, Writes};
@@ -233,7 +233,8 @@ impl Space {
     fn apply(&mut self, view: u32, message: Option<u32>, action: &Action, step: &Step) -> Option<Move> {
         let View { node, inbox } = self.views.at(view).clone();
         let mut inbox: Vec<u32> = inbox.to_vec();
-        if matches!(action, Action::Deliver(Message { body: Body::Forward { .. }, .. })) {
+        if matches!(action, Action::Deliver(Message { body: Body::Cluster(ClusterBody::Forward { .. }), .. }))
+        {
             inbox.retain(|number| Some(*number) != message);
         }
         if *action == Action::Crash {

@@ -1,6 +1,6 @@
 //! What the searched network carries, and which messages are dead; see `exhaustive.rs` for why that is sound.
 
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody};
 use spaxos::consensus::protocol::{Role, Status};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, HardState, Index};
@@ -12,17 +12,19 @@ use crate::node::Broken;
 pub fn travels(mut message: Message, protocol: ProtocolName, bounds: &Bounds) -> Option<Message> {
     let raft_answers = protocol == ProtocolName::Raft && bounds.answers;
     match &mut message.body {
-        Body::PreVote { .. } | Body::RequestPreVote { .. } | Body::PreVoteReply { .. } => None,
-        Body::Refuse { .. } => raft_answers.then_some(message),
-        Body::HeartbeatReply { sent_ms, .. } => {
+        Body::Paxos(PaxosBody::PreVote { .. })
+        | Body::Raft(RaftBody::RequestPreVote { .. })
+        | Body::Cluster(ClusterBody::PreVoteReply { .. }) => None,
+        Body::Cluster(ClusterBody::Refuse { .. }) => raft_answers.then_some(message),
+        Body::Cluster(ClusterBody::HeartbeatReply { sent_ms, .. }) => {
             *sent_ms = 0;
             raft_answers.then_some(message)
         }
-        Body::Heartbeat { sent_ms, .. } => {
+        Body::Cluster(ClusterBody::Heartbeat { sent_ms, .. }) => {
             *sent_ms = 0;
             Some(message)
         }
-        Body::Accepted { chosen, .. } | Body::Appended { chosen, .. } => {
+        Body::Paxos(PaxosBody::Accepted { chosen, .. }) | Body::Raft(RaftBody::Appended { chosen, .. }) => {
             *chosen = 0;
             Some(message)
         }
@@ -32,19 +34,10 @@ pub fn travels(mut message: Message, protocol: ProtocolName, bounds: &Bounds) ->
 
 /// A message that promises waits for its write, and one to the node itself always does.
 pub fn check_early(message: &Message) -> Result<(), Broken> {
-    let promises = matches!(
-        message.body,
-        Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Accepted { .. }
-            | Body::RequestVote { .. }
-            | Body::Vote { .. }
-            | Body::Appended { .. }
-    );
-    match promises || message.from == message.to {
-        true => Err(format!("it leaves before the write: {message}")),
-        false => Ok(()),
+    if message.body.promises() || message.from == message.to {
+        return Err(format!("it leaves before the write: {message}"));
     }
+    Ok(())
 }
 
 /// Whether a message means nothing to a node and all that it can become: the ballot is below its durable
@@ -62,20 +55,24 @@ pub fn is_dead(body: &Body, node: Standing) -> bool {
         asks(ballot, Role::Leader) && !(status.role == Role::Leader && last <= status.chosen)
     };
     match body {
-        Body::Prepare { ballot, .. } | Body::Accept { ballot, .. } => below(*ballot),
-        Body::Heartbeat { ballot, .. } | Body::Append { ballot, .. } => below(*ballot),
-        Body::RequestVote { ballot, .. } => {
+        Body::Paxos(PaxosBody::Prepare { ballot, .. } | PaxosBody::Accept { ballot, .. }) => below(*ballot),
+        Body::Cluster(ClusterBody::Heartbeat { ballot, .. })
+        | Body::Raft(RaftBody::Append { ballot, .. }) => below(*ballot),
+        Body::Raft(RaftBody::RequestVote { ballot, .. }) => {
             let voted_for_another = promised.node > 0 && promised.node != ballot.node;
             below(*ballot) || (promised.round == ballot.round && voted_for_another)
         }
-        Body::Promise { ballot, .. } | Body::Vote { ballot } => !asks(*ballot, Role::Candidate),
-        Body::Accepted { ballot, ranges, .. } => {
+        Body::Paxos(PaxosBody::Promise { ballot, .. }) | Body::Raft(RaftBody::Vote { ballot }) => {
+            !asks(*ballot, Role::Candidate)
+        }
+        Body::Paxos(PaxosBody::Accepted { ballot, ranges, .. }) => {
             !counts(*ballot, ranges.last().map_or(0, |range| range.last))
         }
-        Body::Appended { ballot, matched, .. } => !counts(*ballot, *matched),
-        Body::Mismatch { ballot, .. } | Body::HeartbeatReply { ballot, .. } => !asks(*ballot, Role::Leader),
-        Body::Refuse { promised: heard, .. } => heard.round <= promised.round,
-        Body::Learn { entries, .. } if protocol == ProtocolName::Raft => {
+        Body::Raft(RaftBody::Appended { ballot, matched, .. }) => !counts(*ballot, *matched),
+        Body::Raft(RaftBody::Mismatch { ballot, .. })
+        | Body::Cluster(ClusterBody::HeartbeatReply { ballot, .. }) => !asks(*ballot, Role::Leader),
+        Body::Cluster(ClusterBody::Refuse { promised: heard, .. }) => heard.round <= promised.round,
+        Body::Cluster(ClusterBody::Learn { entries, .. }) if protocol == ProtocolName::Raft => {
             entries.last().is_none_or(|last| last.index <= chosen)
         }
         _ => false,

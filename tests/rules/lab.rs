@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody};
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::random::Random;
@@ -297,16 +297,14 @@ fn seed() -> u64 {
 fn is_answer(body: &Body) -> bool {
     matches!(
         body,
-        Body::PreVoteReply { .. }
-            | Body::Promise { .. }
-            | Body::Accepted { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Refuse { .. }
-            | Body::Learn { .. }
-            | Body::Vote { .. }
-            | Body::Appended { .. }
-            | Body::Mismatch { .. }
-            | Body::Confirmed { .. }
-            | Body::ReadReply { .. }
+        Body::Cluster(
+            ClusterBody::PreVoteReply { .. }
+                | ClusterBody::HeartbeatReply { .. }
+                | ClusterBody::Refuse { .. }
+                | ClusterBody::Learn { .. }
+                | ClusterBody::Confirmed { .. }
+                | ClusterBody::ReadReply { .. }
+        ) | Body::Paxos(PaxosBody::Promise { .. } | PaxosBody::Accepted { .. })
+            | Body::Raft(RaftBody::Vote { .. } | RaftBody::Appended { .. } | RaftBody::Mismatch { .. })
     )
 }

@@ -3,7 +3,7 @@
 
 use spaxos::consensus::batch::Batch;
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, Message};
+use spaxos::consensus::message::{Body, ClusterBody, Message, RaftBody};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::raft::Raft;
@@ -63,7 +63,8 @@ impl Core {
         }
         let ballot = Ballot { round: core.status().highest_round + 1, node: 1 };
         for from in 2..=core.nodes {
-            let _ = core.told(from, Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
+            let _ =
+                core.told(from, ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
         }
         assert_eq!((core.status().role, core.status().promised), (Role::Candidate, ballot));
         core
@@ -74,7 +75,7 @@ impl Core {
         let mut core = self.candidate();
         let ballot = core.ballot();
         for from in 1..=core.nodes {
-            let _ = core.told(from, Body::Vote { ballot });
+            let _ = core.told(from, RaftBody::Vote { ballot });
         }
         assert_eq!(core.status().role, Role::Leader);
         core
@@ -86,9 +87,9 @@ impl Core {
         [(Role::Follower, core()), (Role::Candidate, core().candidate()), (Role::Leader, core().leader())]
     }
 
-    pub fn told(&mut self, from: NodeId, body: Body) -> Batch {
+    pub fn told(&mut self, from: NodeId, body: impl Into<Body>) -> Batch {
         let mut batch = Batch::default();
-        self.raft.step(Input::Message(Message { from, to: 1, body }), &mut batch);
+        self.raft.step(Input::Message(Message { from, to: 1, body: body.into() }), &mut batch);
         batch
     }
 
@@ -160,12 +161,12 @@ pub fn position(index: Index, round: Round) -> Position {
 /// An Append of node 2, which leads in that round.
 pub fn append(round: Round, chosen: Index, previous: Position, rounds: &[Round]) -> Body {
     let ballot = Ballot { round, node: 2 };
-    Body::Append { ballot, chosen, previous, entries: entries(previous.index + 1, rounds) }
+    RaftBody::Append { ballot, chosen, previous, entries: entries(previous.index + 1, rounds) }.into()
 }
 
 /// A heartbeat of node 2, which leads in that round.
 pub fn heartbeat(round: Round, chosen: Index) -> Body {
-    Body::Heartbeat { ballot: Ballot { round, node: 2 }, chosen, sent_ms: 0 }
+    ClusterBody::Heartbeat { ballot: Ballot { round, node: 2 }, chosen, sent_ms: 0 }.into()
 }
 
 /// Who is sent such messages, early or behind the write.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use spaxos::consensus::batch::Batch;
 use spaxos::consensus::config::Restored;
-use spaxos::consensus::message::Body;
+use spaxos::consensus::message::{Body, ClusterBody, RaftBody};
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::Ballot;
@@ -18,18 +18,18 @@ use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, positi
 fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     let ballot = Ballot { round: 9, node: 2 };
     let last = position(0, 0);
-    let bodies = [
-        Body::RequestVote { ballot, last },
+    let bodies: Vec<Body> = vec![
+        RaftBody::RequestVote { ballot, last }.into(),
         append(9, 0, last, &[]),
         heartbeat(9, 0),
-        Body::Confirm { ballot, number: 1 },
-        Body::Refuse { ballot: Ballot { round: 2, node: 1 }, promised: ballot },
-        Body::Learn { chosen: 1, entries: entries(1, &[9]) },
+        ClusterBody::Confirm { ballot, number: 1 }.into(),
+        ClusterBody::Refuse { ballot: Ballot { round: 2, node: 1 }, promised: ballot }.into(),
+        ClusterBody::Learn { chosen: 1, entries: entries(1, &[9]) }.into(),
     ];
     for body in bodies {
         for (role, mut core) in Core::in_each_role(&[]) {
             // A leader learns nothing: whatever was chosen behind its back, a Refuse tells it of the round.
-            let stays = role == Role::Leader && matches!(body, Body::Learn { .. });
+            let stays = role == Role::Leader && matches!(body, Body::Cluster(ClusterBody::Learn { .. }));
             let batch = core.told(2, body.clone());
             let status = core.status();
             if stays {
@@ -42,9 +42,9 @@ fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     }
     for (role, mut core) in Core::in_each_role(&[]) {
         let promised = core.ballot();
-        let _ = core.told(2, Body::RequestPreVote { ballot, last });
+        let _ = core.told(2, RaftBody::RequestPreVote { ballot, last });
         assert_eq!((core.status().role, core.ballot()), (role, promised));
-        let _ = core.told(2, Body::TimeoutNow { ballot });
+        let _ = core.told(2, ClusterBody::TimeoutNow { ballot });
         assert_eq!((core.status().role, core.ballot()), (Role::Candidate, Ballot { round: 10, node: 1 }));
     }
 }
@@ -76,7 +76,7 @@ fn an_election_timeout_starts_exactly_one_election() {
     assert_eq!(receivers(&batch, "RequestPreVote"), [2, 3]);
     assert_eq!((core.ballot().round, batch.hard_state), (1, None));
     let ballot = Ballot { round: 2, node: 1 };
-    let granted = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+    let granted = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
     let batch = core.told(2, granted.clone());
     assert_eq!((core.status().role, core.ballot()), (Role::Candidate, ballot));
     assert_eq!(batch.hard_state.map(|hard_state| hard_state.promised), Some(ballot));
@@ -103,7 +103,7 @@ fn a_majority_wins() {
         let mut core = Core::new(nodes).candidate();
         let ballot = core.ballot();
         for from in [1].iter().chain(voters) {
-            let _ = core.told(*from, Body::Vote { ballot });
+            let _ = core.told(*from, RaftBody::Vote { ballot });
         }
         assert_eq!(core.status().role == Role::Leader, wins, "{nodes} nodes, votes of 1 and {voters:?}");
     }
@@ -121,7 +121,7 @@ fn one_vote_a_term() {
     {
         let mut core = Core::voted(3, Ballot { round: 4, node: voted }, &[]);
         let ballot = Ballot { round: 4, node: asks };
-        let batch = core.told(asks, Body::RequestVote { ballot, last: position(0, 0) });
+        let batch = core.told(asks, RaftBody::RequestVote { ballot, last: position(0, 0) });
         assert_eq!(receivers(&batch, "Vote") == [asks], granted, "voted for {voted}, asked by {asks}");
         assert_eq!(core.ballot().node, if granted { asks } else { voted });
     }
@@ -168,7 +168,7 @@ fn election_timeouts_are_random() {
 fn a_higher_term_vote_is_granted_from_any_role() {
     for (role, mut core) in Core::in_each_role(&[]) {
         let ballot = Ballot { round: 9, node: 3 };
-        let batch = core.told(3, Body::RequestVote { ballot, last: position(5, 8) });
+        let batch = core.told(3, RaftBody::RequestVote { ballot, last: position(5, 8) });
         assert_eq!(receivers(&batch, "Vote"), [3], "a {role}");
         assert_eq!((core.status().role, core.ballot()), (Role::Follower, ballot));
     }
@@ -209,7 +209,10 @@ fn an_isolated_candidate_returns_to_the_leaders_term() {
         cluster.settle();
         cluster.run(40);
         let _ = cluster.transfer(1, 3);
-        let place = cluster.flight.iter().position(|message| matches!(message.body, Body::TimeoutNow { .. }));
+        let place = cluster
+            .flight
+            .iter()
+            .position(|message| matches!(message.body, Body::Cluster(ClusterBody::TimeoutNow { .. })));
         let place = place.expect("node 3 is up to date");
         let _ = cluster.deliver(place);
         cluster.flight.clear();
@@ -229,7 +232,8 @@ fn an_isolated_candidate_returns_to_the_leaders_term() {
 fn a_higher_term_answer_deposes_a_leader() {
     let mut core = Core::new(3).leader();
     let ballot = core.ballot();
-    let _ = core.told(3, Body::Refuse { ballot, promised: Ballot { round: ballot.round + 1, node: 2 } });
+    let _ =
+        core.told(3, ClusterBody::Refuse { ballot, promised: Ballot { round: ballot.round + 1, node: 2 } });
     assert_eq!((core.status().role, core.ballot()), (Role::Follower, Ballot { round: 2, node: 0 }));
 }
 
@@ -247,8 +251,8 @@ fn only_a_leader_beats_and_it_never_campaigns() {
             }
             assert!(receivers(&batch, "RequestPreVote").is_empty(), "step {step}");
             for message in &batch.early {
-                if let Body::Heartbeat { sent_ms, .. } = message.body {
-                    let _ = core.told(message.to, Body::HeartbeatReply { ballot, chosen: 0, sent_ms });
+                if let Body::Cluster(ClusterBody::Heartbeat { sent_ms, .. }) = message.body {
+                    let _ = core.told(message.to, ClusterBody::HeartbeatReply { ballot, chosen: 0, sent_ms });
                 }
             }
             assert_eq!(core.status().role, Role::Leader, "step {step}");

@@ -1,7 +1,7 @@
 //! TinyKV 2AC, the raw node, and 3A, leadership transfer. What clients see of a transfer: `golden/shared/24`
 //! to `27`.
 
-use spaxos::consensus::message::Body;
+use spaxos::consensus::message::{Body, ClusterBody, RaftBody};
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command};
@@ -106,11 +106,11 @@ fn a_higher_term_vote_aborts_a_transfer() {
     let mut core = Core::new(3).leader();
     let ballot = core.ballot();
     for from in [1, 2, 3] {
-        let _ = core.told(from, Body::Appended { ballot, chosen: 0, matched: 1 });
+        let _ = core.told(from, RaftBody::Appended { ballot, chosen: 0, matched: 1 });
     }
     assert_eq!(receivers(&core.transfer(3), "TimeoutNow"), [3]);
     let ballot = Ballot { round: 5, node: 2 };
-    let batch = core.told(2, Body::RequestVote { ballot, last: position(1, 1) });
+    let batch = core.told(2, RaftBody::RequestVote { ballot, last: position(1, 1) });
     assert_eq!(receivers(&batch, "Vote"), [2]);
     assert_eq!(core.status().role, Role::Follower);
     for _ in 0..T / 2 {
@@ -130,8 +130,8 @@ fn a_transfer_that_comes_to_nothing_ends() {
         let batch = core.tick();
         placed += batch.entries.len();
         for message in batch.early {
-            if let (2, Body::Heartbeat { sent_ms, .. }) = (message.to, message.body) {
-                let _ = core.told(2, Body::HeartbeatReply { ballot, chosen: 0, sent_ms });
+            if let (2, Body::Cluster(ClusterBody::Heartbeat { sent_ms, .. })) = (message.to, message.body) {
+                let _ = core.told(2, ClusterBody::HeartbeatReply { ballot, chosen: 0, sent_ms });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! TinyKV 2AB: replication. All logs of the paper's figure 7, and figure 8, are golden scripts
 //! (`golden/raft/`).
 
-use spaxos::consensus::message::Body;
+use spaxos::consensus::message::{Body, ClusterBody, RaftBody};
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Index, NodeId, Round};
@@ -15,8 +15,8 @@ use super::tinykv_election::{campaign, cluster};
 fn an_append_carries_previous_index_and_term_and_the_commit_index() {
     let mut core = Core::with_log(3, 2, &[1, 2]).leader();
     let ballot = core.ballot();
-    let _ = core.told(1, Body::Appended { ballot, chosen: 0, matched: 3 });
-    let _ = core.told(2, Body::Appended { ballot, chosen: 0, matched: 3 });
+    let _ = core.told(1, RaftBody::Appended { ballot, chosen: 0, matched: 3 });
+    let _ = core.told(2, RaftBody::Appended { ballot, chosen: 0, matched: 3 });
     let batch = core.propose(7);
     assert_eq!(said_to(&batch, 2), ["Append 3.1 chosen=3 previous=3@3 [4@3.1:7=\"v\"]"]);
 }
@@ -38,7 +38,7 @@ fn a_majority_commits() {
         let mut core = Core::new(nodes).leader();
         let ballot = core.ballot();
         for from in [1].iter().chain(others) {
-            let _ = core.told(*from, Body::Appended { ballot, chosen: 0, matched: 1 });
+            let _ = core.told(*from, RaftBody::Appended { ballot, chosen: 0, matched: 1 });
         }
         assert_eq!(core.status().chosen, Index::from(commits), "{nodes} nodes, with 1 and {others:?}");
     }
@@ -50,8 +50,8 @@ fn committing_an_entry_commits_those_of_earlier_terms_before_it() {
     for log in [&[][..], &[2], &[1, 2], &[1]] {
         let mut core = Core::with_log(3, 2, log).leader();
         let (ballot, last) = (core.ballot(), log.len() as Index + 1);
-        let _ = core.told(1, Body::Appended { ballot, chosen: 0, matched: last });
-        let batch = core.told(2, Body::Appended { ballot, chosen: 0, matched: last });
+        let _ = core.told(1, RaftBody::Appended { ballot, chosen: 0, matched: last });
+        let batch = core.told(2, RaftBody::Appended { ballot, chosen: 0, matched: last });
         assert_eq!((ballot.round, batch.chosen), (3, Some(last)), "{log:?}");
     }
 }
@@ -123,7 +123,7 @@ fn a_vote_request_carries_last_index_and_term() {
         let (mut core, asked) = Core::with_log(3, 2, log).until_it_asks();
         assert_eq!(said_to(&asked, 2), [format!("RequestPreVote 3.1 last={last}")]);
         let ballot = Ballot { round: 3, node: 1 };
-        let batch = core.told(2, Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
+        let batch = core.told(2, ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO });
         assert_eq!(said_to(&batch, 3), [format!("RequestVote 3.1 last={last}")]);
     }
 }
@@ -146,10 +146,10 @@ fn a_less_up_to_date_log_gets_no_vote() {
     for (log, last, granted) in cases {
         let ballot = Ballot { round: 3, node: 2 };
         let mut core = Core::with_log(3, 2, log);
-        let batch = core.told(2, Body::RequestPreVote { ballot, last });
+        let batch = core.told(2, RaftBody::RequestPreVote { ballot, last });
         let word = if granted { "granted" } else { "refused" };
         assert_eq!(said_to(&batch, 2), [format!("PreVoteReply 3.2 {word} promised=2.0")]);
-        let batch = core.told(2, Body::RequestVote { ballot, last });
+        let batch = core.told(2, RaftBody::RequestVote { ballot, last });
         assert_eq!(receivers(&batch, "Vote") == [2], granted, "log {log:?}, candidate's {last}");
     }
 }
@@ -161,7 +161,7 @@ fn replicas_are_counted_for_the_current_term_only() {
         let mut core = Core::with_log(3, 2, &[1, 2]).leader();
         let ballot = core.ballot();
         for from in [1, 2, 3] {
-            let _ = core.told(from, Body::Appended { ballot, chosen: 0, matched });
+            let _ = core.told(from, RaftBody::Appended { ballot, chosen: 0, matched });
         }
         assert_eq!(core.status().chosen, chosen, "all have the log up to {matched}");
     }
@@ -211,11 +211,11 @@ fn uncommitted_newer_entries_are_overwritten() {
 fn a_lagging_heartbeat_answer_triggers_an_append() {
     let mut core = Core::with_log(3, 1, &[1]).leader();
     let ballot = core.ballot();
-    let reply = |chosen| Body::HeartbeatReply { ballot, chosen, sent_ms: 0 };
+    let reply = |chosen| ClusterBody::HeartbeatReply { ballot, chosen, sent_ms: 0 };
     assert_eq!(receivers(&core.told(2, reply(0)), "Append"), [2]);
     assert_eq!(receivers(&core.told(2, reply(0)), "Append"), [2], "what was sent may be lost");
     for from in [1, 2] {
-        let _ = core.told(from, Body::Appended { ballot, chosen: 0, matched: 2 });
+        let _ = core.told(from, RaftBody::Appended { ballot, chosen: 0, matched: 2 });
     }
     assert!(receivers(&core.told(2, reply(2)), "Append").is_empty());
 }
@@ -254,19 +254,20 @@ fn old_messages_are_ignored() {
     let batch = core.told(2, heartbeat(2, 3));
     assert_eq!(said_to(&batch, 2), ["Refuse 2.2 promised=3.0"]);
     let ballot = Ballot { round: 2, node: 2 };
-    let batch = core.told(2, Body::RequestVote { ballot, last: position(9, 2) });
+    let batch = core.told(2, RaftBody::RequestVote { ballot, last: position(9, 2) });
     assert_eq!(said_to(&batch, 2), ["Refuse 2.2 promised=3.0"]);
     assert_eq!(core.status(), before);
     // Answers to what it said in an earlier round.
     let mut core = Core::with_log(3, 3, &[]).leader();
     let before = core.status();
     let ballot = Ballot { round: 3, node: 1 };
-    for body in [
-        Body::Vote { ballot },
-        Body::Appended { ballot, chosen: 0, matched: 1 },
-        Body::Mismatch { ballot, chosen: 0, previous: 1, hint: position(0, 0) },
-        Body::HeartbeatReply { ballot, chosen: 0, sent_ms: 0 },
-    ] {
+    let late: Vec<Body> = vec![
+        RaftBody::Vote { ballot }.into(),
+        RaftBody::Appended { ballot, chosen: 0, matched: 1 }.into(),
+        RaftBody::Mismatch { ballot, chosen: 0, previous: 1, hint: position(0, 0) }.into(),
+        ClusterBody::HeartbeatReply { ballot, chosen: 0, sent_ms: 0 }.into(),
+    ];
+    for body in late {
         assert!(core.told(2, body).is_empty());
         assert_eq!(core.status(), before);
     }
@@ -320,7 +321,7 @@ fn next_advances_after_replication() {
     let ballot = core.ballot();
     // The first Append probes: another one waits for its answer.
     assert!(receivers(&core.propose(1), "Append").is_empty());
-    let batch = core.told(2, Body::Appended { ballot, chosen: 0, matched: 3 });
+    let batch = core.told(2, RaftBody::Appended { ballot, chosen: 0, matched: 3 });
     assert_eq!(said_to(&batch, 2), ["Append 2.1 chosen=0 previous=3@2 [4@2.1:1=\"v\"]"]);
     // From then on each begins where the last one ended.
     for reqid in 2..5 {
@@ -332,7 +333,7 @@ fn next_advances_after_replication() {
         );
     }
     // One that did not match goes back.
-    let batch = core.told(2, Body::Mismatch { ballot, chosen: 0, previous: 6, hint: position(4, 2) });
+    let batch = core.told(2, RaftBody::Mismatch { ballot, chosen: 0, previous: 6, hint: position(4, 2) });
     assert!(said_to(&batch, 2)[0].starts_with("Append 2.1 chosen=0 previous=4@2 [5@2.1"));
 }
 

@@ -34,8 +34,13 @@ const SMALL: &str = r#"sequenceDiagram
 /// The page draws each kind of message in the colour of what it is about.
 #[test]
 fn each_kind_of_message_has_a_colour() {
-    let names = include_str!("../../src/sim/trace/hash.rs").lines().filter_map(|line| {
-        let (_, name) = line.trim().strip_prefix("Body::")?.split_once(" { .. } => \"")?;
+    let sources = [
+        include_str!("../../src/sim/trace/hash/cluster.rs"),
+        include_str!("../../src/sim/trace/hash/paxos.rs"),
+        include_str!("../../src/sim/trace/hash/raft.rs"),
+    ];
+    let names = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
+        let (_, name) = line.trim().split_once("Body::")?.1.split_once(" { .. } => \"")?;
         name.strip_suffix("\",")
     });
     let names: Vec<_> = names.collect();

@@ -2,7 +2,7 @@
 
 use super::super::batch::Batch;
 use super::super::campaign::answer_pre_vote;
-use super::super::message::{Body, MAX_PAGE_BYTES, Range};
+use super::super::message::{ClusterBody, MAX_PAGE_BYTES, PaxosBody, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
@@ -49,7 +49,7 @@ impl Paxos {
     }
 
     /// What was accepted from `first` on and above the watermark, as much of it as a page holds.
-    fn promise_page(&self, ballot: Ballot, first: Index) -> Body {
+    fn promise_page(&self, ballot: Ballot, first: Index) -> PaxosBody {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut more = false;
@@ -66,7 +66,7 @@ impl Paxos {
             _ => self.log.last().max(first),
         };
         let (chosen, compacted) = (self.log.chosen(), self.log.compacted());
-        Body::Promise { ballot, chosen, compacted, first, last, more, entries }
+        PaxosBody::Promise { ballot, chosen, compacted, first, last, more, entries }
     }
 
     /// Phase 2b: accepts what is not below the promise, stores it, and says so behind the write.
@@ -96,7 +96,7 @@ impl Paxos {
         out.write(entries);
         self.follow_watermark(from, ballot, chosen, out);
         if !ranges.is_empty() {
-            let reply = Body::Accepted { ballot, chosen: self.log.chosen(), ranges };
+            let reply = PaxosBody::Accepted { ballot, chosen: self.log.chosen(), ranges };
             self.member.send(from, reply, out);
         }
     }
@@ -138,7 +138,7 @@ impl Paxos {
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            self.member.send_early(from, Body::Confirmed { ballot, number }, out);
+            self.member.send_early(from, ClusterBody::Confirmed { ballot, number }, out);
         }
     }
 
@@ -154,7 +154,7 @@ impl Paxos {
             return;
         }
         self.follow_watermark(from, ballot, chosen, out);
-        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        let reply = ClusterBody::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
         self.member.send_early(from, reply, out);
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::batch::{Batch, Event};
 use super::super::campaign::Campaign;
 use super::super::member::Sender;
-use super::super::message::Body;
+use super::super::message::PaxosBody;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
@@ -70,14 +70,14 @@ impl Paxos {
             Candidate::PreVote(campaign) => {
                 let ballot = campaign.ballot();
                 for peer in campaign.unanswered(&self.member) {
-                    self.member.send_early(peer, Body::PreVote { ballot }, out);
+                    self.member.send_early(peer, PaxosBody::PreVote { ballot }, out);
                 }
             }
             Candidate::Prepare(Prepare { campaign, awaited, .. }) => {
                 let ballot = campaign.ballot();
                 for peer in campaign.unanswered(&self.member) {
                     let first = awaited[&peer];
-                    self.member.send(peer, Body::Prepare { ballot, first }, out);
+                    self.member.send(peer, PaxosBody::Prepare { ballot, first }, out);
                 }
             }
         }
@@ -118,7 +118,7 @@ impl Paxos {
         self.ask(out);
         // To itself it says only that the promise is durable: it has its own log at hand.
         let (compacted, last) = (self.log.compacted(), self.log.last().max(first));
-        let own = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
+        let own = PaxosBody::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
         self.member.send_to_itself(own, out);
     }
 
@@ -149,7 +149,7 @@ impl Paxos {
         }
         if more {
             *awaited = last + 1;
-            return self.member.send(from.node, Body::Prepare { ballot, first: last + 1 }, out);
+            return self.member.send(from.node, PaxosBody::Prepare { ballot, first: last + 1 }, out);
         }
         assert!(
             from.node != self.member.node() || self.promised == ballot,

@@ -7,7 +7,7 @@ use super::super::batch::Batch;
 use super::super::leadership::Leadership;
 use super::super::log::Log;
 use super::super::member::{Member, Sender, pages};
-use super::super::message::{Body, MAX_PAGE_BYTES, Range};
+use super::super::message::{MAX_PAGE_BYTES, PaxosBody, Range};
 use super::super::protocol::Proposal;
 use super::super::quorum::Set;
 use super::super::reads::Read;
@@ -94,11 +94,11 @@ impl Paxos {
         let others = self.member.roster().len() - 1;
         for entries in pages(entries, |entry| &entry.command) {
             for (peer, entries) in self.member.others().zip(repeat_n(entries, others)) {
-                self.member.send_early(peer.node, Body::Accept { ballot, chosen, entries }, out);
+                self.member.send_early(peer.node, PaxosBody::Accept { ballot, chosen, entries }, out);
             }
         }
         let ranges = vec![Range { first, last }];
-        self.member.send_to_itself(Body::Accepted { ballot, chosen, ranges }, out);
+        self.member.send_to_itself(PaxosBody::Accepted { ballot, chosen, ranges }, out);
     }
 
     /// Phase 2b arrives: what a majority accepted in a row is chosen.
@@ -215,7 +215,7 @@ fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
             .map(|(index, slot)| Entry { index, ballot: slot.ballot, command: slot.command.clone() })
             .collect();
         if !entries.is_empty() {
-            member.send_early(peer.node, Body::Accept { ballot, chosen, entries }, out);
+            member.send_early(peer.node, PaxosBody::Accept { ballot, chosen, entries }, out);
         }
     }
 }
@@ -224,7 +224,7 @@ fn repeat_accepts(member: &Member, log: &Log, ballot: Ballot, out: &mut Batch) {
 mod tests {
     use super::*;
     use crate::config::{Config, Restored};
-    use crate::message::Message;
+    use crate::message::{Body, ClusterBody, Message};
     use crate::protocol::{Input, Protocol};
     use crate::quorum::Voters;
     use crate::types::Kind;
@@ -246,12 +246,15 @@ mod tests {
             core.step(Input::Tick { now_ms }, &mut batch);
         }
         let ballot = Ballot { round: 2, node: 1 };
-        let granted = Body::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
+        let granted = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
-        let promise = Body::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
-        for (from, body) in [(2, &granted), (2, &promise), (3, &promise)] {
+        let promise =
+            PaxosBody::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
+        for (from, body) in
+            [(2, granted.into()), (2, promise.clone().into()), (3, promise.into())] as [(_, Body); 3]
+        {
             batch = Batch::default();
-            core.step(Input::Message(Message { from, to: 1, body: body.clone() }), &mut batch);
+            core.step(Input::Message(Message { from, to: 1, body }), &mut batch);
         }
         assert_eq!(core.status().leader, Some(1));
         (core, batch)
@@ -279,7 +282,10 @@ mod tests {
         let unknown = Command { kind: Kind::Unknown(9), ..Command::value(1, 2, "v") };
         let commands = vec![unknown, Command::value(2, 2, "v")];
         let mut batch = Batch::default();
-        core.step(Input::Message(Message { from: 2, to: 1, body: Body::Forward { commands } }), &mut batch);
+        core.step(
+            Input::Message(Message { from: 2, to: 1, body: ClusterBody::Forward { commands }.into() }),
+            &mut batch,
+        );
         assert_eq!((core.status().pending, core.status().ignored), (1, 1));
     }
 }

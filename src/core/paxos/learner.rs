@@ -1,7 +1,7 @@
 //! The learner: raises the watermark, and asks whoever has them for chosen entries it missed.
 
 use super::super::batch::{Batch, Event, Page};
-use super::super::message::Body;
+use super::super::message::ClusterBody;
 use super::super::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
@@ -70,7 +70,7 @@ impl Paxos {
         let first = self.log.chosen() + 1;
         let again_at_ms = self.member.now_ms() + wait_ms;
         self.learner.asked = Some(Asked { from, first, again_at_ms, wait_ms });
-        self.member.send_early(from, Body::CatchUp { first }, out);
+        self.member.send_early(from, ClusterBody::CatchUp { first }, out);
     }
 
     /// Puts an unanswered question to the next peer, with a back-off up to T.

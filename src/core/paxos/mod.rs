@@ -37,6 +37,7 @@ mod acceptor;
 mod candidate;
 mod leader;
 mod learner;
+pub(super) mod message;
 mod transfer;
 
 use self::candidate::Candidate;
@@ -45,8 +46,8 @@ use self::learner::Learner;
 use super::batch::{Batch, ReadIndex};
 use super::config::{Config, Restored};
 use super::log::Log;
-use super::member::Member;
-use super::message::{Body, Message};
+use super::member::{Member, Sender};
+use super::message::{Body, ClusterBody, Message, PaxosBody};
 use super::protocol::{Input, Protocol, Role, Status};
 use super::types::{Ballot, Entry, HardState};
 
@@ -112,42 +113,51 @@ impl Paxos {
         let Message { from, to, body } = message;
         let Some(sender) = self.member.hear(from, to) else { return };
         match body {
-            Body::PreVote { ballot } => self.handle_pre_vote(from, ballot, out),
-            Body::PreVoteReply { ballot, granted, promised } => {
+            Body::Cluster(body) => self.handle_cluster(sender, body, out),
+            Body::Paxos(body) => self.handle_paxos(sender, body, out),
+            Body::Raft(_) => self.member.ignore(),
+        }
+    }
+
+    fn handle_cluster(&mut self, sender: Sender, body: ClusterBody, out: &mut Batch) {
+        let from = sender.node;
+        match body {
+            ClusterBody::PreVoteReply { ballot, granted, promised } => {
                 self.handle_pre_vote_reply(sender, ballot, granted, promised, out);
             }
-            Body::Prepare { ballot, first } => self.handle_prepare(from, ballot, first, out),
-            Body::Promise { ballot, chosen, first, last, more, entries, .. } => {
+            ClusterBody::Heartbeat { ballot, chosen, sent_ms } => {
+                self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
+            }
+            ClusterBody::HeartbeatReply { ballot, chosen, sent_ms } => {
+                self.handle_heartbeat_reply(sender, ballot, chosen, sent_ms, out);
+            }
+            ClusterBody::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
+            ClusterBody::CatchUp { first } => self.handle_catch_up(from, first, out),
+            ClusterBody::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
+            ClusterBody::Forward { commands } => self.handle_forward(from, commands, out),
+            ClusterBody::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            ClusterBody::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            ClusterBody::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
+            ClusterBody::Read { id } => self.handle_read(from, id, out),
+            ClusterBody::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
+        }
+    }
+
+    fn handle_paxos(&mut self, sender: Sender, body: PaxosBody, out: &mut Batch) {
+        let from = sender.node;
+        match body {
+            PaxosBody::PreVote { ballot } => self.handle_pre_vote(from, ballot, out),
+            PaxosBody::Prepare { ballot, first } => self.handle_prepare(from, ballot, first, out),
+            PaxosBody::Promise { ballot, chosen, first, last, more, entries, .. } => {
                 let page = candidate::PromisePage { ballot, chosen, first, last, more, entries };
                 self.handle_promise(sender, page, out);
             }
-            Body::Accept { ballot, chosen, entries } => {
+            PaxosBody::Accept { ballot, chosen, entries } => {
                 self.handle_accept(from, ballot, chosen, entries, out)
             }
-            Body::Accepted { ballot, chosen, ranges } => {
+            PaxosBody::Accepted { ballot, chosen, ranges } => {
                 self.handle_accepted(sender, ballot, chosen, &ranges, out)
             }
-            Body::Heartbeat { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
-            }
-            Body::HeartbeatReply { ballot, chosen, sent_ms } => {
-                self.handle_heartbeat_reply(sender, ballot, chosen, sent_ms, out);
-            }
-            Body::Refuse { ballot, promised } => self.handle_refuse(ballot, promised, out),
-            Body::CatchUp { first } => self.handle_catch_up(from, first, out),
-            Body::Learn { chosen, entries } => self.handle_learn(from, chosen, entries, out),
-            Body::Forward { commands } => self.handle_forward(from, commands, out),
-            Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
-            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
-            Body::Read { id } => self.handle_read(from, id, out),
-            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
-            Body::RequestPreVote { .. }
-            | Body::RequestVote { .. }
-            | Body::Vote { .. }
-            | Body::Append { .. }
-            | Body::Appended { .. }
-            | Body::Mismatch { .. } => self.member.ignore(),
         }
     }
 

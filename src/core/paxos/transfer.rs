@@ -75,7 +75,7 @@ impl Paxos {
 mod tests {
     use super::*;
     use crate::config::{Config, Restored};
-    use crate::message::{Body, Message};
+    use crate::message::{ClusterBody, Message};
     use crate::protocol::{Input, Protocol, Role};
     use crate::quorum::Voters;
 
@@ -93,12 +93,12 @@ mod tests {
     fn nonsense_is_inert_and_counted() {
         let ballot = Ballot { round: 1, node: 2 };
         let say = |from, round, node| {
-            let body = Body::TimeoutNow { ballot: Ballot { round, node } };
+            let body = ClusterBody::TimeoutNow { ballot: Ballot { round, node } }.into();
             Input::Message(Message { from, to: 1, body })
         };
         let mut core = follower();
-        let heartbeat = Body::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
-        let heard = Input::Message(Message { from: 2, to: 1, body: heartbeat });
+        let heartbeat = ClusterBody::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
+        let heard = Input::Message(Message { from: 2, to: 1, body: heartbeat.into() });
         core.step(heard, &mut Batch::default());
         let nonsense = [
             ("another's ballot", say(3, 1, 2)),

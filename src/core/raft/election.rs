@@ -3,7 +3,7 @@
 use super::super::batch::Batch;
 use super::super::campaign::{Campaign, answer_pre_vote};
 use super::super::member::Sender;
-use super::super::message::Body;
+use super::super::message::RaftBody;
 use super::super::types::{Ballot, NodeId, Position};
 use super::{Activity, Raft};
 
@@ -51,13 +51,13 @@ impl Raft {
             Candidate::PreVote(campaign) => {
                 let ballot = campaign.ballot();
                 for peer in campaign.unanswered(&self.member) {
-                    self.member.send_early(peer, Body::RequestPreVote { ballot, last }, out);
+                    self.member.send_early(peer, RaftBody::RequestPreVote { ballot, last }, out);
                 }
             }
             Candidate::Vote(campaign) => {
                 let ballot = campaign.ballot();
                 for peer in campaign.unanswered(&self.member) {
-                    self.member.send(peer, Body::RequestVote { ballot, last }, out);
+                    self.member.send(peer, RaftBody::RequestVote { ballot, last }, out);
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Raft {
         out.hard_state = Some(self.hard_state());
         self.activity = Activity::Campaigning(Candidate::Vote(campaign));
         self.ask(out);
-        self.member.send_to_itself(Body::Vote { ballot }, out);
+        self.member.send_to_itself(RaftBody::Vote { ballot }, out);
     }
 
     /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all
@@ -137,7 +137,7 @@ impl Raft {
             out.hard_state = Some(self.hard_state());
             self.member.restart_election_timer();
         }
-        self.member.send(from, Body::Vote { ballot }, out);
+        self.member.send(from, RaftBody::Vote { ballot }, out);
     }
 
     /// A vote: of this campaign, or late.

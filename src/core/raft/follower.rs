@@ -1,7 +1,7 @@
 //! The follower (thesis section 3.5): makes its log equal to the leader's, and raises its watermark with it.
 
 use super::super::batch::{Batch, Event};
-use super::super::message::Body;
+use super::super::message::{ClusterBody, RaftBody};
 use super::super::types::{
     Ballot, Entry, Index, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId, Position,
 };
@@ -89,7 +89,7 @@ impl Raft {
         let own = self.log.chosen();
         if previous.index > own && self.log.round_at(previous.index) != Some(previous.round) {
             let hint = self.log.agreement(previous, own);
-            let reply = Body::Mismatch { ballot, chosen: own, previous: previous.index, hint };
+            let reply = RaftBody::Mismatch { ballot, chosen: own, previous: previous.index, hint };
             return self.member.send_early(from, reply, out);
         }
         let mut matched = previous.index;
@@ -111,7 +111,7 @@ impl Raft {
         self.followed.matched = self.followed.matched.max(matched);
         self.choose_followed(out);
         let chosen = self.log.chosen();
-        self.member.send(from, Body::Appended { ballot, chosen, matched }, out);
+        self.member.send(from, RaftBody::Appended { ballot, chosen, matched }, out);
     }
 
     /// Takes an entry into the log, unless it is there. Only what conflicts with it is removed: what follows
@@ -157,7 +157,7 @@ impl Raft {
     /// The leader wants to know whether it still leads: a follower says so, anyone else refuses.
     pub(super) fn handle_confirm(&mut self, from: NodeId, ballot: Ballot, number: u64, out: &mut Batch) {
         if self.follow(from, ballot, out) {
-            self.member.send_early(from, Body::Confirmed { ballot, number }, out);
+            self.member.send_early(from, ClusterBody::Confirmed { ballot, number }, out);
         }
     }
 
@@ -174,7 +174,7 @@ impl Raft {
         }
         self.note_leaders_watermark(from, chosen);
         self.choose_followed(out);
-        let reply = Body::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
+        let reply = ClusterBody::HeartbeatReply { ballot, chosen: self.log.chosen(), sent_ms };
         self.member.send_early(from, reply, out);
     }
 
@@ -200,7 +200,7 @@ impl Raft {
         }
         let next = self.log.chosen() + 1;
         if entries.first().is_some_and(|entry| entry.index > next) {
-            return self.member.send_early(from, Body::CatchUp { first: next }, out);
+            return self.member.send_early(from, ClusterBody::CatchUp { first: next }, out);
         }
         for entry in entries.into_iter().filter(|entry| entry.index >= next) {
             // Rounds never fall in a log: who says otherwise is not honest.
@@ -217,7 +217,7 @@ impl Raft {
         self.choose_followed(out);
         if self.member.is_led_by(from) {
             let (ballot, chosen) = (self.followed.ballot, self.log.chosen());
-            self.member.send(from, Body::Appended { ballot, chosen, matched: chosen }, out);
+            self.member.send(from, RaftBody::Appended { ballot, chosen, matched: chosen }, out);
         }
     }
 

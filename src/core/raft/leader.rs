@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::super::batch::{Batch, Event, Page};
 use super::super::leadership::Leadership;
 use super::super::member::{Member, Sender};
-use super::super::message::Body;
+use super::super::message::RaftBody;
 use super::super::protocol::Proposal;
 use super::super::quorum::{Set, Voters};
 use super::super::reads::Read;
@@ -79,7 +79,7 @@ impl Leader {
         let entries = if waits { Vec::new() } else { log.page(first) };
         let bytes = entries.iter().map(|entry| entry.command.cost_bytes()).sum();
         progress.sent(first + entries.len() as u64 - 1, bytes);
-        member.send_early(to, Body::Append { ballot, chosen, previous, entries }, out);
+        member.send_early(to, RaftBody::Append { ballot, chosen, previous, entries }, out);
         matches!(progress.state, State::Replicate { .. })
     }
 
@@ -178,7 +178,7 @@ impl Raft {
             leader.send_entries(&self.member, &self.log, peer.node, out);
         }
         let (chosen, matched) = (self.log.chosen(), self.log.last().index);
-        self.member.send_to_itself(Body::Appended { ballot, chosen, matched }, out);
+        self.member.send_to_itself(RaftBody::Appended { ballot, chosen, matched }, out);
     }
 
     /// A follower, or this node's own storage, has the log up to `matched`.

@@ -35,9 +35,9 @@
 //! | `promised` in the hard state | currentTerm, votedFor | highest promised ballot |
 //! | entry | log entry | accepted value of an instance |
 //! | chosen, watermark | committed, commitIndex | chosen |
-//! | [`RequestVote`](Body::RequestVote), [`Vote`](Body::Vote) | RequestVote RPC | Prepare, Promise (phase 1) |
-//! | [`Append`](Body::Append), [`Appended`](Body::Appended) | AppendEntries RPC | Accept, Accepted (phase 2) |
-//! | [`Learn`](Body::Learn) | (a part of InstallSnapshot's work) | what a learner asks for |
+//! | [`RequestVote`](RaftBody::RequestVote), [`Vote`](RaftBody::Vote) | RequestVote RPC | Prepare, Promise (phase 1) |
+//! | [`Append`](RaftBody::Append), [`Appended`](RaftBody::Appended) | AppendEntries RPC | Accept, Accepted (phase 2) |
+//! | [`Learn`](ClusterBody::Learn) | (a part of InstallSnapshot's work) | what a learner asks for |
 //!
 //! Three differences are real; all else is naming ("Paxos vs Raft: Have we reached consensus on distributed
 //! consensus?", Howard and Mortier, 2020):
@@ -72,6 +72,7 @@ mod election;
 mod follower;
 mod leader;
 mod log;
+pub(super) mod message;
 mod progress;
 mod transfer;
 
@@ -81,8 +82,8 @@ use self::leader::{Leader, send_page};
 use self::log::RaftLog;
 use super::batch::{Batch, ReadIndex};
 use super::config::{Config, Restored};
-use super::member::Member;
-use super::message::{Body, Message};
+use super::member::{Member, Sender};
+use super::message::{Body, ClusterBody, Message, RaftBody};
 use super::protocol::{Input, Protocol, Role, Status};
 use super::types::{Ballot, HardState, Round};
 
@@ -163,41 +164,53 @@ impl Raft {
         let Message { from, to, body } = message;
         let Some(sender) = self.member.hear(from, to) else { return };
         match body {
-            Body::RequestPreVote { ballot, last } => self.handle_request_pre_vote(from, ballot, last, out),
-            Body::PreVoteReply { ballot, granted, promised } => {
+            Body::Cluster(body) => self.handle_cluster(sender, body, out),
+            Body::Raft(body) => self.handle_raft(sender, body, out),
+            Body::Paxos(_) => self.member.ignore(),
+        }
+    }
+
+    fn handle_cluster(&mut self, sender: Sender, body: ClusterBody, out: &mut Batch) {
+        let from = sender.node;
+        match body {
+            ClusterBody::PreVoteReply { ballot, granted, promised } => {
                 self.handle_pre_vote_reply(sender, ballot, granted, promised, out);
             }
-            Body::RequestVote { ballot, last } => self.handle_request_vote(from, ballot, last, out),
-            Body::Vote { ballot } => self.handle_vote(sender, ballot, out),
-            Body::Append { ballot, chosen, previous, entries } => {
-                self.handle_append(from, ballot, chosen, previous, entries, out);
-            }
-            Body::Appended { ballot, chosen, matched } => {
-                self.handle_appended(sender, ballot, chosen, matched, out)
-            }
-            Body::Mismatch { ballot, chosen, previous, hint } => {
-                self.handle_mismatch(sender, ballot, chosen, previous, hint, out);
-            }
-            Body::Heartbeat { ballot, chosen, sent_ms } => {
+            ClusterBody::Heartbeat { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat(from, ballot, chosen, sent_ms, out);
             }
-            Body::HeartbeatReply { ballot, chosen, sent_ms } => {
+            ClusterBody::HeartbeatReply { ballot, chosen, sent_ms } => {
                 self.handle_heartbeat_reply(sender, ballot, chosen, sent_ms, out);
             }
-            Body::Refuse { promised, .. } => self.handle_refuse(promised, out),
-            Body::Learn { entries, .. } => self.handle_learn(from, entries, out),
-            Body::CatchUp { first } => send_page(&self.member, &self.log, from, first, out),
-            Body::Forward { commands } => self.handle_forward(from, commands, out),
-            Body::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
-            Body::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
-            Body::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
-            Body::Read { id } => self.handle_read(from, id, out),
-            Body::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
-            Body::PreVote { .. }
-            | Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Accept { .. }
-            | Body::Accepted { .. } => self.member.ignore(),
+            ClusterBody::Refuse { promised, .. } => self.handle_refuse(promised, out),
+            ClusterBody::Learn { entries, .. } => self.handle_learn(from, entries, out),
+            ClusterBody::CatchUp { first } => send_page(&self.member, &self.log, from, first, out),
+            ClusterBody::Forward { commands } => self.handle_forward(from, commands, out),
+            ClusterBody::TimeoutNow { ballot } => self.handle_timeout_now(from, ballot, out),
+            ClusterBody::Confirm { ballot, number } => self.handle_confirm(from, ballot, number, out),
+            ClusterBody::Confirmed { ballot, number } => self.handle_confirmed(sender, ballot, number, out),
+            ClusterBody::Read { id } => self.handle_read(from, id, out),
+            ClusterBody::ReadReply { id, index } => out.reads.push(ReadIndex { id, index }),
+        }
+    }
+
+    fn handle_raft(&mut self, sender: Sender, body: RaftBody, out: &mut Batch) {
+        let from = sender.node;
+        match body {
+            RaftBody::RequestPreVote { ballot, last } => {
+                self.handle_request_pre_vote(from, ballot, last, out)
+            }
+            RaftBody::RequestVote { ballot, last } => self.handle_request_vote(from, ballot, last, out),
+            RaftBody::Vote { ballot } => self.handle_vote(sender, ballot, out),
+            RaftBody::Append { ballot, chosen, previous, entries } => {
+                self.handle_append(from, ballot, chosen, previous, entries, out);
+            }
+            RaftBody::Appended { ballot, chosen, matched } => {
+                self.handle_appended(sender, ballot, chosen, matched, out)
+            }
+            RaftBody::Mismatch { ballot, chosen, previous, hint } => {
+                self.handle_mismatch(sender, ballot, chosen, previous, hint, out);
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::{Body, Message, RaftBody};
 use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Position, Round};
 
 use super::super::invariant::{Shown, hold};
@@ -104,7 +104,7 @@ impl RaftRules {
         disk.appended = messages
             .iter()
             .filter_map(|message| match message.body {
-                Body::Appended { ballot, matched, .. } => Some((ballot, matched)),
+                Body::Raft(RaftBody::Appended { ballot, matched, .. }) => Some((ballot, matched)),
                 _ => None,
             })
             .collect();

@@ -6,11 +6,24 @@ use std::mem::size_of;
 use bytes::{Buf, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use crate::consensus::message::{Message, Range};
+use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES};
 
-use super::check::{check_command, check_entry, check_message};
-use super::{Decoded, MAX_ITEMS, MessageError, OwnedLists, Values, entry_field, field, to_body};
+use super::check::{MessageError, check_command, check_entry};
+use super::record::{OwnedLists, Values, entry_field, field};
+use super::{cluster, paxos, raft};
+
+/// The most entries, commands or ranges in one message: no window is larger. More are refused.
+pub const MAX_ITEMS: usize = 65_536;
+
+/// A message, or that there is one which only a newer version understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// Decoded, and sane as far as one message can be.
+    Message(Message),
+    /// To be ignored and counted.
+    UnknownKind(u64),
+}
 
 pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
     let mut values = Values::default();
@@ -31,11 +44,24 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
             _ => read_value(number, wire_type, &mut rest, &mut values)?,
         }
     }
-    let (kind, from, to) = (values.kind, values.from, values.to);
-    let Some(body) = to_body(values, lists) else { return Ok(Decoded::UnknownKind(kind)) };
-    let message = Message { from, to, body };
-    check_message(&message)?;
-    Ok(Decoded::Message(message))
+    let Some(body) = to_body(&values, &mut lists) else { return Ok(Decoded::UnknownKind(values.kind)) };
+    check_body(&body)?;
+    Ok(Decoded::Message(Message { from: values.from, to: values.to, body }))
+}
+
+/// The body that the fields of a record make; `None` for an unknown kind.
+fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<Body> {
+    let cluster = cluster::to_body(values, lists).map(Body::Cluster);
+    let paxos = || paxos::to_body(values, lists).map(Body::Paxos);
+    cluster.or_else(paxos).or_else(|| raft::to_body(values, lists).map(Body::Raft))
+}
+
+fn check_body(body: &Body) -> Result<(), MessageError> {
+    match body {
+        Body::Cluster(body) => cluster::check(body),
+        Body::Paxos(body) => paxos::check(body),
+        Body::Raft(body) => raft::check(body),
+    }
 }
 
 fn read_value(

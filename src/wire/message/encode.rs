@@ -4,11 +4,12 @@
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use crate::consensus::message::{Message, Range};
+use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Command, Entry};
 use crate::wire::frame::{FrameError, encode_frame};
 
-use super::{Values, entry_field, field, to_record};
+use super::record::{BorrowedLists, Values, entry_field, field};
+use super::{cluster, paxos, raft};
 
 /// A key of at most 2 bytes and a varint of at most 10, for each of the 17 single fields of a record.
 const MAX_VALUES_BYTES: usize = 17 * 12;
@@ -28,6 +29,15 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameE
         }
         put_ranges(lists.ranges, out);
     })
+}
+
+fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
+    let values = Values { from: message.from, to: message.to, ..Values::default() };
+    match &message.body {
+        Body::Cluster(body) => cluster::to_record(body, values),
+        Body::Paxos(body) => paxos::to_record(body, values),
+        Body::Raft(body) => raft::to_record(body, values),
+    }
 }
 
 fn put_values(values: &Values, out: &mut BytesMut) {

@@ -1,13 +1,20 @@
 //! Messages as bytes: identity, mixed versions, hostile bytes, and what it costs.
 
+mod cluster;
+mod paxos;
+mod raft;
+mod samples;
+
 use std::mem::size_of;
 use std::time::Instant;
 
 use proptest::prelude::*;
 use prost::Message as _;
 
+use self::samples::{ballot, entry, frame, payload};
 use super::*;
-use crate::consensus::types::{Kind, MAX_WINDOW_ENTRIES, RequestId};
+use crate::consensus::message::{Body, ClusterBody, PaxosBody, RaftBody, Range};
+use crate::consensus::types::{Ballot, Command, Entry, Kind};
 use crate::wire::frame::{FrameDecoder, HEADER_BYTES, MAX_FRAME_BYTES};
 
 /// The record as prost's derive has it: what any other protobuf library would read and write.
@@ -85,147 +92,12 @@ struct TwinEntry {
     future: String,
 }
 
-fn frame(message: &Message) -> BytesMut {
-    let mut out = BytesMut::new();
-    encode_message(message, &mut out).unwrap();
-    out
-}
-
-fn payload(message: &Message) -> Bytes {
-    FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut &frame(message)[..]).unwrap().unwrap()
-}
-
-/// Whether impossible contents are refused, with words that hold `why`.
-fn assert_refused(body: Body, why: &str) {
-    let shown = body.to_string();
-    match decode_message(payload(&Message { from: 1, to: 2, body })) {
-        Err(MessageError::Nonsense(text)) => assert!(text.contains(why), "{shown}: {text}"),
-        other => panic!("{shown} is impossible, but: {other:?}"),
-    }
-}
-
-fn ballot(round: u64) -> Ballot {
-    Ballot { round, node: 1 }
-}
-
-fn entry(index: Index) -> Entry {
-    Entry { index, ballot: ballot(1), command: Command::value(index, 1, "v") }
-}
-
-fn ballots() -> impl Strategy<Value = Ballot> {
-    (1..=u64::MAX, any::<u64>()).prop_map(|(round, node)| Ballot { round, node })
-}
-
-fn commands() -> impl Strategy<Value = Command> {
-    let kinds = any::<u8>().prop_map(Kind::from_code);
-    let payloads = prop::collection::vec(any::<u8>(), 0..200);
-    (any::<u128>(), 1..=u64::MAX, 1..=u64::MAX, kinds, payloads).prop_map(
-        |(session, number, from, kind, payload)| Command {
-            request: RequestId { session, number },
-            from,
-            kind,
-            payload: payload.into(),
-        },
-    )
-}
-
-/// Some entries from above `first` on, `gaps` apart.
-fn entries(first: Index, gaps: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Vec<Entry>> {
-    prop::collection::vec((gaps, ballots(), commands()), 0..20).prop_map(move |items| {
-        let mut index = first;
-        let entry = |(gap, ballot, command)| {
-            index += gap;
-            Entry { index, ballot, command }
-        };
-        items.into_iter().map(entry).collect()
-    })
-}
-
 fn bodies() -> impl Strategy<Value = Body> {
-    let index = || 1..=MAX_INDEX;
-    let chosen = || 0..=MAX_INDEX / 2;
     prop_oneof![
-        ballots().prop_map(|ballot| Body::PreVote { ballot }),
-        (ballots(), any::<bool>(), ballots()).prop_map(|(ballot, granted, promised)| Body::PreVoteReply {
-            ballot,
-            granted,
-            promised
-        }),
-        (ballots(), index()).prop_map(|(ballot, first)| Body::Prepare { ballot, first }),
-        chosen().prop_flat_map(promises),
-        chosen().prop_flat_map(|chosen| (ballots(), entries(chosen, 1..=1000)).prop_map(
-            move |(ballot, mut entries)| {
-                entries.iter_mut().for_each(|entry| entry.ballot = ballot);
-                Body::Accept { ballot, chosen, entries }
-            }
-        )),
-        (ballots(), chosen(), prop::collection::vec((1..=500u64, 0..=500u64), 0..60)).prop_map(
-            |(ballot, chosen, steps)| {
-                let mut at = chosen;
-                let range = |(gap, len)| {
-                    let first = at + gap;
-                    at = first + len;
-                    Range { first, last: at }
-                };
-                Body::Accepted { ballot, chosen, ranges: steps.into_iter().map(range).collect() }
-            }
-        ),
-        (ballots(), chosen(), any::<u64>()).prop_map(|(ballot, chosen, sent_ms)| Body::Heartbeat {
-            ballot,
-            chosen,
-            sent_ms
-        }),
-        (ballots(), chosen(), any::<u64>()).prop_map(|(ballot, chosen, sent_ms)| Body::HeartbeatReply {
-            ballot,
-            chosen,
-            sent_ms
-        }),
-        (ballots(), ballots()).prop_map(|(ballot, promised)| Body::Refuse { ballot, promised }),
-        ballots().prop_map(|ballot| Body::TimeoutNow { ballot }),
-        (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestPreVote { ballot, last }),
-        (ballots(), positions()).prop_map(|(ballot, last)| Body::RequestVote { ballot, last }),
-        ballots().prop_map(|ballot| Body::Vote { ballot }),
-        (ballots(), any::<u64>()).prop_map(|(ballot, number)| Body::Confirm { ballot, number }),
-        (ballots(), any::<u64>()).prop_map(|(ballot, number)| Body::Confirmed { ballot, number }),
-        any::<u64>().prop_map(|id| Body::Read { id }),
-        (any::<u64>(), chosen()).prop_map(|(id, index)| Body::ReadReply { id, index }),
-        (chosen(), 1..=1000u64).prop_flat_map(|(before, round)| appends(before, round)),
-        (ballots(), chosen(), 0..=1000u64).prop_map(|(ballot, chosen, ahead)| Body::Appended {
-            ballot,
-            chosen,
-            matched: chosen + ahead
-        }),
-        (ballots(), chosen(), positions(), 0..=1000u64).prop_map(|(ballot, chosen, hint, above)| {
-            Body::Mismatch { ballot, chosen, previous: (hint.index + above).clamp(1, MAX_INDEX), hint }
-        }),
-        index().prop_map(|first| Body::CatchUp { first }),
-        chosen().prop_flat_map(|before| entries(before, 1..=1)
-            .prop_map(move |entries| Body::Learn { chosen: before + 50, entries })),
-        prop::collection::vec(commands(), 0..20).prop_map(|commands| Body::Forward { commands }),
+        12 => cluster::bodies().prop_map(Body::Cluster),
+        5 => paxos::bodies().prop_map(Body::Paxos),
+        6 => raft::bodies().prop_map(Body::Raft),
     ]
-}
-
-fn positions() -> impl Strategy<Value = Position> {
-    let some = (1..=MAX_INDEX, 1..=u64::MAX).prop_map(|(index, round)| Position { index, round });
-    prop_oneof![Just(Position::default()), some]
-}
-
-fn appends(before: Index, round: u64) -> impl Strategy<Value = Body> {
-    (entries(before, 1..=1), 0..=9u64).prop_map(move |(mut entries, higher)| {
-        let ballot = Ballot { round: round + higher, node: 1 };
-        for entry in &mut entries {
-            entry.ballot.round = round + higher / 2;
-        }
-        let previous = if before == 0 { Position::default() } else { Position { index: before, round } };
-        Body::Append { ballot, chosen: before, previous, entries }
-    })
-}
-
-fn promises(chosen: Index) -> impl Strategy<Value = Body> {
-    (ballots(), entries(chosen, 1..=1000), any::<bool>()).prop_map(move |(ballot, entries, more)| {
-        let last = entries.last().map_or(chosen + 1, |entry| entry.index);
-        Body::Promise { ballot, chosen, compacted: chosen / 2, first: chosen + 1, last, more, entries }
-    })
 }
 
 fn messages() -> impl Strategy<Value = Message> {
@@ -236,11 +108,11 @@ fn messages() -> impl Strategy<Value = Message> {
 fn memory(decoded: &Decoded) -> usize {
     let Decoded::Message(message) = decoded else { return 0 };
     match &message.body {
-        Body::Promise { entries, .. } | Body::Accept { entries, .. } | Body::Learn { entries, .. } => {
-            entries.capacity() * size_of::<Entry>()
-        }
-        Body::Accepted { ranges, .. } => ranges.capacity() * size_of::<Range>(),
-        Body::Forward { commands } => commands.capacity() * size_of::<Command>(),
+        Body::Paxos(PaxosBody::Promise { entries, .. } | PaxosBody::Accept { entries, .. })
+        | Body::Raft(RaftBody::Append { entries, .. })
+        | Body::Cluster(ClusterBody::Learn { entries, .. }) => entries.capacity() * size_of::<Entry>(),
+        Body::Paxos(PaxosBody::Accepted { ranges, .. }) => ranges.capacity() * size_of::<Range>(),
+        Body::Cluster(ClusterBody::Forward { commands }) => commands.capacity() * size_of::<Command>(),
         _ => 0,
     }
 }
@@ -301,6 +173,23 @@ proptest! {
     }
 }
 
+/// Versions are mixed in a rolling upgrade, so that the bytes of a message stay, and its number is its own.
+#[test]
+fn recorded_frames_stay() {
+    let mut kinds = Vec::new();
+    for (body, recorded) in [cluster::recorded(), paxos::recorded(), raft::recorded()].concat() {
+        let message = Message { from: 1, to: 2, body };
+        let bytes = frame(&message);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, recorded, "{message}");
+        let payload = bytes.freeze().slice(HEADER_BYTES..);
+        kinds.push(Twin::decode(payload.clone()).unwrap().kind);
+        assert_eq!(decode_message(payload), Ok(Decoded::Message(message)));
+    }
+    kinds.sort_unstable();
+    assert_eq!(kinds, (1..=kinds.len() as u64).collect::<Vec<_>>());
+}
+
 /// A kind of a newer version is no error; a command of a newer kind keeps its byte.
 #[test]
 fn unknown_kinds_are_told_apart_and_kept() {
@@ -309,67 +198,23 @@ fn unknown_kinds_are_told_apart_and_kept() {
 
     let mut newer = entry(5);
     newer.command.kind = Kind::Unknown(200);
-    let body = Body::Accept { ballot: ballot(1), chosen: 4, entries: vec![newer] };
-    let message = Message { from: 1, to: 2, body };
+    let body = PaxosBody::Accept { ballot: ballot(1), chosen: 4, entries: vec![newer] };
+    let message = Message { from: 1, to: 2, body: body.into() };
     assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message)));
 }
 
 /// Payloads are slices of the frame, not copies.
 #[test]
 fn payloads_share_the_frame() {
-    let body = Body::Learn { chosen: 9, entries: (1..=9).map(entry).collect() };
-    let frame = payload(&Message { from: 1, to: 2, body });
-    let Ok(Decoded::Message(Message { body: Body::Learn { entries, .. }, .. })) =
+    let body = ClusterBody::Learn { chosen: 9, entries: (1..=9).map(entry).collect() };
+    let frame = payload(&Message { from: 1, to: 2, body: body.into() });
+    let Ok(Decoded::Message(Message { body: Body::Cluster(ClusterBody::Learn { entries, .. }), .. })) =
         decode_message(frame.clone())
     else {
         panic!("a sane message");
     };
     let range = frame.as_ptr_range();
     assert!(entries.iter().all(|entry| range.contains(&entry.command.payload.as_ptr())));
-}
-
-/// Impossible contents are refused before they reach a core.
-#[test]
-fn nonsense_is_refused() {
-    let (one, zero) = (ballot(1), Ballot::ZERO);
-    assert_refused(Body::PreVote { ballot: zero }, "0.0");
-    assert_refused(Body::Prepare { ballot: one, first: 0 }, "first is 0");
-    assert_refused(Body::CatchUp { first: u64::MAX }, "18446744073709551615");
-    assert_refused(Body::Heartbeat { ballot: one, chosen: u64::MAX, sent_ms: 0 }, "watermark");
-    let accept = |chosen, entries| Body::Accept { ballot: one, chosen, entries };
-    assert_refused(accept(0, vec![entry(0)]), "index is 0");
-    assert_refused(accept(0, vec![entry(2), entry(2)]), "index 2 follows 2");
-    assert_refused(accept(0, vec![entry(3), entry(2)]), "index 2 follows 3");
-    assert_refused(accept(10, vec![entry(11 + MAX_WINDOW_ENTRIES)]), "above its watermark 10");
-    assert_refused(accept(0, vec![Entry { ballot: ballot(2), ..entry(1) }]), "ballot 2.1 under ballot 1.1");
-    let learn = |chosen, entries| Body::Learn { chosen, entries };
-    assert_refused(learn(9, vec![entry(1), entry(3)]), "index 3 follows 1 at once");
-    assert_refused(learn(2, vec![entry(1), entry(2), entry(3)]), "index 3 is outside of 1..2");
-    let accepted = |ranges: &[(u64, u64)]| {
-        let ranges = ranges.iter().map(|(first, last)| Range { first: *first, last: *last }).collect();
-        Body::Accepted { ballot: one, chosen: 0, ranges }
-    };
-    assert_refused(accepted(&[(2, 1)]), "the range 2..1");
-    assert_refused(accepted(&[(0, 1)]), "the start of a range is 0");
-    assert_refused(accepted(&[(1, 5), (5, 6)]), "the range 5..6 after index 5");
-    assert_refused(accepted(&[(1, 1 + MAX_WINDOW_ENTRIES)]), "above its watermark 0");
-    let promise = |first, last, entries| Body::Promise {
-        ballot: one,
-        chosen: 0,
-        compacted: 0,
-        first,
-        last,
-        more: false,
-        entries,
-    };
-    assert_refused(promise(3, 2, vec![]), "the range 3..2");
-    assert_refused(promise(3, u64::MAX, vec![]), "the end of a range");
-    assert_refused(promise(3, 4, vec![entry(5)]), "index 5 is outside of 3..4");
-    let anonymous = Command { from: 0, ..Command::value(1, 1, "v") };
-    assert_refused(Body::Forward { commands: vec![anonymous] }, "no request of any node");
-    assert_refused(Body::Forward { commands: vec![Command::noop(1)] }, "no request of any node");
-    let long = Command::value(1, 1, vec![0; crate::consensus::types::MAX_PAYLOAD_BYTES + 1]);
-    assert_refused(Body::Forward { commands: vec![long] }, "a payload of 1048577 bytes");
 }
 
 /// Counts and lengths inside of a message announce what they like: memory follows what is there.
@@ -385,8 +230,8 @@ fn inner_lengths_and_counts_cost_nothing() {
     // The smallest items: empty ones end it at the first, sane ones at the limit.
     assert!(decode_message([0x22, 0].repeat(1000).into()).is_err());
     assert!(decode_message([0x32, 0].repeat(1000).into()).is_err());
-    let twin =
-        Twin { kind: kind::ACCEPTED, ballot_round: 1, ranges: vec![1; 2 * MAX_ITEMS + 2], ..Twin::default() };
+    let ranges = vec![1; 2 * MAX_ITEMS + 2];
+    let twin = Twin { kind: 6, ballot_round: 1, ranges, ..Twin::default() };
     let Err(MessageError::Nonsense(text)) = decode_message(twin.encode_to_vec().into()) else {
         panic!("more ranges than any window has indexes");
     };
@@ -398,14 +243,12 @@ fn inner_lengths_and_counts_cost_nothing() {
 fn too_long_a_message_is_an_error_of_the_encoder() {
     let command = |reqid| Command::value(reqid, 1, vec![0; 1 << 20]);
     let mut out = BytesMut::new();
-    let fits = Message { from: 1, to: 2, body: Body::Forward { commands: vec![command(1), command(2)] } };
+    let forward = |commands| Message { from: 1, to: 2, body: ClusterBody::Forward { commands }.into() };
+    let fits = forward(vec![command(1), command(2)]);
     assert_eq!(encode_message(&fits, &mut out), Ok(()));
     let len = out.len();
-    let body = Body::Forward { commands: vec![command(1), command(2), command(3)] };
-    assert!(matches!(
-        encode_message(&Message { from: 1, to: 2, body }, &mut out),
-        Err(FrameError::TooLong { .. })
-    ));
+    let long = forward(vec![command(1), command(2), command(3)]);
+    assert!(matches!(encode_message(&long, &mut out), Err(FrameError::TooLong { .. })));
     assert_eq!(out.len(), len);
     assert!(len <= MAX_FRAME_BYTES + HEADER_BYTES);
 }
@@ -423,8 +266,9 @@ fn cost_of_an_entry() {
                 command: Command::value(index << 20, 3, value.clone()),
             })
             .collect();
-        let body = Body::Accept { ballot: Ballot { round: 12, node: 2 }, chosen: 999_999, entries };
-        let message = Message { from: 2, to: 1, body };
+        let ballot = Ballot { round: 12, node: 2 };
+        let body = PaxosBody::Accept { ballot, chosen: 999_999, entries };
+        let message = Message { from: 2, to: 1, body: body.into() };
         let rounds = 400_000 / count;
         let mut out = BytesMut::new();
         let started = Instant::now();
