@@ -26,8 +26,8 @@ use clap::{Args, Subcommand};
 
 use crate::consensus::config::ProtocolName;
 
-use super::Error;
 use super::cluster::{self, Cluster, Interrupt};
+use super::error::Error;
 use record::{Outcome, Progress, Window};
 use report::Row;
 use usage::Usage;

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Error;
 use super::cluster::Interrupt;
+use super::error::Error;
 use super::version;
 use crate::consensus::config::ProtocolName;
 use crate::sim::trace::MAX_EVENTS;

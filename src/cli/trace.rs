@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Error;
+use super::error::Error;
 use crate::sim::trace::{MAX_TRACE_BYTES, Trace};
 
 /// What `spaxos trace` is given.

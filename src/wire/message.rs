@@ -37,6 +37,7 @@
 mod check;
 mod decode;
 mod encode;
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ use crate::consensus::types::{Ballot, Command, Entry, Index, NodeId, Position};
 use super::frame::FrameError;
 
 pub use check::MAX_INDEX;
+pub use error::MessageError;
 
 /// The most entries, commands or ranges in one message: no window is larger. More are refused.
 pub const MAX_ITEMS: usize = 65_536;
@@ -71,17 +73,6 @@ pub enum Decoded {
     Message(Message),
     /// To be ignored and counted.
     UnknownKind(u64),
-}
-
-/// What is wrong with a message. Its connection is closed: an honest node never sends it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// No protobuf of ours.
-    #[error("not a message: {0}")]
-    Protobuf(#[from] prost::DecodeError),
-    /// Impossible contents.
-    #[error("an impossible message: {0}")]
-    Nonsense(String),
 }
 
 /// The numbers of the fields in a record.

@@ -3,7 +3,7 @@
 use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, Position, RequestId};
 
-use super::MessageError;
+use super::error::MessageError;
 
 /// No log ever gets there, so that a core may add to any index of a message without overflow.
 pub const MAX_INDEX: Index = 1 << 62;

@@ -17,7 +17,7 @@ use crate::consensus::protocol::{Input, Proposal, Protocol};
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Command, Entry, Index, Kind, NodeId};
 
-use super::super::super::Error;
+use super::super::super::error::Error;
 
 /// The defaults of a node's configuration: timing, window, and how long a proposal is worth something.
 const ELECTION_MS: u64 = 300;
