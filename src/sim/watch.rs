@@ -5,8 +5,8 @@
 
 use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
-use crate::consensus::protocol::Role;
-use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
+use crate::consensus::protocol::{Role, Status};
+use crate::consensus::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
 use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
@@ -26,6 +26,30 @@ impl World {
         self.watch_sent(id, &turn.early);
         let running = self.running(id);
         let (status, chosen) = (running.status(), running.recent.chosen());
+        self.check_status(id, &status, chosen);
+        let truncates = turn.work.as_ref().and_then(|work| work.truncate);
+        hold!(
+            AppendOnly,
+            truncates.is_none() || status.role != Role::Leader,
+            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
+            status.promised
+        );
+        self.watch_role(id, status.role, status.promised);
+        if let Some(raised) = turn.chosen {
+            hold!(
+                Watermarks,
+                raised == chosen,
+                "node {id}: the watermark was raised to {raised}, and is {chosen}"
+            );
+            self.record(id, What::Chosen { index: chosen });
+            self.watch_chosen(id, chosen);
+        }
+    }
+
+    /// The watermarks are in order, what waits is bounded, and nobody sent nonsense; `chosen` is what readers
+    /// are told.
+    fn check_status(&mut self, id: NodeId, status: &Status, chosen: Index) {
+        let running = self.running(id);
         let applied = running.applier.applied();
         let waiting = running.requests.lock().waiting();
         let is_rebuilt = running.machine.generation() > 0;
@@ -48,31 +72,20 @@ impl World {
         );
         hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, and there are fewer than 256");
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
-        let truncates = turn.work.as_ref().and_then(|work| work.truncate);
-        hold!(
-            AppendOnly,
-            truncates.is_none() || status.role != Role::Leader,
-            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
-            status.promised
-        );
-        if self.running(id).told != (status.role, status.promised) {
-            self.running(id).told = (status.role, status.promised);
-            let role = match status.role {
-                Role::Follower => "follower",
-                Role::Candidate => "candidate",
-                Role::Leader => "leader",
-            };
-            self.record(id, What::Role { role: role.into(), ballot: status.promised });
+    }
+
+    /// The trace hears of a new role or ballot.
+    fn watch_role(&mut self, id: NodeId, role: Role, ballot: Ballot) {
+        if self.running(id).told == (role, ballot) {
+            return;
         }
-        if let Some(raised) = turn.chosen {
-            hold!(
-                Watermarks,
-                raised == chosen,
-                "node {id}: the watermark was raised to {raised}, and is {chosen}"
-            );
-            self.record(id, What::Chosen { index: chosen });
-            self.watch_chosen(id, chosen);
-        }
+        self.running(id).told = (role, ballot);
+        let role = match role {
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        };
+        self.record(id, What::Role { role: role.into(), ballot });
     }
 
     /// The last of what a node takes for chosen, which its applier will find one by one: is it?

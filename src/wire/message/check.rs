@@ -16,10 +16,10 @@ pub(super) fn check_entry(entry: &Entry) -> Result<(), MessageError> {
 
 /// What is checked of each forwarded command as it is read.
 pub(super) fn check_command(command: &Command) -> Result<(), MessageError> {
-    match command.request == RequestId::NONE || command.from == 0 {
-        true => nonsense(format!("forwards {command} from node {}: no request of any node", command.from)),
-        false => Ok(()),
+    if command.request == RequestId::NONE || command.from == 0 {
+        return nonsense(format!("forwards {command} from node {}: no request of any node", command.from));
     }
+    Ok(())
 }
 
 /// What is checked of a whole message.
@@ -92,10 +92,10 @@ pub(super) fn check_message(message: &Message) -> Result<(), MessageError> {
             check_watermark(*chosen)?;
             check_index("previous", *previous)?;
             check_position("its hint", *hint)?;
-            match hint.index <= *previous {
-                true => Ok(()),
-                false => nonsense(format!("its hint {hint} is above {previous}")),
+            if hint.index > *previous {
+                return nonsense(format!("its hint {hint} is above {previous}"));
             }
+            Ok(())
         }
     }
 }
@@ -132,10 +132,10 @@ fn check_follow(previous: Position, entries: &[Entry], ballot: Ballot) -> Result
         }
         before = next;
     }
-    match before.round <= ballot.round {
-        true => Ok(()),
-        false => nonsense(format!("{before} in the log of a leader of ballot {ballot}")),
+    if before.round > ballot.round {
+        return nonsense(format!("{before} in the log of a leader of ballot {ballot}"));
     }
+    Ok(())
 }
 
 /// A watermark may also be 0.

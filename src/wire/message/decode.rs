@@ -197,12 +197,11 @@ fn take_fixed(wire_type: WireType, rest: &mut &[u8]) -> Result<u64, MessageError
 }
 
 fn expect_type(found: WireType, expected: WireType) -> Result<(), MessageError> {
-    match found == expected {
-        true => Ok(()),
-        false => {
-            Err(MessageError::Nonsense(format!("a field of wire type {found:?} instead of {expected:?}")))
-        }
+    if found != expected {
+        let what = format!("a field of wire type {found:?} instead of {expected:?}");
+        return Err(MessageError::Nonsense(what));
     }
+    Ok(())
 }
 
 fn too_short(length: u64, left: usize) -> MessageError {

@@ -177,12 +177,12 @@ impl Cluster {
         let all = |cluster: &Cluster| cluster.nodes.iter().all(|node| node.delivered == proposed);
         self.wait_for("all proposals to be delivered on all nodes", all)?;
         let digests: Vec<u64> = self.nodes.iter().map(|node| node.digest).collect();
-        match digests.iter().all(|digest| *digest == digests[0]) {
-            true => Ok(()),
-            false => Err(Error::Message(format!(
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Err(Error::Message(format!(
                 "the nodes delivered different things (digests {digests:x?}): please report this"
-            ))),
+            )));
         }
+        Ok(())
     }
 
     fn wait_for(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) -> Result<(), Error> {
