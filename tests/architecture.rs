@@ -1,9 +1,13 @@
-//! The layout of the source holds: imports point down the list of layers and never go round in a circle, each
-//! file says what it is, functions and comments keep to their size, and clippy refuses in the pure modules
-//! what would make a run depend on more than its inputs.
+//! The layout of the source holds: imports point down the list of layers and never go round in a circle, the
+//! simulator asks nothing of the system, each file says what it is, functions and comments keep to their
+//! size, and clippy refuses in the pure modules what would make a run depend on more than its inputs.
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/imports.rs"]
+mod imports;
+#[path = "architecture/purity.rs"]
+mod purity;
 #[path = "architecture/size.rs"]
 mod size;
 #[path = "architecture/source.rs"]
@@ -12,6 +16,7 @@ mod source;
 use std::process::Command;
 
 use circles::{KNOWN, circles};
+use purity::{KNOWN_IMPURE, impure};
 use size::{MAX_COMMENT_WIDTH, MAX_FUNCTION_LINES, long_functions, wide_comments};
 use source::{Source, files_under, root, sources};
 
@@ -117,6 +122,32 @@ fn a_circle_by_a_root_file_is_found() {
         ("b.rs", "use crate::a::One;"),
     ];
     assert_eq!(found(&outside), ["a/mod.rs -> a/one.rs -> b.rs"]);
+}
+
+#[test]
+fn the_simulator_asks_nothing_of_the_system() {
+    let found = impure(&sources(), &KNOWN_IMPURE);
+    assert!(found.is_empty(), "what the simulator imports names:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_clock_below_the_simulator_is_found() {
+    let found = |text: &str, known: &[&str]| {
+        let sources = [
+            Source::new("sim/mod.rs", "mod run; use crate::store::Store;"),
+            Source::new("sim/run.rs", "use std::fmt; use crate::wire::frame;"),
+            Source::new("store/mod.rs", "mod sled; pub use sled::Store; use crate::consensus::types;"),
+            Source::new("consensus/types.rs", text),
+            Source::new("node/mod.rs", "use std::thread; use crate::sim;"),
+        ];
+        impure(&sources, known)
+    };
+    assert_eq!(found("use std::{fmt, io};\nuse std::time::Duration; use std::nets;", &[]), [] as [&str; 0]);
+    let clock = "use std::time::{Duration, Instant};";
+    assert_eq!(found(clock, &[]), ["consensus/types.rs: std::time::Instant"]);
+    assert_eq!(found(clock, &["consensus/types.rs"]), [] as [&str; 0], "it is known");
+    assert_eq!(found("fn f() { sled::open() }", &[]), ["consensus/types.rs: sled::open"]);
+    assert_eq!(found("#[cfg(test)]\nmod tests { use std::fs; }", &[]), [] as [&str; 0]);
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //!
 //! Left out: values in full (a text is cut), and what a node holds in memory.
 
-mod file;
 mod hash;
+mod json;
 mod recorder;
 
 use std::borrow::Cow;
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::types::{Ballot, Index, NodeId, RequestId};
 
-pub use file::{MAX_TRACE_BYTES, TraceError};
 pub use hash::{TraceHash, digest, name};
+pub use json::{MAX_TRACE_BYTES, TraceError};
 pub use recorder::{MAX_EVENTS, MAX_TEXT_CHARS, Recorder};
 
 /// The number of the JSON form that this program writes, and the only one it reads.

@@ -1,14 +1,14 @@
 //! Circles between files: one that imports another one which, by whatever way, imports the first.
 //!
-//! A file imports the file of the deepest module that a path in it names, so that `super::Member` is the root
-//! file of the module, and `crate::wire::frame::Frame` is `wire/frame.rs`. A module's root file (`x.rs` or
-//! `x/mod.rs`) and each file directly in `x/` may import each other: the root declares its children, and they
-//! may share what it defines. That is all they may. A circle that goes through a root and needs a third file
-//! is one like any other: two children that go from one to the other by way of their root, and back directly,
-//! are a circle, as is a child that leaves the module and comes back by its root.
+//! A module's root file (`x.rs` or `x/mod.rs`) and each file directly in `x/` may import each other: the root
+//! declares its children, and they may share what it defines. That is all they may. A circle that goes
+//! through a root and needs a third file is one like any other: two children that go from one to the other by
+//! way of their root, and back directly, are a circle, as is a child that leaves the module and comes back by
+//! its root.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::imports::Imports;
 use super::source::Source;
 
 /// Circles that other work in progress breaks: none but these, and none that reaches out of one of them.
@@ -36,13 +36,6 @@ pub const KNOWN: [&[&str]; 3] = [
     &["store/identity.rs", "store/mod.rs", "store/recover.rs"],
 ];
 
-/// Files by their place, and whom each imports.
-struct Imports<'a> {
-    modules: Vec<Vec<String>>,
-    files: Vec<&'a Source>,
-    of: Vec<BTreeSet<usize>>,
-}
-
 /// Each circle, as the files on the shortest way round, but for those within `known`.
 pub fn circles(sources: &[Source], known: &[&[&str]]) -> Vec<String> {
     let imports = Imports::of(sources);
@@ -64,23 +57,6 @@ pub fn circles(sources: &[Source], known: &[&[&str]]) -> Vec<String> {
 }
 
 impl Imports<'_> {
-    fn of(sources: &[Source]) -> Imports<'_> {
-        let tests: BTreeSet<Vec<String>> = sources.iter().flat_map(test_files).collect();
-        let is_code = |source: &&Source| !tests.contains(&source.module());
-        let files: Vec<&Source> = sources.iter().filter(is_code).collect();
-        let modules: Vec<Vec<String>> = files.iter().map(|file| file.module()).collect();
-        let places: BTreeMap<&[String], usize> =
-            modules.iter().enumerate().map(|(place, module)| (&module[..], place)).collect();
-        let named =
-            |path: &Vec<String>| (0..=path.len()).rev().find_map(|len| places.get(&path[..len]).copied());
-        let of_file = |(place, file): (usize, &&Source)| {
-            let imported = file.paths();
-            imported.iter().filter_map(named).filter(|other| *other != place).collect()
-        };
-        let of = files.iter().enumerate().map(of_file).collect();
-        Imports { modules, files, of }
-    }
-
     /// The shortest way by imports, both ends included; not the direct one between a root and its child.
     fn way(&self, from: usize, to: usize) -> Option<Vec<usize>> {
         let is_direct = |one, other| (one, other) == (from, to) && self.is_family(from, to);
@@ -101,19 +77,6 @@ impl Imports<'_> {
         way.reverse();
         Some(way)
     }
-
-    /// Whether one is the root file of the module in which the other is.
-    fn is_family(&self, one: usize, other: usize) -> bool {
-        let is_root = |root: usize, child: usize| {
-            self.modules[child].split_last().is_some_and(|(_, parent)| parent == self.modules[root])
-        };
-        is_root(one, other) || is_root(other, one)
-    }
-}
-
-fn test_files(source: &Source) -> Vec<Vec<String>> {
-    let module = source.module();
-    source.test_modules().into_iter().map(|name| [module.clone(), vec![name]].concat()).collect()
 }
 
 /// The same circle, beginning with its first file in the order of paths.

@@ -1,6 +1,7 @@
 //! The files of this repository as the rules read them: their code without comments and texts, the module
 //! that each is, and the paths that it names.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,28 @@ impl Source {
                 }
             }
         }
+        paths
+    }
+
+    /// The paths in its code that begin with one of these, which are of other packages.
+    pub fn outside_paths(&self, begins: &[&str]) -> Vec<String> {
+        let code = self.code();
+        let children = declared_children(&code);
+        let packages = begins.iter().map(|begin| begin.split("::").next().unwrap_or(begin));
+        let packages: BTreeSet<&str> =
+            packages.filter(|name| !children.iter().any(|it| it == name)).collect();
+        let mut paths = Vec::new();
+        for package in packages {
+            for (place, _) in code.match_indices(&format!("{package}::")) {
+                if !code[..place].ends_with(|before: char| is_word(before) || before == ':') {
+                    paths.extend(expand(&code[place..]).into_iter().map(|path| path.join("::")));
+                }
+            }
+        }
+        let is_within = |path: &str, begin: &str| {
+            path.strip_prefix(begin).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        paths.retain(|path| begins.iter().any(|begin| is_within(path, begin)));
         paths
     }
 }
