@@ -7,10 +7,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let commit = match is_own_repository() {
-        true => git(&["rev-parse", "--short=12", "HEAD"]),
-        false => None,
-    };
+    let commit = if is_own_repository() { git(&["rev-parse", "--short=12", "HEAD"]) } else { None };
     // The reflog grows with every commit, HEAD changes with every checkout.
     for name in ["logs/HEAD", "HEAD"].iter().filter(|_| commit.is_some()) {
         if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {

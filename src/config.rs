@@ -27,11 +27,9 @@ use std::path::{Path, PathBuf};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::NodeId;
 
-/// A cluster has at most so many nodes.
-pub const MAX_PEERS: usize = 31;
+use rules::in_range;
 
-/// A cluster's name has at most so many bytes.
-pub const MAX_CLUSTER_BYTES: usize = 64;
+pub use rules::{MAX_CLUSTER_BYTES, MAX_PEERS};
 
 /// A valid configuration. Relative paths are relative to the working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,7 +196,32 @@ impl Config {
 
     /// Whether all of it is allowed: of use after a field was changed.
     pub fn check(&self) -> Result<(), ConfigError> {
-        rules::check(self).map_err(|what| ConfigError::Value { what })
+        self.check_rules().map_err(|what| ConfigError::Value { what })
+    }
+
+    fn check_rules(&self) -> rules::Result<()> {
+        let Config { cluster, node, data, peers, log, timing, limits, client, store, protocol: _ } = self;
+        rules::cluster(cluster)?;
+        in_range("node", *node, &rules::NODE, "")?;
+        rules::peers(peers)?;
+        rules::member(*node, peers)?;
+        rules::path("data", data)?;
+        rules::path("log.file", &log.file)?;
+        in_range("log.max_mb", log.max_mb, &rules::MAX_MB, "")?;
+        in_range("log.keep", u64::from(log.keep), &rules::KEEP, "")?;
+        in_range("timing.election_ms", timing.election_ms, &rules::ELECTION_MS, "")?;
+        let (allowed, why) = rules::heartbeat_ms(timing.election_ms);
+        in_range("timing.heartbeat_ms", timing.heartbeat_ms, &allowed, &why)?;
+        in_range("limits.value_bytes", limits.value_bytes as u64, &rules::VALUE_BYTES, "")?;
+        in_range("limits.window_entries", limits.window_entries, &rules::WINDOW_ENTRIES, "")?;
+        in_range("limits.window_bytes", limits.window_bytes as u64, &rules::WINDOW_BYTES, "")?;
+        in_range("limits.clients", limits.clients as u64, &rules::CLIENTS, "")?;
+        in_range("limits.pending", limits.pending as u64, &rules::PENDING, "")?;
+        in_range("client.timeout_ms", client.timeout_ms, &rules::TIMEOUT_MS, "")?;
+        in_range("client.idle_s", client.idle_s, &rules::IDLE_S, "")?;
+        in_range("client.partial_s", client.partial_s, &rules::PARTIAL_S, "")?;
+        in_range("store.cache_mb", store.cache_mb, &rules::CACHE_MB, "")?;
+        in_range("store.free_mb", store.free_mb, &rules::FREE_MB, "")
     }
 
     /// Reads a file of at most 1 MiB.

@@ -1,8 +1,24 @@
-//! The layout of the source holds: imports point down the list of layers, each file says what it is, and
-//! clippy refuses in the pure modules what would make a run depend on more than its inputs.
+//! The layout of the source holds: imports point down the list of layers and never go round in a circle, the
+//! simulator asks nothing of the system, each file says what it is, functions and comments keep to their
+//! size, and clippy refuses in the pure modules what would make a run depend on more than its inputs.
 
-use std::path::{Path, PathBuf};
+#[path = "architecture/circles.rs"]
+mod circles;
+#[path = "architecture/imports.rs"]
+mod imports;
+#[path = "architecture/purity.rs"]
+mod purity;
+#[path = "architecture/size.rs"]
+mod size;
+#[path = "architecture/source.rs"]
+mod source;
+
 use std::process::Command;
+
+use circles::{KNOWN, circles};
+use purity::{KNOWN_IMPURE, impure};
+use size::{MAX_COMMENT_WIDTH, MAX_FUNCTION_LINES, long_functions, wide_comments};
+use source::{Source, files_under, root, sources};
 
 /// A file may import its own layer and those after it. A name stands for `src/NAME.rs` or `src/NAME/`.
 const LAYERS: [&str; 13] = [
@@ -32,7 +48,6 @@ fn imports_point_down_the_layers() {
 
 #[test]
 fn an_import_that_points_up_is_found() {
-    let source = |path: &str, text: &str| Source { path: PathBuf::from(path), text: text.into() };
     for (path, text, count) in [
         ("consensus/types.rs", "use crate::pipeline::queue::Queue;", 1),
         ("consensus/paxos/mod.rs", "use super::super::wire::frame;", 1),
@@ -45,8 +60,135 @@ fn an_import_that_points_up_is_found() {
         ("client/mod.rs", "use crate::sim::Sim;", 1),
         ("bin/spaxos.rs", "fn main() { spaxos::cli::main() }", 0),
     ] {
-        assert_eq!(upward_imports(&source(path, text)).len(), count, "{path}: {text}");
+        assert_eq!(upward_imports(&Source::new(path, text)).len(), count, "{path}: {text}");
     }
+}
+
+#[test]
+fn no_imports_go_round_in_a_circle() {
+    let found = circles(&sources(), &KNOWN);
+    assert!(found.is_empty(), "circles between files:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found() {
+    let found = |files: &[(&str, &str)], known: &[&[&str]]| {
+        let sources: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+        circles(&sources, known)
+    };
+    let two = [("a.rs", "use crate::b::B;"), ("b.rs", "fn f() -> super::a::A { todo!() }")];
+    assert_eq!(found(&two, &[]), ["a.rs -> b.rs"]);
+    assert_eq!(found(&two, &[&["a.rs", "b.rs"]]), [] as [&str; 0], "it is known");
+    assert_eq!(found(&two, &[&["a.rs", "c.rs"]]).len(), 1, "another one is known");
+    let by_a_third = [
+        ("a.rs", "use crate::{c, b::{self, B}};"),
+        ("b.rs", "pub struct B;"),
+        ("c.rs", "use super::d::D;"),
+        ("d.rs", "use crate::a::A as Other;"),
+    ];
+    assert_eq!(found(&by_a_third, &[]), ["a.rs -> c.rs -> d.rs"]);
+    let tests_only = [
+        ("a.rs", "use crate::b::B;"),
+        ("b.rs", "#[cfg(test)]\nmod tests { use crate::a::A; }"),
+        ("c.rs", "// use crate::a::A;\nconst C: &str = \"crate::a\";"),
+    ];
+    assert_eq!(found(&tests_only, &[]), [] as [&str; 0]);
+}
+
+/// A root file and its child may import each other; nothing more.
+#[test]
+fn a_circle_by_a_root_file_is_found() {
+    let found = |files: &[(&str, &str)]| {
+        let sources: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+        circles(&sources, &[])
+    };
+    let family = [
+        ("a/mod.rs", "mod one; mod two; pub use one::One; pub struct A;"),
+        ("a/one.rs", "use super::A; mod inner { use super::One; }"),
+        ("a/two.rs", "use super::{A, one::One};"),
+        ("b.rs", "mod part; use part::Part;"),
+        ("b/part.rs", "use super::B;"),
+    ];
+    assert_eq!(found(&family), [] as [&str; 0]);
+    let siblings = [
+        ("a/mod.rs", "mod one; mod two; use two::Two;"),
+        ("a/one.rs", "use super::A;"),
+        ("a/two.rs", "use super::one::One;"),
+    ];
+    assert_eq!(found(&siblings), ["a/mod.rs -> a/two.rs -> a/one.rs"]);
+    let outside = [
+        ("a/mod.rs", "mod one; pub use one::One;"),
+        ("a/one.rs", "use crate::b::B;"),
+        ("b.rs", "use crate::a::One;"),
+    ];
+    assert_eq!(found(&outside), ["a/mod.rs -> a/one.rs -> b.rs"]);
+}
+
+#[test]
+fn the_simulator_asks_nothing_of_the_system() {
+    let found = impure(&sources(), &KNOWN_IMPURE);
+    assert!(found.is_empty(), "what the simulator imports names:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_clock_below_the_simulator_is_found() {
+    let found = |text: &str, known: &[&str]| {
+        let sources = [
+            Source::new("sim/mod.rs", "mod run; use crate::store::Store;"),
+            Source::new("sim/run.rs", "use std::fmt; use crate::wire::frame;"),
+            Source::new("store/mod.rs", "mod sled; pub use sled::Store; use crate::consensus::types;"),
+            Source::new("consensus/types.rs", text),
+            Source::new("node/mod.rs", "use std::thread; use crate::sim;"),
+        ];
+        impure(&sources, known)
+    };
+    assert_eq!(found("use std::{fmt, io};\nuse std::time::Duration; use std::nets;", &[]), [] as [&str; 0]);
+    let clock = "use std::time::{Duration, Instant};";
+    assert_eq!(found(clock, &[]), ["consensus/types.rs: std::time::Instant"]);
+    assert_eq!(found(clock, &["consensus/types.rs"]), [] as [&str; 0], "it is known");
+    assert_eq!(found("fn f() { sled::open() }", &[]), ["consensus/types.rs: sled::open"]);
+    assert_eq!(found("#[cfg(test)]\nmod tests { use std::fs; }", &[]), [] as [&str; 0]);
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let long: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files_under(folder))
+        .flat_map(|file| long_functions(&file))
+        .collect();
+    assert!(long.is_empty(), "longer than {MAX_FUNCTION_LINES} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn a_long_function_is_found() {
+    let function = |lines: usize| {
+        let body = "    let _ = \"}\"; // {\n".repeat(lines - 2);
+        Source::new("a.rs", &format!("trait A {{ fn short(); }}\nfn long<'a>(a: &'a [u8; 2]) {{\n{body}}}\n"))
+    };
+    assert_eq!(long_functions(&function(MAX_FUNCTION_LINES)), [] as [&str; 0]);
+    assert_eq!(long_functions(&function(MAX_FUNCTION_LINES + 1)), ["a.rs: long has 77 lines"]);
+}
+
+#[test]
+fn comments_fit_the_width_of_code() {
+    let wide: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files_under(folder))
+        .flat_map(|file| wide_comments(&file))
+        .collect();
+    assert!(wide.is_empty(), "comments wider than {MAX_COMMENT_WIDTH}:\n{}", wide.join("\n"));
+}
+
+#[test]
+fn a_wide_comment_is_found() {
+    let wide = |line: String| wide_comments(&Source::new("a.rs", &line)).len();
+    let filled = |start: &str, width: usize| format!("{start}{}", "ä".repeat(width - start.chars().count()));
+    assert_eq!(wide(filled("    // ", MAX_COMMENT_WIDTH)), 0);
+    assert_eq!(wide(filled("    // ", MAX_COMMENT_WIDTH + 1)), 1);
+    assert_eq!(wide(filled("//! ", 200)), 1);
+    assert_eq!(wide(filled("//! | a row | ", 200)), 0);
+    assert_eq!(wide(filled("/// https://example.org/", 200)), 0);
 }
 
 #[test]
@@ -126,95 +268,11 @@ fn clippy(fence: &str, code: &str) -> Option<String> {
     if output.status.success() { None } else { Some(said) }
 }
 
-/// A file under `src/`, with its path from there.
-struct Source {
-    path: PathBuf,
-    text: String,
-}
-
-impl Source {
-    /// The name of its layer, or `lib`.
-    fn layer(&self) -> &str {
-        let first = self.path.components().next().unwrap().as_os_str();
-        Path::new(first).file_stem().unwrap().to_str().unwrap()
-    }
-
-    /// How many `super::` lead from its module to the crate.
-    fn depth(&self) -> usize {
-        let is_mod = self.path.ends_with("mod.rs");
-        self.path.components().count() - usize::from(is_mod)
-    }
-}
-
 /// Each import of a layer above the file's own, in words.
 fn upward_imports(source: &Source) -> Vec<String> {
     let place = |layer: &str| LAYERS.iter().position(|name| *name == layer);
     let Some(own) = place(source.layer()) else { return Vec::new() };
     let wrong = |layer: &&String| place(layer).is_some_and(|place| place < own);
-    let imports = imported_modules(source);
-    imports.iter().filter(wrong).map(|layer| format!("{} imports {layer}", source.path.display())).collect()
-}
-
-/// The crate's modules that a file names from the crate's root, as `crate::x`, `spaxos::x`, `crate::{x, y}`
-/// or by enough `super::`.
-fn imported_modules(source: &Source) -> Vec<String> {
-    let code: String = source.text.lines().map(|line| line.split("//").next().unwrap()).collect();
-    let to_root = "super::".repeat(source.depth());
-    let mut modules = Vec::new();
-    for root in ["crate::", "spaxos::", &to_root] {
-        for (place, _) in code.match_indices(root) {
-            let is_word = code[..place].ends_with(|before: char| before.is_alphanumeric() || before == '_');
-            if !is_word {
-                modules.extend(first_names(&code[place + root.len()..]));
-            }
-        }
-    }
-    modules
-}
-
-/// `x` of `x::y`; `x` and `z` of `{x::{a, b}, z}`.
-fn first_names(path: &str) -> Vec<String> {
-    let name = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
-    let mut depth = 0;
-    let mut start = 0;
-    let mut names = Vec::new();
-    for (place, character) in group.char_indices() {
-        match character {
-            '{' => depth += 1,
-            ',' | '}' if depth == 0 => {
-                names.push(name(&group[start..place]));
-                start = place + 1;
-                if character == '}' {
-                    break;
-                }
-            }
-            '}' => depth -= 1,
-            _ => {}
-        }
-    }
-    names
-}
-
-fn sources() -> Vec<Source> {
-    let src = root().join("src");
-    let mut folders = vec![src.clone()];
-    let mut sources = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                sources.push(Source { path: path.strip_prefix(&src).unwrap().to_owned(), text });
-            }
-        }
-    }
-    assert!(sources.len() > 10, "the sources are found");
-    sources
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let layers: Vec<String> = source.paths().into_iter().filter_map(|path| path.into_iter().next()).collect();
+    layers.iter().filter(wrong).map(|layer| format!("{} imports {layer}", source.path.display())).collect()
 }

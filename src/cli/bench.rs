@@ -26,8 +26,8 @@ use clap::{Args, Subcommand};
 
 use crate::consensus::protocols::ProtocolName;
 
-use super::Error;
 use super::cluster::{self, Cluster, Interrupt};
+use super::error::Error;
 use record::{Outcome, Progress, Window};
 use report::Row;
 use usage::Usage;
@@ -119,16 +119,13 @@ fn run_rounds(arguments: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
     let mut rows = Vec::new();
     for round in 1..=arguments.rounds {
         let name = format!("round {round} of {}", arguments.rounds);
-        let row = match arguments.addr.is_empty() {
-            true => {
-                let own = OwnCluster::start(arguments, interrupt)?;
-                let leader = own.cluster.nodes()[own.leader].client;
-                measure(arguments, leader, &own.cluster.pids(), &name, interrupt)?
-            }
-            false => {
-                let leader = find_leader(&arguments.addr)?;
-                measure(arguments, leader, &arguments.pids, &name, interrupt)?
-            }
+        let row = if arguments.addr.is_empty() {
+            let own = OwnCluster::start(arguments, interrupt)?;
+            let leader = own.cluster.nodes()[own.leader].client;
+            measure(arguments, leader, &own.cluster.pids(), &name, interrupt)?
+        } else {
+            let leader = find_leader(&arguments.addr)?;
+            measure(arguments, leader, &arguments.pids, &name, interrupt)?
         };
         if arguments.json {
             print(&format!("{}\n", row.json()));
@@ -163,13 +160,13 @@ fn run_failover(arguments: &Bench, kills: u32, interrupt: &Interrupt) -> Result<
         worst_ms,
         errors: outcome.error_count(),
     };
-    match arguments.json {
-        true => print(&format!(
-            "{}\n",
-            serde_json::to_string(&gaps).map_err(|error| Error::Message(error.to_string()))?
-        )),
-        false => print(&gaps.table()),
-    }
+    let text = if arguments.json {
+        let json = serde_json::to_string(&gaps).map_err(|error| Error::Message(error.to_string()))?;
+        format!("{json}\n")
+    } else {
+        gaps.table()
+    };
+    print(&text);
     Ok(())
 }
 
@@ -341,9 +338,10 @@ fn connections(arguments: &Bench) -> u32 {
 }
 
 fn label(arguments: &Bench) -> String {
-    match arguments.addr.is_empty() {
-        true => format!("spaxos-{}-{}", arguments.protocol, arguments.nodes),
-        false => "spaxos".to_string(),
+    if arguments.addr.is_empty() {
+        format!("spaxos-{}-{}", arguments.protocol, arguments.nodes)
+    } else {
+        "spaxos".to_string()
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `table` | the rules |
 //! | `report` | the words, and the second reading for them |
 
+mod error;
 mod files;
 mod record;
 mod report;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use self::error::CheckError;
 use self::files::NodeLog;
 use self::record::Record;
 use self::table::Table;
@@ -53,22 +55,6 @@ pub struct Check {
     /// without it rule 2 only asks that every node committed something
     #[arg(long, value_name = "FILE")]
     proposed: Option<PathBuf>,
-}
-
-/// Why logs cannot be checked.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The system refused it.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The files are no logs of one cluster.
-    #[error("{0}")]
-    Input(String),
 }
 
 /// Checks, prints, and gives the exit code.

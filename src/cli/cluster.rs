@@ -21,8 +21,8 @@ use serde::Serialize;
 
 use crate::consensus::protocols::ProtocolName;
 
+use super::error::Error;
 use super::resp::{self, Reply};
-use super::{Error, cluster};
 
 /// A cluster that has not agreed on a leader after this is given up.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -185,7 +185,7 @@ impl Cluster {
 
     fn agreed_leader(&self) -> Option<usize> {
         let running = self.nodes.iter().filter(|node| node.child.is_some());
-        let mut named = running.map(|node| cluster::leader(node.client));
+        let mut named = running.map(|node| self::leader(node.client));
         let (first, _) = named.next()??;
         let agreed = named.all(|other| other.is_some_and(|(id, _)| id == first));
         self.nodes.iter().position(|node| agreed && node.id == first)

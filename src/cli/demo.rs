@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::consensus::protocols::ProtocolName;
 
-use super::Error;
 use super::cluster::{Cluster, Interrupt, Node, Spec};
+use super::error::Error;
 use super::resp::{Connection, Reply};
 
 const NODES: usize = 3;

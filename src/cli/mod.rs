@@ -9,6 +9,7 @@ pub mod check;
 pub mod cluster;
 pub mod demo;
 pub mod dump;
+pub mod error;
 mod instance_line;
 pub mod rank;
 pub mod resp;
@@ -23,6 +24,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use error::Error;
 
 /// A replicated log: run it, see it work, measure it, read its data.
 #[derive(Debug, Parser)]
@@ -78,33 +81,6 @@ struct Simplesvr {
     /// Where clients connect, such as 127.0.0.1:9001
     #[arg(value_name = "IP:PORT", value_parser = client_address, required_unless_present = "check")]
     client: Option<SocketAddr>,
-}
-
-/// Why a command that starts or loads a cluster did not go through.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The operating system refused something.
-    #[error("cannot {action}: {source}")]
-    Io {
-        /// What was tried, with the path or address.
-        action: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Ctrl-C or SIGTERM came in while waiting.
-    #[error("interrupted")]
-    Interrupted,
-    /// Everything else, in whole sentences: what was wrong and what to do.
-    #[error("{0}")]
-    Message(String),
-}
-
-impl Error {
-    /// An [`Error::Io`] made of what was tried.
-    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-        let action = action.into();
-        move |source| Error::Io { action, source }
-    }
 }
 
 /// The program `spaxos`. `arguments` includes its name.

@@ -36,7 +36,8 @@ use crate::node::{ExitCode as Code, Items, Node, Received, StartError, apply_cha
 
 use self::instance_log::InstanceLog;
 use super::cluster::Interrupt;
-use super::{Error, serve};
+use super::error::Error;
+use super::serve;
 
 const VALUE_BYTES: usize = 1000;
 /// How often deliveries, the clock and the leadership are looked at.

@@ -119,10 +119,10 @@ fn read_bulk(stream: &mut impl BufRead, announced: &str) -> io::Result<Reply> {
     let mut end = [0; 2];
     stream.read_exact(&mut bytes)?;
     stream.read_exact(&mut end)?;
-    match &end == b"\r\n" {
-        true => Ok(Reply::Bulk(bytes)),
-        false => Err(nonsense(format!("a string of {length} bytes that does not end there"))),
+    if &end != b"\r\n" {
+        return Err(nonsense(format!("a string of {length} bytes that does not end there")));
     }
+    Ok(Reply::Bulk(bytes))
 }
 
 /// A length of at most `limit`; -1 is nil.

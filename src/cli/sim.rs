@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Error;
 use super::cluster::Interrupt;
+use super::error::Error;
 use super::version;
 use crate::consensus::protocols::ProtocolName;
 use crate::sim::trace::MAX_EVENTS;
@@ -133,10 +133,10 @@ fn conclude(
         print(&failure::tell(plan, failure, Duration::from_secs(arguments.shrink), interrupt));
         return Err(Error::Message(failure.summary(plan.seed)));
     }
-    match arguments.summary.is_some() {
-        true => report::check_reach(campaign, tally).map_err(Error::Message),
-        false => Ok(()),
+    if arguments.summary.is_some() {
+        report::check_reach(campaign, tally).map_err(Error::Message)?;
     }
+    Ok(())
 }
 
 /// Runs the one seed with all its events.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Error;
+use super::error::Error;
 use crate::sim::trace::{MAX_TRACE_BYTES, Trace};
 
 /// What `spaxos trace` is given.
@@ -50,10 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         Some(text) => out.write_all(text.as_bytes()),
         None => write_words(&trace, &steps, out),
     };
-    let diagram = match arguments.mermaid {
-        true => Some(mermaid::diagram(&trace, &steps).map_err(|error| Error::Message(error.to_string()))?),
-        false => None,
-    };
+    let diagram = arguments.mermaid.then(|| mermaid::diagram(&trace, &steps));
+    let diagram = diagram.transpose().map_err(|error| Error::Message(error.to_string()))?;
     match &arguments.output {
         Some(path) => write_file(path, |out| write(out, diagram.as_deref())),
         None => match write(&mut io::stdout().lock(), diagram.as_deref()) {

@@ -1,5 +1,5 @@
 //! What a configuration may say, as functions of plain values: the reader of TOML adds the place to what is
-//! wrong, and a configuration made in code is held to the same ([`check`]).
+//! wrong, and a configuration made in code is held to the same.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +8,11 @@ use std::path::Path;
 
 use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId};
 
-use super::{Config, MAX_CLUSTER_BYTES, MAX_PEERS};
+/// A cluster has at most so many nodes.
+pub const MAX_PEERS: usize = 31;
+
+/// A cluster's name has at most so many bytes.
+pub const MAX_CLUSTER_BYTES: usize = 64;
 
 /// A rule that is broken, in words: the key, what it is, what is allowed.
 pub type Result<T> = std::result::Result<T, String>;
@@ -31,33 +35,8 @@ pub const PARTIAL_S: Allowed = 1..=3600;
 pub const CACHE_MB: Allowed = 1..=65_536;
 pub const FREE_MB: Allowed = 0..=1 << 20;
 
-/// All of a configuration that was made in code; the first rule that is broken.
-pub fn check(config: &Config) -> Result<()> {
-    let Config { cluster: name, node, data, peers, log, timing, limits, client, store, protocol: _ } = config;
-    cluster(name)?;
-    in_range("node", *node, &NODE, "")?;
-    check_peers(peers)?;
-    member(*node, peers)?;
-    path("data", data)?;
-    path("log.file", &log.file)?;
-    in_range("log.max_mb", log.max_mb, &MAX_MB, "")?;
-    in_range("log.keep", u64::from(log.keep), &KEEP, "")?;
-    in_range("timing.election_ms", timing.election_ms, &ELECTION_MS, "")?;
-    let (allowed, why) = heartbeat_ms(timing.election_ms);
-    in_range("timing.heartbeat_ms", timing.heartbeat_ms, &allowed, &why)?;
-    in_range("limits.value_bytes", limits.value_bytes as u64, &VALUE_BYTES, "")?;
-    in_range("limits.window_entries", limits.window_entries, &WINDOW_ENTRIES, "")?;
-    in_range("limits.window_bytes", limits.window_bytes as u64, &WINDOW_BYTES, "")?;
-    in_range("limits.clients", limits.clients as u64, &CLIENTS, "")?;
-    in_range("limits.pending", limits.pending as u64, &PENDING, "")?;
-    in_range("client.timeout_ms", client.timeout_ms, &TIMEOUT_MS, "")?;
-    in_range("client.idle_s", client.idle_s, &IDLE_S, "")?;
-    in_range("client.partial_s", client.partial_s, &PARTIAL_S, "")?;
-    in_range("store.cache_mb", store.cache_mb, &CACHE_MB, "")?;
-    in_range("store.free_mb", store.free_mb, &FREE_MB, "")
-}
-
-fn check_peers(peers: &BTreeMap<NodeId, SocketAddr>) -> Result<()> {
+/// All nodes with their addresses.
+pub fn peers(peers: &BTreeMap<NodeId, SocketAddr>) -> Result<()> {
     peer_count(peers.len())?;
     let mut before = BTreeMap::new();
     for (node, at) in peers {
@@ -80,10 +59,10 @@ pub fn cluster(name: &str) -> Result<()> {
 }
 
 pub fn peer_count(count: usize) -> Result<()> {
-    match (1..=MAX_PEERS).contains(&count) {
-        true => Ok(()),
-        false => Err(format!("{count} [[peers]]; allowed are 1 to {MAX_PEERS}")),
+    if !(1..=MAX_PEERS).contains(&count) {
+        return Err(format!("{count} [[peers]]; allowed are 1 to {MAX_PEERS}"));
     }
+    Ok(())
 }
 
 /// This node is one of the peers.
@@ -120,10 +99,7 @@ pub fn stands_twice(node: NodeId) -> String {
 }
 
 pub fn path(key: &str, path: &Path) -> Result<()> {
-    match path.as_os_str().is_empty() {
-        true => Err(format!("{key} is empty; write a path")),
-        false => Ok(()),
-    }
+    if path.as_os_str().is_empty() { Err(format!("{key} is empty; write a path")) } else { Ok(()) }
 }
 
 /// What is allowed with this `election_ms`, and why.
@@ -135,8 +111,8 @@ pub fn heartbeat_ms(election_ms: u64) -> (Allowed, String) {
 pub fn in_range(key: &str, number: impl Into<i128> + Copy, allowed: &Allowed, why: &str) -> Result<()> {
     let number: i128 = number.into();
     let (first, last) = (*allowed.start(), *allowed.end());
-    match number >= i128::from(first) && number <= i128::from(last) {
-        true => Ok(()),
-        false => Err(format!("{key} is {number}; allowed are {first} to {last}{why}")),
+    if number < i128::from(first) || number > i128::from(last) {
+        return Err(format!("{key} is {number}; allowed are {first} to {last}{why}"));
     }
+    Ok(())
 }

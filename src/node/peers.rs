@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! dialler                              listener
-//!   │ ── Hello ───────────────────────► │ checks all of it (`pipeline::trust`); a stranger's node id is bound first
+//!   │ ── Hello ───────────────────────► │ checks all of it (`pipeline::trust`); binds a new node id first
 //!   │ ◄────────────── Hello or Refusal ─│
 //!   │ checks, too                       │
 //!   │ ── messages ────────────────────► │ ── inbox.peers ──► state machine

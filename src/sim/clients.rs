@@ -1,23 +1,16 @@
 //! The simulated clients: each proposes through one node after the other, sends the same reqid again when it
 //! hears nothing, and holds what it is told against all that anyone was told before.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use crate::consensus::protocol::Proposal;
-use crate::consensus::random::Random;
-use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::consensus::types::{Command, NodeId, RequestId};
 use crate::pipeline::requests::{Answer, Digest, Ticket};
 
-use super::cluster::{Cluster, Step};
 use super::counts::Count;
 use super::invariant::{Invariant, Shown, broken, hold};
-use super::node::Thread;
-use super::plan::Plan;
 use super::trace::What;
-
-static BYTES: [u8; 60_000] = [b'x'; 60_000];
+use super::world::{Request, Step, Thread, Waiter, World};
 
 /// A client gives a request up after so many nodes.
 const ATTEMPTS: u64 = 6;
@@ -25,78 +18,7 @@ const ATTEMPTS: u64 = 6;
 /// Reqids from here on are the probes of the liveness phase.
 const PROBES: u64 = 1_000_000_000;
 
-pub(super) struct Clients {
-    random: Random,
-    all: Vec<Client>,
-    /// Who waits where.
-    waiting: BTreeMap<Ticket, Waiter>,
-    tickets: u64,
-    last_reqid: u64,
-    probes: u64,
-    /// When a request was first sent, everything up to this index had been told to somebody.
-    floors: BTreeMap<RequestId, Index>,
-    highest_told: Index,
-    is_stopped: bool,
-    /// The longest pause between two requests of a client.
-    pause_us: u64,
-    /// In a hundred requests: how many use a reqid of before, and how many carry a large value.
-    again_percent: u64,
-    large_percent: u64,
-}
-
-#[derive(Default)]
-struct Client {
-    /// Counts its operations, so that a time-out of an earlier one does nothing.
-    operation: u64,
-    request: Option<Request>,
-}
-
-#[derive(Clone)]
-struct Request {
-    reqid: u64,
-    /// `None`: it only waits for what others propose.
-    payload: Option<Bytes>,
-    attempts: u64,
-    ticket: Ticket,
-}
-
-struct Waiter {
-    node: NodeId,
-    process: u64,
-    client: Option<usize>,
-    request: RequestId,
-    payload: Option<Bytes>,
-}
-
-impl Clients {
-    pub fn new(plan: &Plan) -> Clients {
-        let mut random = Random::new(plan.seed ^ 0xC11E);
-        let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
-        let drawn = pick(&[2, 6, 20]);
-        let count = plan.clients.unwrap_or(drawn);
-        Clients {
-            pause_us: pick(&[500, 5_000, 50_000]),
-            again_percent: pick(&[0, 10, 50]),
-            large_percent: pick(&[0, 0, 0, 3]),
-            all: (0..count).map(|_| Client::default()).collect(),
-            waiting: BTreeMap::new(),
-            tickets: 0,
-            last_reqid: 0,
-            probes: 0,
-            floors: BTreeMap::new(),
-            highest_told: 0,
-            is_stopped: false,
-            random,
-        }
-    }
-
-    /// What was told to somebody before a request was first sent.
-    pub fn floor(&self, request: RequestId) -> Index {
-        self.floors.get(&request).copied().unwrap_or(0)
-    }
-}
-
-impl Cluster {
+impl World {
     pub(super) fn begin_clients(&mut self) {
         for client in 0..self.clients.all.len() {
             let delay_us = self.clients.random.between(0, 10_000);
@@ -135,75 +57,48 @@ impl Cluster {
             Some(request) => {
                 self.counts.add(Count::TimedOut);
                 self.forget(request.ticket);
-                match request.attempts < ATTEMPTS {
-                    true => self.send_request(client, request),
-                    false => self.pause(client),
+                if request.attempts < ATTEMPTS {
+                    self.send_request(client, request);
+                } else {
+                    self.pause(client);
                 }
             }
-            None => self.begin_request(client),
+            None => {
+                let request = self.clients.draw_request();
+                self.send_request(client, request);
+            }
         }
     }
 
     fn pause(&mut self, client: usize) {
-        let clients = &mut self.clients;
-        clients.all[client].operation += 1;
-        let operation = clients.all[client].operation;
-        let delay_us = clients.random.between(1, clients.pause_us + 1);
-        self.schedule(delay_us, Step::Client(client, operation));
-    }
-
-    fn begin_request(&mut self, client: usize) {
-        let clients = &mut self.clients;
-        let dice = clients.random.between(0, 100);
-        let (again, large) = (dice < clients.again_percent, clients.random.between(0, 100));
-        let reqid = match again && clients.last_reqid > 0 {
-            true => {
-                clients.random.between(clients.last_reqid.saturating_sub(50).max(1), clients.last_reqid + 1)
-            }
-            false => {
-                clients.last_reqid += 1;
-                clients.last_reqid
-            }
-        };
-        let payload = match dice {
-            0 | 1 if again => None,
-            2 | 3 if again => Some(Bytes::from_static(b"other")),
-            _ if large < clients.large_percent => Some(Bytes::from_static(&BYTES)),
-            _ => Some(Bytes::from_static(&BYTES[..5 + (reqid % 3) as usize])),
-        };
-        let ticket = Ticket { connection: 0, sequence: 0 };
-        self.send_request(client, Request { reqid, payload, attempts: 0, ticket });
-    }
-
-    fn send_request(&mut self, client: usize, mut request: Request) {
-        let id = self.clients.random.between(1, self.nodes.len() as u64 + 1);
-        let ttl_ms = self.clients.random.between(self.election_ms(), 5 * self.election_ms());
-        request.attempts += 1;
         let state = &mut self.clients.all[client];
         state.operation += 1;
         let operation = state.operation;
-        self.clients.tickets += 1;
-        request.ticket = Ticket { connection: client as u64 + 1, sequence: self.clients.tickets };
-        self.clients.all[client].request = Some(request.clone());
-        let Request { reqid, payload, ticket, .. } = request;
+        let delay_us = self.clients.draw_pause_us();
+        self.schedule(delay_us, Step::Client(client, operation));
+    }
+
+    fn send_request(&mut self, client: usize, mut request: Request) {
+        let election_ms = self.election_ms;
+        let clients = &mut self.clients;
+        let id = clients.random.between(1, self.nodes.len() as u64 + 1);
+        let ttl_ms = clients.random.between(election_ms, 5 * election_ms);
+        request.attempts += 1;
+        request.ticket = clients.new_ticket(client as u64 + 1);
+        let state = &mut clients.all[client];
+        state.operation += 1;
+        let operation = state.operation;
+        state.request = Some(request.clone());
         self.schedule(ttl_ms * 1000, Step::Client(client, operation));
-        self.propose(id, reqid, payload, ttl_ms, ticket, Some(client));
+        self.propose(id, request, ttl_ms, Some(client));
     }
 
     /// A request at a node, as `node::service` takes it. What is refused is answered at once, by nothing.
-    fn propose(
-        &mut self,
-        id: NodeId,
-        reqid: u64,
-        payload: Option<Bytes>,
-        ttl_ms: u64,
-        ticket: Ticket,
-        client: Option<usize>,
-    ) {
+    fn propose(&mut self, id: NodeId, request: Request, ttl_ms: u64, client: Option<usize>) {
+        let Request { reqid, payload, ticket, .. } = request;
         let request = RequestId::user(reqid);
         if payload.is_some() {
-            let told = self.clients.highest_told;
-            self.clients.floors.entry(request).or_insert(told);
+            self.clients.asks(request);
         }
         let now_us = self.now_us;
         let node = self.node_mut(id);
@@ -222,13 +117,12 @@ impl Cluster {
             (None, None) => {}
             (None, Some(command)) => {
                 self.checker.propose(&command);
-                let queued = self.running(id).propose(Proposal { command, deadline_ms: now_ms + ttl_ms });
-                match queued {
-                    true => self.wake(id, Thread::Machine),
-                    false => {
-                        self.counts.add(Count::Busy);
-                        self.forget(ticket);
-                    }
+                let proposal = Proposal { command, deadline_ms: now_ms + ttl_ms };
+                if self.running(id).propose(proposal) {
+                    self.wake(id, Thread::Machine);
+                } else {
+                    self.counts.add(Count::Busy);
+                    self.forget(ticket);
                 }
             }
         }
@@ -261,7 +155,7 @@ impl Cluster {
             index > floor,
             "request {request} stands at {index}, and was first sent when {floor} had been told"
         );
-        self.clients.highest_told = self.clients.highest_told.max(index);
+        self.clients.hears(index);
         self.counts.add(Count::Answers);
         self.counts.add_many(Count::OtherValues, u64::from(!same));
         let text = self.recorder.text(|| format!("{answer:?}"));
@@ -326,25 +220,24 @@ impl Cluster {
     /// Sent again after 2 T: a node that was rebuilt has forgotten what it had been asked, as one that was
     /// restarted.
     fn probe(&mut self, id: NodeId, reqid: u64) {
-        self.clients.tickets += 1;
-        let ticket = Ticket { connection: reqid, sequence: self.clients.tickets };
-        let ttl_ms = 2 * self.election_ms();
-        self.propose(id, reqid, Some(Bytes::from_static(b"probe")), ttl_ms, ticket, None);
+        let ticket = self.clients.new_ticket(reqid);
+        let ttl_ms = 2 * self.election_ms;
+        let request = Request { reqid, payload: Some(Bytes::from_static(b"probe")), attempts: 1, ticket };
+        self.propose(id, request, ttl_ms, None);
         if self.clients.waiting.contains_key(&ticket) {
             self.schedule(ttl_ms * 1000, Step::Forget(ticket));
         }
     }
 
     /// Somebody proposes something new at a node; its reqid.
-    pub fn probe_at(&mut self, id: NodeId) -> u64 {
-        self.clients.probes += 1;
-        let reqid = PROBES + self.clients.probes;
+    pub(super) fn probe_at(&mut self, id: NodeId) -> u64 {
+        let reqid = PROBES + self.clients.new_probe();
         self.probe(id, reqid);
         reqid
     }
 
     /// Whether a node has delivered a request.
-    pub fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
+    pub(super) fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
         let running = self.node(id).running.as_ref();
         running.is_some_and(|running| running.requests.lock().lookup(RequestId::user(reqid)).is_some())
     }

@@ -4,60 +4,16 @@
 //! A write is that of several works, one after the other: what the later one truncates was durable with the
 //! earlier one, as far as anyone can tell.
 
-use std::collections::BTreeMap;
-
 use crate::consensus::message::{Body, Message, PaxosBody, RaftBody};
-use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId};
-use crate::pipeline::state_machine::Work;
+use crate::consensus::types::{Entry, Index, NodeId};
 use crate::pipeline::storage::Durable;
 use crate::store::LogReader;
 
-use super::cluster::Cluster;
 use super::invariant::hold;
-use super::node::Node;
 use super::trace::What;
+use super::world::{Log, World, Written};
 
-/// The latest version of each entry.
-pub(super) type Log = BTreeMap<Index, (Ballot, Command)>;
-
-/// What of a work is written, and what waits for that.
-#[derive(Clone, Debug)]
-pub(super) struct Written {
-    hard_state: Option<HardState>,
-    truncate: Option<Index>,
-    entries: Vec<Entry>,
-    messages: Vec<Message>,
-}
-
-impl Written {
-    /// Of works that are written together, those of the store's generation.
-    pub fn of(works: &[Work], generation: u64) -> Vec<Written> {
-        let current = works.iter().filter(|work| work.generation == generation);
-        let written = current.map(|work| Written {
-            hard_state: work.hard_state,
-            truncate: work.truncate,
-            entries: work.entries.clone(),
-            messages: work.messages.clone(),
-        });
-        written.collect()
-    }
-}
-
-impl Node {
-    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or
-    /// not.
-    pub(super) fn doubt(&mut self, works: Vec<Written>) {
-        assert!(
-            self.uncertain.is_empty() || works.is_empty(),
-            "node {}: one write at a time is under way, not {:?} and {works:?}",
-            self.id,
-            self.uncertain
-        );
-        self.uncertain.extend(works);
-    }
-}
-
-impl Cluster {
+impl World {
     /// A write is durable, with what may leave behind it.
     pub(super) fn watch_durable(
         &mut self,
@@ -82,7 +38,7 @@ impl Cluster {
             self.become_durable(id, work);
             work.messages.iter().for_each(|message| self.check_promise(id, message));
         }
-        let told = self.node(id).hard_state;
+        let told = self.node(id).account.hard_state;
         hold!(WriteFirst, told == hard_state, "node {id}: durable is {hard_state}, and was to be {told}");
         self.watch_sent(id, &durable.messages);
         if let Some(write) = write {
@@ -94,19 +50,19 @@ impl Cluster {
     }
 
     fn become_durable(&mut self, id: NodeId, work: &Written) {
-        let node = &mut self.nodes[id as usize - 1];
+        let account = &mut self.nodes[id as usize - 1].account;
         if let Some(hard_state) = work.hard_state {
-            self.checker.durable(id, node.hard_state, hard_state);
-            node.hard_state = hard_state;
+            self.checker.durable(id, account.hard_state, hard_state);
+            account.hard_state = hard_state;
         }
         self.checker.behind(id, &work.messages);
         if let Some(first) = work.truncate {
             self.checker.truncated(id, first);
-            node.entries.split_off(&first);
+            account.entries.split_off(&first);
         }
         for entry in &work.entries {
             self.checker.voted(id, entry);
-            node.entries.insert(entry.index, (entry.ballot, entry.command.clone()));
+            account.entries.insert(entry.index, (entry.ballot, entry.command.clone()));
         }
     }
 
@@ -114,10 +70,10 @@ impl Cluster {
     /// under it, and what a candidate is told of earlier ballots.
     fn check_promise(&self, id: NodeId, message: &Message) {
         let node = self.node(id);
-        let promised = node.hard_state.promised;
+        let promised = node.account.hard_state.promised;
         let known = node.running.as_ref().map_or(0, |running| running.recent.chosen());
         let holds = |index: Index, ballot| {
-            let held = node.entries.get(&index).map(|(held, _)| *held);
+            let held = node.account.entries.get(&index).map(|(held, _)| *held);
             hold!(
                 WriteFirst,
                 held >= Some(ballot) || (held.is_some() && index <= known),
@@ -159,15 +115,15 @@ impl Cluster {
         let running = self.running(id);
         let (reader, hard_state) = (running.reader.clone(), running.storage.store().hard_state());
         let found = read_all(id, &reader);
-        let node = self.node_mut(id);
-        let uncertain = std::mem::take(&mut node.uncertain);
-        if (node.hard_state, &node.entries) != (hard_state, &found) {
+        let account = &mut self.node_mut(id).account;
+        let uncertain = std::mem::take(&mut account.uncertain);
+        if (account.hard_state, &account.entries) != (hard_state, &found) {
             uncertain.iter().for_each(|work| self.become_durable(id, work));
         }
-        self.checker.durable(id, self.node(id).hard_state, hard_state);
-        let node = self.node(id);
-        let indexes = node.entries.keys().chain(found.keys());
-        let differs = indexes.into_iter().find(|index| node.entries.get(index) != found.get(index));
+        self.checker.durable(id, self.node(id).account.hard_state, hard_state);
+        let account = &self.node(id).account;
+        let indexes = account.entries.keys().chain(found.keys());
+        let differs = indexes.into_iter().find(|index| account.entries.get(index) != found.get(index));
         let shown = |log: &Log| {
             let index = differs.copied().unwrap_or(0);
             log.get(&index).map_or("nothing".to_owned(), |(ballot, command)| format!("{ballot}:{command}"))
@@ -176,21 +132,21 @@ impl Cluster {
             Durability,
             differs.is_none(),
             "node {id} held {} durably at index {differs:?}, and finds {}",
-            shown(&node.entries),
+            shown(&account.entries),
             shown(&found)
         );
         hold!(
             Durability,
-            node.hard_state == hard_state,
+            account.hard_state == hard_state,
             "node {id} had {} durably, and finds {hard_state}",
-            node.hard_state
+            account.hard_state
         );
         self.reconcile_bindings(id);
     }
 
     fn reconcile_bindings(&mut self, id: NodeId) {
         let held = self.running(id).storage.store().bindings().clone();
-        let bound = &mut self.node_mut(id).bound;
+        let bound = &mut self.node_mut(id).account.bound;
         for (peer, directory) in bound.iter() {
             let held = held.get(peer).copied();
             hold!(

@@ -1,7 +1,7 @@
 //! What goes wrong in a simulation, and how often: one plain struct, in a file or drawn from a seed.
 //!
-//! Each class of faults draws from its own generator (`chaos.rs`), so that one of them can be taken away and
-//! the others stay as they are: that is how a failing case is made smaller.
+//! Each class of faults draws from its own generator (`world/chaos.rs`), so that one of them can be taken
+//! away and the others stay as they are: that is how a failing case is made smaller.
 
 use std::fmt;
 

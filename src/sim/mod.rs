@@ -13,11 +13,13 @@
 //! | file | what of it |
 //! | --- | --- |
 //! | `plan`, `faults` | what a run is made from, and what goes wrong in it |
-//! | `cluster` | time, the queue of steps, all nodes |
-//! | `node`, `threads`, `processes` | a node, what its threads do, how it starts and ends |
+//! | `world` | all state and no behaviour: time, the queue of steps and their kinds, nodes, network, clients |
 //! | `application` | what all nodes run on top of the log |
-//! | `network`, `clients`, `chaos` | what is around nodes, and what happens to them |
+//! | `network`, `clients`, `reads` | what happens between nodes, and to those who ask them |
+//! | `threads`, `processes` | what a node's threads do, how its processes start and end |
+//! | `chaos`, `strikes`, `partition` | when faults come, what each does, how networks split |
 //! | `invariant`, `checker`, `watch`, `durable` | what must hold, who counts for itself, what is looked at after a step and after a write |
+//! | `cluster`, `liveness` | takes one step after the other; what must come about once faults end |
 //! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often what happened |
 //! | `trace` | what a run leaves behind |
 //!
@@ -33,16 +35,20 @@ mod counts;
 mod durable;
 mod faults;
 mod invariant;
+mod liveness;
 mod network;
-mod node;
+mod partition;
 mod plan;
 mod processes;
+mod reads;
 mod run;
 mod scenario;
 mod shrink;
+mod strikes;
 mod threads;
 pub mod trace;
 mod watch;
+mod world;
 
 pub use cluster::Cluster;
 pub use counts::{Count, Counts};

@@ -4,86 +4,35 @@
 //! A message goes through its wire form on the way. Left out: streams (each message is on its own, so there
 //! is more disorder than a connection would allow) and time-outs of connections.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::consensus::message::{Body, ClusterBody, Message};
-use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
 use crate::pipeline::trust::Verdict;
 use crate::wire::frame::{FrameDecoder, MAX_FRAME_BYTES};
-use crate::wire::hello::{Hello, RefusalCode};
+use crate::wire::hello::{Hello, Refusal, RefusalCode};
 use crate::wire::message::{Decoded, decode_message, encode_message};
 
-use super::cluster::{Cluster, Step};
 use super::counts::Count;
 use super::invariant::{Invariant, broken, hold};
-use super::node::Thread;
 use super::trace::{What, digest, name};
+use super::world::{Flight, Step, Thread, World};
 
 /// Messages on their way over one link at most; more are dropped, as by a full socket.
 const LINK_CAPACITY: usize = 500;
 
 /// What waits in the sockets of a paused process at most; more is dropped.
-pub(super) const SOCKET_CAPACITY: usize = 500;
+const SOCKET_CAPACITY: usize = 500;
 
-pub(super) struct Network {
-    random: Random,
-    /// Links that lose everything, from and to.
-    pub cut: BTreeSet<(NodeId, NodeId)>,
-    links: BTreeMap<(NodeId, NodeId), Link>,
-    last_message: u64,
-}
-
-#[derive(Default)]
-struct Link {
-    /// The processes at both ends, once the hello was accepted.
-    connected: Option<(u64, u64)>,
-    is_dialled: bool,
-    in_flight: usize,
-}
-
-/// A message on its way.
-#[derive(Clone)]
-pub(super) struct Flight {
-    pub id: u64,
-    pub message: Message,
-    /// The process that it is for.
-    pub process: u64,
-}
-
-impl Network {
-    pub fn new(seed: u64) -> Network {
-        Network {
-            random: Random::new(seed ^ 0x0E7),
-            cut: BTreeSet::new(),
-            links: BTreeMap::new(),
-            last_message: 0,
-        }
-    }
-
-    fn percent(&mut self, likelihood: u64) -> bool {
-        self.random.between(0, 100) < likelihood
-    }
-}
-
-impl Cluster {
-    /// From now on these links lose everything, and no others do.
-    pub fn cut(&mut self, links: BTreeSet<(NodeId, NodeId)>) {
-        self.network.cut = links;
-    }
-
+impl World {
     /// A node sends a message to another.
     pub(super) fn transmit(&mut self, message: Message) {
         let (from, to) = (message.from, message.to);
         let process = self.node(to).process;
         let ends = (self.node(from).process, process);
-        let link = self.network.links.entry((from, to)).or_default();
-        if link.connected != Some(ends) {
+        if self.network.link(from, to).connected != Some(ends) {
             return;
         }
         let message = self.by_wire(&message);
-        self.network.last_message += 1;
-        let id = self.network.last_message;
+        let id = self.network.name_message();
         let text = self.recorder.text(|| message.body.to_string());
         // A page of chosen entries promises nothing, but storage sends it, behind a write.
         let waits =
@@ -132,7 +81,7 @@ impl Cluster {
     }
 
     fn launch(&mut self, flight: Flight) {
-        let ends = (flight.message.from, flight.message.to);
+        let (from, to) = (flight.message.from, flight.message.to);
         let faults = &self.faults;
         let (late_percent, late_us) = (faults.late_percent, faults.late_ms * 1000);
         let mut delay_us = self.network.random.between(faults.delay_min_us, faults.delay_max_us + 1);
@@ -140,9 +89,9 @@ impl Cluster {
             delay_us += self.network.random.between(0, late_us + 1);
             self.counts.add(Count::Late);
         }
-        let link = self.network.links.entry(ends).or_default();
+        let link = self.network.link(from, to);
         if link.in_flight >= LINK_CAPACITY {
-            return self.drop_message(ends.0, flight.id, "the link is full", Count::NoRoom);
+            return self.drop_message(from, flight.id, "the link is full", Count::NoRoom);
         }
         link.in_flight += 1;
         self.schedule(delay_us, Step::Arrive(Box::new(flight)));
@@ -150,10 +99,10 @@ impl Cluster {
 
     /// A message is there, if its link is up and the process that it is for.
     pub(super) fn arrive(&mut self, flight: Flight) {
-        let ends = (flight.message.from, flight.message.to);
-        self.network.links.entry(ends).or_default().in_flight -= 1;
-        if self.network.cut.contains(&ends) {
-            return self.drop_message(ends.1, flight.id, "the network is split", Count::CutOff);
+        let (from, to) = (flight.message.from, flight.message.to);
+        self.network.link(from, to).in_flight -= 1;
+        if self.network.cut.contains(&(from, to)) {
+            return self.drop_message(to, flight.id, "the network is split", Count::CutOff);
         }
         self.take_in(flight);
     }
@@ -189,7 +138,7 @@ impl Cluster {
 
     /// A node dials another in a moment, unless it does already.
     pub(super) fn dial_soon(&mut self, from: NodeId, to: NodeId) {
-        let link = self.network.links.entry((from, to)).or_default();
+        let link = self.network.link(from, to);
         if !link.is_dialled {
             link.is_dialled = true;
             let delay_us = self.network.random.between(200, 5000);
@@ -198,64 +147,76 @@ impl Cluster {
     }
 
     fn dial_again(&mut self, from: NodeId, to: NodeId, delay_us: u64) {
-        self.network.links.entry((from, to)).or_default().is_dialled = true;
+        self.network.link(from, to).is_dialled = true;
         self.schedule(delay_us, Step::Dial(from, to));
     }
 
-    /// The hello: `to` judges who dials it, and `from` whom it reached.
-    pub(super) fn dial(&mut self, from: NodeId, to: NodeId) {
+    /// The hello: `to` judges who dials it, and `from` whom it reached. Returns why `to` refuses `from` for
+    /// good, if it knew another disk of it.
+    #[must_use]
+    pub(super) fn dial(&mut self, from: NodeId, to: NodeId) -> Option<Refusal> {
         let ends = (self.node(from).process, self.node(to).process);
-        let link = self.network.links.entry((from, to)).or_default();
+        let link = self.network.link(from, to);
         link.is_dialled = false;
         if link.connected == Some(ends) || !self.node(from).is_up() || self.node(to).lost.is_some() {
-            return;
+            return None;
         }
         let cut = &self.network.cut;
         let is_cut = cut.contains(&(from, to)) || cut.contains(&(to, from));
         let answers = |id| self.node(id).running.as_ref().is_some_and(|running| !running.paused);
         if is_cut || !answers(from) || !answers(to) {
-            return self.dial_again(from, to, 20_000);
+            self.dial_again(from, to, 20_000);
+            return None;
         }
         let (hello, answer) = (self.running(from).trust.own().clone(), self.running(to).trust.own().clone());
-        match self.running(to).trust.judge(&hello) {
-            Verdict::Accept => self.check_bound(to, &hello),
+        match self.judge(to, &hello) {
+            Judged::Trusted => {}
+            Judged::BindsFirst => {
+                self.dial_again(from, to, 5_000);
+                return None;
+            }
+            Judged::OtherDisk(refusal) => return Some(refusal),
+        }
+        match self.judge(from, &answer) {
+            Judged::Trusted => {
+                self.network.link(from, to).connected = Some(ends);
+                self.counts.add(Count::Hellos);
+            }
+            Judged::BindsFirst => self.dial_again(from, to, 5_000),
+            Judged::OtherDisk(_) => self.dial_again(from, to, 20_000),
+        }
+        None
+    }
+
+    /// What a node makes of another one's hello. A binding that it needs is on its way to its state machine.
+    fn judge(&mut self, id: NodeId, hello: &Hello) -> Judged {
+        match self.running(id).trust.judge(hello) {
+            Verdict::Accept => {
+                self.check_bound(id, hello);
+                Judged::Trusted
+            }
             Verdict::Bind(binding) => {
                 // Full: the connection is closed, and dialled again.
-                let _ = self.running(to).inbox.bindings.try_push(binding);
-                self.wake(to, Thread::Machine);
-                return self.dial_again(from, to, 5_000);
-            }
-            Verdict::Refuse(refusal) if refusal.code == RefusalCode::WrongDirectory => {
-                return self.lose(from, "another disk was known", &refusal.text);
-            }
-            Verdict::Refuse(refusal) => {
-                broken(Invariant::Honesty, format_args!("node {to} refuses node {from}: {}", refusal.text))
-            }
-        }
-        match self.running(from).trust.judge(&answer) {
-            Verdict::Accept => self.check_bound(from, &answer),
-            Verdict::Bind(binding) => {
-                let _ = self.running(from).inbox.bindings.try_push(binding);
-                self.wake(from, Thread::Machine);
-                return self.dial_again(from, to, 5_000);
+                let _ = self.running(id).inbox.bindings.try_push(binding);
+                self.wake(id, Thread::Machine);
+                Judged::BindsFirst
             }
             Verdict::Refuse(refusal) => {
                 hold!(
                     Honesty,
                     refusal.code == RefusalCode::WrongDirectory,
-                    "node {from} refuses node {to}, which it dialled: {}",
+                    "node {id} refuses node {}: {}",
+                    hello.node,
                     refusal.text
                 );
-                return self.dial_again(from, to, 20_000);
+                Judged::OtherDisk(refusal)
             }
         }
-        self.network.links.entry((from, to)).or_default().connected = Some(ends);
-        self.counts.add(Count::Hellos);
     }
 
     /// Whose messages count is bound durably to the disk that it has.
     fn check_bound(&self, id: NodeId, hello: &Hello) {
-        let bound = self.node(id).bound.get(&hello.node).copied();
+        let bound = self.node(id).account.bound.get(&hello.node).copied();
         hold!(
             Refusal,
             bound == Some(hello.directory),
@@ -267,13 +228,18 @@ impl Cluster {
 
     /// The process is gone, and its connections with it; the others dial again.
     pub(super) fn disconnect(&mut self, id: NodeId) {
-        for ((from, to), link) in &mut self.network.links {
-            if *from == id || *to == id {
-                link.connected = None;
-            }
-        }
+        self.network.disconnect(id);
         for peer in self.ids().filter(|peer| *peer != id) {
             self.dial_soon(peer, id);
         }
     }
+}
+
+/// What a hello led to.
+enum Judged {
+    Trusted,
+    /// The connection is closed until the binding is durable.
+    BindsFirst,
+    /// The node is bound to another directory.
+    OtherDisk(Refusal),
 }

@@ -44,10 +44,7 @@ impl fmt::Display for Plan {
         write!(f, "--seed {seed} --nodes {nodes} --events {events}")?;
         clients.map_or(Ok(()), |clients| write!(f, " --clients {clients}"))?;
         faults.as_ref().map_or(Ok(()), |faults| write!(f, " --faults {faults}"))?;
-        match without.is_empty() {
-            true => Ok(()),
-            false => write!(f, " --without {}", ranges(without)),
-        }
+        if without.is_empty() { Ok(()) } else { write!(f, " --without {}", ranges(without)) }
     }
 }
 
@@ -60,9 +57,8 @@ fn ranges(ids: &BTreeSet<FaultId>) -> String {
             _ => ranges.push((*id, id.number)),
         }
     }
-    let text = |(first, last): &(FaultId, u64)| match first.number == *last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
+    let text = |(first, last): &(FaultId, u64)| {
+        if first.number == *last { first.to_string() } else { format!("{first}-{last}") }
     };
     ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }

@@ -1,19 +1,18 @@
-//! Processes that start and end, and the end of faults: from then on what is left of the cluster must find
-//! together.
+//! Processes that start, end, stand still and go on.
 
-use crate::consensus::types::{Index, NodeId};
+use crate::consensus::types::NodeId;
 use crate::store::OpenError;
 use crate::store::memory::Kept;
 
-use super::cluster::{Cluster, Step};
 use super::counts::Count;
-use super::faults::Faults;
 use super::invariant::hold;
-use super::node::Node;
-use super::threads::PROBE_US;
 use super::trace::What;
+use super::world::{Step, World};
 
-impl Cluster {
+/// How long it takes until a full disk is looked at again, in µs.
+pub(super) const PROBE_US: u64 = 50_000;
+
+impl World {
     pub(super) fn start(&mut self, id: NodeId) {
         let now_us = self.now_us;
         let rate_permille = self.chaos.rate_permille(id);
@@ -94,90 +93,26 @@ impl Cluster {
         self.node_mut(id).lost = Some(why);
     }
 
-    // ---- the end of faults ----
-
-    /// Faults end: the network heals, disks work, all that can run runs.
-    pub fn heal(&mut self) {
-        let quiet = Faults::none();
-        self.stop_chaos();
-        self.faults = quiet;
-        for id in self.ids() {
-            self.node(id).disk.heal();
-            let now_us = self.now_us;
-            let node = self.node_mut(id);
-            node.clock.set_rate(now_us, 1000);
-            if let Some(running) = &mut node.running {
-                running.disk_factor = 1;
-                running.disk_busy_until_us = 0;
-            }
-            self.resume(id);
-            self.schedule(0, Step::Start(id));
+    /// A process that was stopped goes on, and finds what came meanwhile.
+    pub(super) fn resume(&mut self, id: NodeId) {
+        let node = self.node_mut(id);
+        let process = node.process;
+        let Some(running) = node.running.as_mut().filter(|running| running.paused) else { return };
+        running.paused = false;
+        let (taken, writing) = (running.taken, running.writing.is_some());
+        let is_suspended = running.is_suspended;
+        let socket = std::mem::take(&mut running.socket);
+        self.record(id, What::Resumed);
+        if taken {
+            self.schedule(1, Step::Turn(id, process));
         }
-    }
-
-    /// After [`Cluster::heal`]: every node that is left serves within 10 T, and all come to the same log.
-    pub fn find_together(&mut self) {
-        let began_us = self.now_us;
-        let within_us = 10 * self.election_ms() * 1000;
-        let probes = self.propose_everywhere();
-        while self.waiting(&probes) {
-            hold!(
-                Liveness,
-                self.now_us < began_us + within_us,
-                "nodes {:?} do not serve {} ms after the faults ended, T is {} ms\n{}",
-                self.nodes_of_waiting(&probes),
-                (self.now_us - began_us) / 1000,
-                self.election_ms(),
-                self.standing()
-            );
-            self.step();
+        if writing {
+            self.schedule(1, Step::WriteEnds(id, process));
         }
-        self.stop_clients();
-        let last = self.last();
-        while !self.ids().all(|id| self.node(id).lost.is_some() || self.has_all(id, last)) {
-            hold!(
-                Liveness,
-                self.now_us < began_us + 2 * within_us,
-                "not all have delivered {last} {} ms after the faults ended, T is {} ms\n{}",
-                (self.now_us - began_us) / 1000,
-                self.election_ms(),
-                self.standing()
-            );
-            self.step();
+        if is_suspended {
+            self.schedule(1, Step::Retry(id, process));
         }
-        for id in self.ids() {
-            if self.node(id).is_up() {
-                self.compare(id);
-            }
-        }
-        self.compare_ends(last);
-    }
-
-    fn has_all(&self, id: NodeId, last: Index) -> bool {
-        let running = self.node(id).running.as_ref();
-        running.is_some_and(|running| running.applier.applied() >= last)
-    }
-
-    /// How every node stands, a line each.
-    pub(super) fn standing(&self) -> String {
-        let line = |node: &Node| match (&node.running, node.lost) {
-            (Some(running), _) => {
-                let status = running.status();
-                format!(
-                    "node {}: {} of {}, chosen {}, applied {}, last {}, pending {}{}\n",
-                    node.id,
-                    status.role,
-                    status.promised,
-                    status.chosen,
-                    running.applier.applied(),
-                    status.last,
-                    status.pending,
-                    if running.is_suspended { ", waits for room on its disk" } else { "" }
-                )
-            }
-            (None, Some(why)) => format!("node {}: lost, {why}\n", node.id),
-            (None, None) => format!("node {}: down\n", node.id),
-        };
-        self.nodes.iter().map(line).collect()
+        socket.into_iter().for_each(|flight| self.take_in(flight));
+        self.wake_all(id);
     }
 }

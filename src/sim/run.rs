@@ -59,8 +59,8 @@ pub fn run(plan: &Plan, keep: usize) -> Outcome {
     Outcome {
         plan: plan.clone(),
         faults,
-        happened: std::mem::take(&mut cluster.chaos.happened),
-        withheld: std::mem::take(&mut cluster.chaos.withheld),
+        happened: std::mem::take(&mut cluster.world.chaos.happened),
+        withheld: std::mem::take(&mut cluster.world.chaos.withheld),
         election_ms: cluster.election_ms(),
         steps: cluster.steps(),
         virtual_us: cluster.now_us(),

@@ -137,7 +137,7 @@ pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Ser
         cluster.run_for(dice.between(t_us / 2, 3 * t_us));
     }
     let cut = links_lost(split, nodes, leader, centre, &mut dice);
-    cluster.stop_clients();
+    cluster.world.stop_clients();
     cluster.cut(cut.clone());
     let elections = cluster.counts().of(super::Count::Elections);
     let after_ms = watch(&mut cluster, t_us);
@@ -160,7 +160,7 @@ pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Ser
 /// ahead of its own.
 fn nobody_may_win(cluster: &Cluster, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool {
     let last = |id: NodeId| {
-        let last = cluster.node(id).entries.last_key_value();
+        let last = cluster.world.node(id).account.entries.last_key_value();
         last.map_or(Position::default(), |(index, (ballot, _))| Position {
             round: ballot.round,
             index: *index,

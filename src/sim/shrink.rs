@@ -2,8 +2,8 @@
 //! Zeller and Hildebrandt, 2002) over what a plan is made of: nodes, classes of faults, clients, single
 //! faults, steps.
 //!
-//! The seed stays. Faults keep what they were drawn as when others are taken away (`chaos.rs`), so most of
-//! what made a run fail is still there in a smaller one.
+//! The seed stays. Faults keep what they were drawn as when others are taken away (`world/chaos.rs`), so most
+//! of what made a run fail is still there in a smaller one.
 
 use super::faults::Faults;
 use super::plan::Plan;

@@ -1,7 +1,7 @@
 //! The threads of a node as steps: what `node/` runs on threads, each until it would wait.
 //!
 //! Each function is what one of them does once it woke, with the production object that it drives. Left out:
-//! when they wake (`cluster.rs`), and what is checked afterwards (`watch.rs`).
+//! when they wake (`world.rs`), and what is checked afterwards (`watch.rs`).
 
 use crate::consensus::batch::Event;
 use crate::consensus::types::NodeId;
@@ -12,19 +12,15 @@ use crate::pipeline::storage::{RetryError, TurnError};
 use crate::store::engine::EngineError;
 use crate::store::{OpenError, ReadError, WriteError};
 
-use super::cluster::{Cluster, Step};
 use super::counts::Count;
-use super::durable::Written;
-use super::node::Thread;
+use super::processes::PROBE_US;
 use super::trace::What;
+use super::world::{Step, Thread, World, Written};
 
 /// A write that fails takes so much longer, in µs, so that the queues behind it fill.
 const FAILURE_US: u64 = 30_000;
 
-/// How long storage waits before it looks for room on a full disk again, in µs.
-pub(super) const PROBE_US: u64 = 50_000;
-
-impl Cluster {
+impl World {
     pub(super) fn run_thread(&mut self, id: NodeId, thread: Thread) {
         let running = self.running(id);
         running.scheduled &= !(thread as u8);
@@ -149,12 +145,8 @@ impl Cluster {
         let works = running.writing.as_deref().unwrap_or_default();
         let must_write = works.iter().any(|work| work.must_write());
         let count = works.len() as u64;
-        let took_us = match must_write {
-            true => {
-                took_us * running.disk_factor + failing_us + running.disk_busy_until_us.saturating_sub(now_us)
-            }
-            false => 3,
-        };
+        let hung_us = running.disk_busy_until_us.saturating_sub(now_us);
+        let took_us = if must_write { took_us * running.disk_factor + failing_us + hung_us } else { 3 };
         if must_write {
             let works = self.running(id).writing.take().unwrap_or_default();
             let entries = works.iter().map(|work| work.entries.len() as u64).sum();
@@ -214,12 +206,14 @@ impl Cluster {
         self.schedule(PROBE_US, Step::Retry(id, process));
     }
 
-    pub(super) fn retry(&mut self, id: NodeId) {
+    /// Storage looks for room on its disk. Returns whether there is some, and the node was rebuilt.
+    #[must_use]
+    pub(super) fn retry(&mut self, id: NodeId) -> bool {
         let node = self.node_mut(id);
         let process = node.process;
         let running = node.running.as_mut().expect("a node that runs");
         if running.paused || !running.is_suspended {
-            return;
+            return false;
         }
         running.works.drain(&mut Vec::new());
         match running.storage.retry() {
@@ -228,9 +222,7 @@ impl Cluster {
                 running.tell(Control::Rebuild(restored));
                 self.reconcile(id);
                 self.wake_all(id);
-                // Of all times this is when a reader may be led astray: it begins before the rebuild, and
-                // ends after.
-                self.read_of(id);
+                return true;
             }
             Ok(None) => {
                 self.wake(id, Thread::Machine);
@@ -241,13 +233,14 @@ impl Cluster {
             }
             Err(_) => self.end_and_restart(id, "its disk failed"),
         }
+        false
     }
 
     /// The network thread takes all that waits.
     fn send(&mut self, id: NodeId) {
         let (sent, bound) = self.running(id).send(id);
         for binding in bound {
-            self.node_mut(id).bound.insert(binding.node, binding.directory);
+            self.node_mut(id).account.bound.insert(binding.node, binding.directory);
         }
         for message in sent {
             self.transmit(message);

@@ -7,8 +7,8 @@
 //!
 //! Left out: values in full (a text is cut), and what a node holds in memory.
 
-mod file;
 mod hash;
+mod json;
 mod recorder;
 
 use std::borrow::Cow;
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::types::{Ballot, Index, NodeId, RequestId};
 
-pub use file::{MAX_TRACE_BYTES, TraceError};
 pub use hash::{TraceHash, digest, name};
+pub use json::{MAX_TRACE_BYTES, TraceError};
 pub use recorder::{MAX_EVENTS, MAX_TEXT_CHARS, Recorder};
 
 /// The number of the JSON form that this program writes, and the only one it reads.
@@ -285,15 +285,16 @@ impl fmt::Display for What {
             What::Duplicated { id } => write!(f, "#{id} is duplicated on the way"),
             What::Queued { entries, messages } => {
                 let (entries, messages) =
-                    (Count(*entries, "entry", "entries"), Count(*messages, "message", "messages"));
+                    (Amount(*entries, "entry", "entries"), Amount(*messages, "message", "messages"));
                 write!(f, "queues {entries} to be written, and {messages} behind it")
             }
             What::Writing { works, entries, text, .. } => {
-                let (works, entries) = (Count(*works, "work", "works"), Count(*entries, "entry", "entries"));
+                let (works, entries) =
+                    (Amount(*works, "work", "works"), Amount(*entries, "entry", "entries"));
                 write!(f, "begins to write {works} with {entries}{}", Colon(text))
             }
             What::Durable { promised, chosen, entries, text, .. } => {
-                let entries = Count(*entries, "entry", "entries");
+                let entries = Amount(*entries, "entry", "entries");
                 write!(f, "has written {entries}: promised={promised} chosen={chosen}{}", Colon(text))
             }
             What::WriteFailed { flush: true, text, .. } => write!(f, "a flush failed{}", Colon(text)),
@@ -328,9 +329,9 @@ impl fmt::Display for What {
 }
 
 /// `1 entry`, `2 entries`.
-struct Count(u64, &'static str, &'static str);
+struct Amount(u64, &'static str, &'static str);
 
-impl fmt::Display for Count {
+impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
     }

@@ -1,24 +1,24 @@
-//! What is checked after each step, from outside: what leaves early, how watermarks stand, what is delivered
-//! and read.
+//! What is checked after each step, from outside: what leaves early, how watermarks stand, and what is
+//! delivered.
 //!
-//! Left out: what is durable, and what waits for that (`durable.rs`).
+//! Left out: what is durable, and what waits for that (`durable.rs`); readers (`reads.rs`).
 
 use crate::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
-use crate::consensus::protocol::Role;
-use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
+use crate::consensus::protocol::{Role, Status};
+use crate::consensus::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
 use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
 use crate::store::ReadError;
 use crate::store::engine::EngineError;
 
-use super::cluster::{Cluster, Step};
 use super::counts::Count;
-use super::invariant::{Shown, hold};
+use super::invariant::hold;
 use super::trace::What;
+use super::world::World;
 
-impl Cluster {
+impl World {
     /// After a turn: what leaves early promises nothing, the watermarks are in order, and what they say is
     /// chosen is.
     pub(super) fn watch_turn(&mut self, id: NodeId, turn: &Turn) {
@@ -26,6 +26,30 @@ impl Cluster {
         self.watch_sent(id, &turn.early);
         let running = self.running(id);
         let (status, chosen) = (running.status(), running.recent.chosen());
+        self.check_status(id, &status, chosen);
+        let truncates = turn.work.as_ref().and_then(|work| work.truncate);
+        hold!(
+            AppendOnly,
+            truncates.is_none() || status.role != Role::Leader,
+            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
+            status.promised
+        );
+        self.watch_role(id, status.role, status.promised);
+        if let Some(raised) = turn.chosen {
+            hold!(
+                Watermarks,
+                raised == chosen,
+                "node {id}: the watermark was raised to {raised}, and is {chosen}"
+            );
+            self.record(id, What::Chosen { index: chosen });
+            self.watch_chosen(id, chosen);
+        }
+    }
+
+    /// The watermarks are in order, what waits is bounded, and nobody sent nonsense; `chosen` is what readers
+    /// are told.
+    fn check_status(&mut self, id: NodeId, status: &Status, chosen: Index) {
+        let running = self.running(id);
         let applied = running.applier.applied();
         let waiting = running.requests.lock().waiting();
         let is_rebuilt = running.machine.generation() > 0;
@@ -48,31 +72,20 @@ impl Cluster {
         );
         hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, and there are fewer than 256");
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
-        let truncates = turn.work.as_ref().and_then(|work| work.truncate);
-        hold!(
-            AppendOnly,
-            truncates.is_none() || status.role != Role::Leader,
-            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
-            status.promised
-        );
-        if self.running(id).told != (status.role, status.promised) {
-            self.running(id).told = (status.role, status.promised);
-            let role = match status.role {
-                Role::Follower => "follower",
-                Role::Candidate => "candidate",
-                Role::Leader => "leader",
-            };
-            self.record(id, What::Role { role: role.into(), ballot: status.promised });
+    }
+
+    /// The trace hears of a new role or ballot.
+    fn watch_role(&mut self, id: NodeId, role: Role, ballot: Ballot) {
+        if self.running(id).told == (role, ballot) {
+            return;
         }
-        if let Some(raised) = turn.chosen {
-            hold!(
-                Watermarks,
-                raised == chosen,
-                "node {id}: the watermark was raised to {raised}, and is {chosen}"
-            );
-            self.record(id, What::Chosen { index: chosen });
-            self.watch_chosen(id, chosen);
-        }
+        self.running(id).told = (role, ballot);
+        let role = match role {
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        };
+        self.record(id, What::Role { role: role.into(), ballot });
     }
 
     /// The last of what a node takes for chosen, which its applier will find one by one: is it?
@@ -83,7 +96,8 @@ impl Cluster {
         self.check_read(id, read);
     }
 
-    fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, ReadError>) -> Vec<Entry> {
+    /// What was read from a node's log is chosen. Returns nothing if the disk is gone, or was harmed.
+    pub(super) fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, ReadError>) -> Vec<Entry> {
         match read {
             Ok(entries) => {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
@@ -140,63 +154,13 @@ impl Cluster {
                     entry.index
                 );
             }
-            let text = self.recorder.text(|| match counts {
-                true => entry.command.to_string(),
-                false => "nothing".into(),
-            });
+            let text =
+                self.recorder.text(|| if *counts { entry.command.to_string() } else { "nothing".into() });
             let request = if *counts { request } else { RequestId::NONE };
             self.record(id, What::Delivered { index: entry.index, request, text });
         }
         delivered.responses.iter().for_each(|(index, state)| self.checker.applied(id, *index, state));
         hold!(Order, applied == last, "node {id} delivered up to {last}, and says {applied}");
-    }
-
-    pub(super) fn read(&mut self) {
-        let pause_us = self.random.between(500, 50_000);
-        let id = self.random.between(1, self.nodes.len() as u64 + 1);
-        self.read_of(id);
-        self.schedule(pause_us, Step::Read);
-    }
-
-    pub(super) fn read_of(&mut self, id: NodeId) {
-        let (nested, back) = (self.random.between(0, 30), self.random.between(0, 6));
-        let of_client = self.random.between(0, 3) > 0;
-        if !self.is_reading && self.node(id).is_up() {
-            self.is_reading = true;
-            self.read_log(id, nested, back, of_client);
-            self.is_reading = false;
-        }
-    }
-
-    /// A reader of a node's log, while `nested` steps of anyone happen within the read: it sees a prefix of
-    /// the log.
-    pub(super) fn read_log(&mut self, id: NodeId, nested: u64, back: u64, of_client: bool) {
-        let running = self.running(id);
-        let (recent, reader) = (running.recent.clone(), running.reader.clone());
-        let (requests, applied) = (running.requests.clone(), running.applier.applied());
-        let read = recent.read_chosen(|chosen| {
-            (0..nested).for_each(|_| self.step());
-            let last = if of_client { applied.min(chosen) } else { chosen };
-            let first = last.saturating_sub(back).max(1);
-            read_chosen(first, last, 2000, &recent, &reader)
-        });
-        let Some(read) = read else { return self.counts.add(Count::Overtaken) };
-        let entries = self.check_read(id, read);
-        if !of_client {
-            return;
-        }
-        for entry in entries {
-            let shown = (!requests.lock().is_noop(&entry)).then_some(&entry.command);
-            let delivered = self.checker.log().get(entry.index as usize - 1);
-            hold!(
-                Linearizable,
-                delivered.map(Option::as_ref) == Some(shown),
-                "node {id} shows {entry} as {}, and delivered was {}",
-                Shown(shown),
-                Shown(delivered.and_then(Option::as_ref))
-            );
-            self.counts.add(Count::Reads);
-        }
     }
 
     /// The whole log of a node, as far as it delivered it, and all it tells of requests, against what was

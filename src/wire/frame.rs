@@ -104,10 +104,10 @@ impl FrameDecoder {
         let payload = std::mem::take(&mut self.payload);
         self.header_len = 0;
         let found = crc32c::crc32c(&payload);
-        match found == announced {
-            true => Ok(Some(Bytes::from(payload))),
-            false => Err(FrameError::Checksum { announced, found }),
+        if found != announced {
+            return Err(FrameError::Checksum { announced, found });
         }
+        Ok(Some(Bytes::from(payload)))
     }
 
     /// Whether the header is complete, and sane.

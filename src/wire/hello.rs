@@ -121,12 +121,11 @@ impl Hello {
             );
             return Err(Refusal { code: RefusalCode::Version, text });
         }
-        let same = |code, what: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| match here
-            .to_string()
-            == there.to_string()
-        {
-            true => Ok(()),
-            false => Err(Refusal { code, text: format!("here is {what} {here}, there {there}") }),
+        let same = |code, what: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| {
+            if here.to_string() != there.to_string() {
+                return Err(Refusal { code, text: format!("here is {what} {here}, there {there}") });
+            }
+            Ok(())
         };
         same(RefusalCode::Cluster, "cluster", &self.cluster, &theirs.cluster)?;
         same(RefusalCode::Protocol, "protocol", &self.protocol, &theirs.protocol)?;

@@ -14,6 +14,7 @@ mod check;
 mod cluster;
 mod decode;
 mod encode;
+mod error;
 mod paxos;
 mod raft;
 mod record;
@@ -26,8 +27,9 @@ use crate::consensus::message::Message;
 
 use super::frame::FrameError;
 
-pub use check::{MAX_INDEX, MessageError};
+pub use check::MAX_INDEX;
 pub use decode::{Decoded, MAX_ITEMS};
+pub use error::MessageError;
 
 /// Appends the frame of a message; on an error ([`FrameError::TooLong`]: the core should have made pages)
 /// `out` is as before.

@@ -157,10 +157,7 @@ impl Connection {
         if whole > 0 {
             self.heard = now;
         }
-        match self.input.len() > MAX_ANSWER_BYTES {
-            true => Err(nonsense(&self.input)),
-            false => Ok(()),
-        }
+        if self.input.len() > MAX_ANSWER_BYTES { Err(nonsense(&self.input)) } else { Ok(()) }
     }
 
     /// Takes the oldest outstanding request off, if the answer ends it.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::consensus::protocols::ProtocolName;
 
-use super::super::Error;
+use super::super::error::Error;
 use super::report::{figure, round};
 use super::usage::thread_cpu;
 use cluster::Cluster;

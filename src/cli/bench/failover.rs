@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::super::Error;
 use super::super::cluster::{self, Cluster, Interrupt};
+use super::super::error::Error;
 use super::load;
 use super::record::{Outcome, Progress, Window};
 use super::report::{figure, median, round};

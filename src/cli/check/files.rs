@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::CheckError;
+use super::error::CheckError;
 use super::record::{self, Form, Record};
 
 /// Of a longer line only so much is looked at.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use super::CheckError;
+use super::error::CheckError;
 use super::files::{NodeLog, Place};
 use super::record::Record;
 use super::table::{Break, Node, TOLD, Verdict};

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::instance_line::{self, Verb};
 
 /// The open file. Invariant: it ends with a whole line.

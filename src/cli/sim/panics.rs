@@ -13,9 +13,12 @@ thread_local! {
 /// From now on a panic of a thread that is within [`run`] is only noted; all others are printed as before.
 pub fn install() {
     let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| match SIMULATES.get() {
-        true => PLACE.set(info.location().map(|place| format!("{}:{}", place.file(), place.line()))),
-        false => previous(info),
+    std::panic::set_hook(Box::new(move |info| {
+        if SIMULATES.get() {
+            PLACE.set(info.location().map(|place| format!("{}:{}", place.file(), place.line())));
+        } else {
+            previous(info);
+        }
     }));
 }
 

@@ -3,16 +3,7 @@
 
 use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, RequestId};
 
-/// What is wrong with a message. Its connection is closed: an honest node never sends it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// No protobuf of ours.
-    #[error("not a message: {0}")]
-    Protobuf(#[from] prost::DecodeError),
-    /// Impossible contents.
-    #[error("an impossible message: {0}")]
-    Nonsense(String),
-}
+use super::error::MessageError;
 
 /// No log ever gets there, so that a core may add to any index of a message without overflow.
 pub const MAX_INDEX: Index = 1 << 62;

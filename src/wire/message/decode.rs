@@ -9,7 +9,8 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_BYTES};
 
-use super::check::{MessageError, check_command, check_entry};
+use super::check::{check_command, check_entry};
+use super::error::MessageError;
 use super::record::{OwnedLists, Values, entry_field, field};
 use super::{cluster, paxos, raft};
 
@@ -223,12 +224,11 @@ fn take_fixed(wire_type: WireType, rest: &mut &[u8]) -> Result<u64, MessageError
 }
 
 fn expect_type(found: WireType, expected: WireType) -> Result<(), MessageError> {
-    match found == expected {
-        true => Ok(()),
-        false => {
-            Err(MessageError::Nonsense(format!("a field of wire type {found:?} instead of {expected:?}")))
-        }
+    if found != expected {
+        let what = format!("a field of wire type {found:?} instead of {expected:?}");
+        return Err(MessageError::Nonsense(what));
     }
+    Ok(())
 }
 
 fn too_short(length: u64, left: usize) -> MessageError {

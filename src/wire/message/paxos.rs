@@ -5,9 +5,8 @@ use std::mem::take;
 use crate::consensus::message::{PaxosBody, Range};
 use crate::consensus::types::{Ballot, Entry};
 
-use super::check::{
-    MessageError, check_ballot, check_index, check_inside, check_watermark, check_window, nonsense,
-};
+use super::check::{check_ballot, check_index, check_inside, check_watermark, check_window, nonsense};
+use super::error::MessageError;
 use super::record::{BorrowedLists, Lists, OwnedLists, Values};
 
 /// The numbers of these kinds. No number is ever used again, in any part.

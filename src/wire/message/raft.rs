@@ -5,9 +5,8 @@ use std::mem::take;
 use crate::consensus::message::RaftBody;
 use crate::consensus::types::{Ballot, Entry, Position};
 
-use super::check::{
-    MAX_INDEX, MessageError, check_ballot, check_index, check_watermark, check_window, nonsense,
-};
+use super::check::{MAX_INDEX, check_ballot, check_index, check_watermark, check_window, nonsense};
+use super::error::MessageError;
 use super::record::{BorrowedLists, Lists, OwnedLists, Values};
 
 /// The numbers of these kinds. No number is ever used again, in any part.

@@ -18,7 +18,7 @@ use crate::consensus::protocols::ProtocolName;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Command, Entry, Index, Kind, NodeId};
 
-use super::super::super::Error;
+use super::super::super::error::Error;
 
 /// The defaults of a node's configuration: timing, window, and how long a proposal is worth something.
 const ELECTION_MS: u64 = 300;
@@ -178,12 +178,12 @@ impl Cluster {
         let all = |cluster: &Cluster| cluster.nodes.iter().all(|node| node.delivered == proposed);
         self.wait_for("all proposals to be delivered on all nodes", all)?;
         let digests: Vec<u64> = self.nodes.iter().map(|node| node.digest).collect();
-        match digests.iter().all(|digest| *digest == digests[0]) {
-            true => Ok(()),
-            false => Err(Error::Message(format!(
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Err(Error::Message(format!(
                 "the nodes delivered different things (digests {digests:x?}): please report this"
-            ))),
+            )));
         }
+        Ok(())
     }
 
     fn wait_for(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) -> Result<(), Error> {

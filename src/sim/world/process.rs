@@ -1,11 +1,11 @@
-//! A simulated node: the production objects of the pipeline over a simulated disk, with the production queues
-//! between them, and each thread of `node/` as a few steps that the cluster calls when it is time.
+//! A process of a node: the production objects of the pipeline, with the production queues between them, and
+//! what each thread of `node/` does to them, as plain calls.
 //!
 //! A thread that would wait for room in a queue is *stuck* here: it holds what did not fit, and does nothing
-//! until the queue was drained. Left out: what happens when (`cluster.rs`), sockets, the client port, the log
+//! until the queue was drained. Left out: when what happens (`threads.rs`), sockets, the client port, the log
 //! file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use crate::consensus::config::Config;
 use crate::consensus::message::Message;
 use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::protocols::ProtocolName;
-use crate::consensus::types::{Ballot, HardState, NodeId};
+use crate::consensus::types::{Ballot, NodeId};
 use crate::pipeline::applier::Applier;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
@@ -23,90 +23,18 @@ use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{Inputs, StateMachine, Turn, Work};
 use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
 use crate::pipeline::trust::Trust;
-use crate::store::engine::EngineError;
-use crate::store::memory::{Kept, MemoryEngine};
-use crate::store::{Binding, Founding, LogReader, OpenError, Recovered, Store};
+use crate::store::{Binding, LogReader, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 
-use super::application::Chain;
-use super::durable::{Log, Written};
-use super::network::Flight;
+use super::super::application::Chain;
+use super::shape::Sizes;
+use super::step::Flight;
 
-/// The sizes of a node's queues and limits, drawn from the seed: small ones, so that they fill.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub works_bytes: usize,
-    pub outgoing_bytes: usize,
-    pub peers_bytes: usize,
-    pub proposals_bytes: usize,
-    pub recent_bytes: usize,
-    /// Distinct requests that are remembered.
-    pub window: usize,
-}
-
-/// What is of a node always: its disk and its clock, and what of it the simulator knows to be durable.
-pub(super) struct Node {
-    pub id: NodeId,
-    pub protocol: ProtocolName,
-    pub config: Config,
-    pub sizes: Sizes,
-    pub disk: Arc<MemoryEngine>,
-    /// The id that a new disk would get; another one after it was wiped.
-    pub directory: u128,
-    pub clock: LocalClock,
-    pub running: Option<Running>,
-    /// Counts processes, so that what was meant for an earlier one is not taken by a later one.
-    pub process: u64,
-    /// It will never run again, and why.
-    pub lost: Option<&'static str>,
-    /// Its disk was harmed: it may refuse it.
-    pub is_harmed: bool,
-    pub hard_state: HardState,
-    /// What is durable of its log.
-    pub entries: Log,
-    /// The works of a write that was not synced when the process ended or the write failed.
-    pub uncertain: Vec<Written>,
-    /// Bindings that are durable.
-    pub bound: BTreeMap<NodeId, u128>,
-}
-
-/// A monotonic clock that goes at its own rate, from 0 at each start of the process.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LocalClock {
-    /// The true time at which it showed `at_local_us`.
-    at_true_us: u64,
-    at_local_us: u64,
-    /// Local time per true time, in thousandths.
-    rate_permille: u64,
-}
-
-impl LocalClock {
-    pub fn start(now_us: u64, rate_permille: u64) -> LocalClock {
-        LocalClock { at_true_us: now_us, at_local_us: 0, rate_permille }
-    }
-
-    pub fn local_us(&self, now_us: u64) -> u64 {
-        self.at_local_us + (now_us - self.at_true_us) * self.rate_permille / 1000
-    }
-
-    pub fn local_ms(&self, now_us: u64) -> u64 {
-        self.local_us(now_us) / 1000
-    }
-
-    /// From now on it goes at another rate.
-    pub fn set_rate(&mut self, now_us: u64, rate_permille: u64) {
-        let at_local_us = self.local_us(now_us);
-        *self = LocalClock { at_true_us: now_us, at_local_us, rate_permille };
-    }
-
-    /// How much true time passes while it shows `local_us` more.
-    pub fn true_us(&self, local_us: u64) -> u64 {
-        (local_us * 1000).div_ceil(self.rate_permille).max(1)
-    }
-}
+/// The name of every simulated cluster.
+pub const CLUSTER: &str = "simulation";
 
 /// What the threads of a process share, and what waits between them.
-pub(super) struct Running {
+pub struct Running {
     pub machine: StateMachine,
     pub storage: Storage,
     pub applier: Applier,
@@ -142,7 +70,7 @@ pub(super) struct Running {
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they are to be woken.
     pub has_handed_on: bool,
-    /// Bitset of [`Thread`]s that have a step scheduled.
+    /// Bitset of [`Thread`](super::Thread)s that have a step scheduled.
     pub scheduled: u8,
     /// Of those, the ones that do not run until then, whatever happens.
     pub stalled: u8,
@@ -153,85 +81,31 @@ enum Effect {
     Work(Work),
 }
 
-/// Who has steps of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Thread {
-    Machine = 1,
-    Storage = 2,
-    Network = 4,
-    Applier = 8,
-}
-
-impl Node {
-    pub fn new(protocol: ProtocolName, config: Config, sizes: Sizes, directory: u128) -> Node {
-        Node {
-            id: config.node,
-            protocol,
-            config,
-            sizes,
-            disk: Arc::default(),
-            directory,
-            clock: LocalClock::default(),
-            running: None,
-            process: 0,
-            lost: None,
-            is_harmed: false,
-            hard_state: HardState::default(),
-            entries: Log::new(),
-            uncertain: Vec::new(),
-            bound: BTreeMap::new(),
-        }
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.running.is_some()
-    }
-
-    /// The process ends, and every write that was not synced is left on the disk as `keep` says. A write
-    /// under way has reached the disk's memory.
-    pub fn crash(&mut self, keep: impl FnMut() -> Kept) {
-        if let Some(mut running) = self.running.take()
-            && let Some(works) = running.writing.take()
-        {
-            self.doubt(Written::of(&works, running.storage.generation()));
-            self.disk.fail_sync(EngineError::Failed("the process ended".into()));
-            let _ = running.storage.turn(works);
-        }
-        self.disk.crash(keep);
-    }
-
-    /// Starts from the disk, as `node::Node::start` does.
-    pub fn start(&mut self, now_us: u64, rate_permille: u64) -> Result<Recovered, OpenError> {
-        let founding = Founding {
-            cluster: "simulation".into(),
-            node: self.id,
-            protocol: self.protocol.name().into(),
-            members: self.config.voters.ids().iter().map(|id| (*id, format!("node{id}"))).collect(),
-            delivery_window: self.sizes.window as u64,
-        };
-        let (store, recovered) = Store::open_on(self.disk.clone(), &founding, self.directory)?;
-        let sizes = self.sizes;
+impl Running {
+    /// From what the store holds, as `node::Node::start` does.
+    pub fn start(
+        protocol: ProtocolName,
+        config: &Config,
+        sizes: Sizes,
+        store: Store,
+        recovered: &Recovered,
+    ) -> Running {
+        let id = config.node;
         let recent = Arc::new(Recent::new(sizes.recent_bytes, recovered.hard_state.chosen));
         let requests = Arc::new(Mutex::new(Requests::new(sizes.window)));
-        let config = Config { seed: self.config.seed ^ recovered.start, ..self.config.clone() };
-        let machine = StateMachine::new(self.protocol, config, restored(&recovered), recent.clone());
-        let reader = store.reader();
-        let mut trust = Trust::new(self.hello(&recovered), self.config.voters.others(self.id));
+        let mut trust = Trust::new(hello(protocol, id, recovered), config.voters.others(id));
         recovered.bindings.iter().for_each(|(node, directory)| {
             trust.bind(Binding { node: *node, directory: *directory });
         });
-        self.clock = LocalClock::start(now_us, rate_permille);
-        self.process += 1;
-        self.running = Some(Running {
+        let config = Config { seed: config.seed ^ recovered.start, ..config.clone() };
+        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone());
+        let reader = store.reader();
+        let application = Some(Box::new(Chain::default()) as _);
+        Running {
             told: (Role::Follower, machine.status().promised),
             machine,
-            storage: Storage::new(self.id, store, recent.clone()),
-            applier: Applier::new(
-                recent.clone(),
-                reader.clone(),
-                requests.clone(),
-                Some(Box::new(Chain::default())),
-            ),
+            storage: Storage::new(id, store, recent.clone()),
+            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
             reader,
             recent,
             requests,
@@ -255,26 +129,9 @@ impl Node {
             has_handed_on: false,
             scheduled: 0,
             stalled: 0,
-        });
-        Ok(recovered)
-    }
-
-    fn hello(&self, recovered: &Recovered) -> Hello {
-        Hello {
-            version: WIRE_VERSION,
-            lowest_version: LOWEST_WIRE_VERSION,
-            cluster: "simulation".into(),
-            node: self.id,
-            directory: recovered.directory,
-            start: recovered.start,
-            protocol: self.protocol.name().into(),
-            founding: 0,
-            client_address: String::new(),
         }
     }
-}
 
-impl Running {
     /// Names the incarnation of the core: no other one of this node has the same.
     pub fn incarnation(&self) -> u64 {
         self.start * 1_000_000 + self.machine.generation()
@@ -394,5 +251,19 @@ impl Running {
     /// Into the proposing queue, if there is room.
     pub fn propose(&mut self, proposal: Proposal) -> bool {
         !self.is_suspended && self.inbox.proposals.try_push(proposal).is_ok()
+    }
+}
+
+fn hello(protocol: ProtocolName, node: NodeId, recovered: &Recovered) -> Hello {
+    Hello {
+        version: WIRE_VERSION,
+        lowest_version: LOWEST_WIRE_VERSION,
+        cluster: CLUSTER.into(),
+        node,
+        directory: recovered.directory,
+        start: recovered.start,
+        protocol: protocol.name().into(),
+        founding: 0,
+        client_address: String::new(),
     }
 }

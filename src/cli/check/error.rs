@@ -1,0 +1,19 @@
+//! Why logs cannot be checked, in words for a person.
+
+use std::path::PathBuf;
+
+/// Why logs cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The system refused it.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The files are no logs of one cluster.
+    #[error("{0}")]
+    Input(String),
+}

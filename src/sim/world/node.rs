@@ -1,0 +1,142 @@
+//! A simulated node: its disk and its clock, which outlive its processes, and the process that runs now.
+
+use std::sync::Arc;
+
+use crate::consensus::config::Config;
+use crate::consensus::protocols::ProtocolName;
+use crate::consensus::types::NodeId;
+use crate::store::engine::EngineError;
+use crate::store::memory::{Kept, MemoryEngine};
+use crate::store::{Founding, OpenError, Recovered, Store};
+
+use super::account::{Account, Written};
+use super::process::{CLUSTER, Running};
+use super::shape::Sizes;
+
+/// What is of a node always, and its process.
+pub struct Node {
+    pub id: NodeId,
+    protocol: ProtocolName,
+    config: Config,
+    sizes: Sizes,
+    pub disk: Arc<MemoryEngine>,
+    /// The id that a new disk would get; another one after it was wiped.
+    pub directory: u128,
+    pub clock: LocalClock,
+    pub running: Option<Running>,
+    /// Counts processes, so that what was meant for an earlier one is not taken by a later one.
+    pub process: u64,
+    /// It will never run again, and why.
+    pub lost: Option<&'static str>,
+    /// Its disk was harmed: it may refuse it.
+    pub is_harmed: bool,
+    /// What the simulator knows to be durable on its disk.
+    pub account: Account,
+}
+
+impl Node {
+    pub fn new(protocol: ProtocolName, config: Config, sizes: Sizes, directory: u128) -> Node {
+        Node {
+            id: config.node,
+            protocol,
+            config,
+            sizes,
+            disk: Arc::default(),
+            directory,
+            clock: LocalClock::default(),
+            running: None,
+            process: 0,
+            lost: None,
+            is_harmed: false,
+            account: Account::default(),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts from the disk, as `node::Node::start` does.
+    pub fn start(&mut self, now_us: u64, rate_permille: u64) -> Result<Recovered, OpenError> {
+        let founding = Founding {
+            cluster: CLUSTER.into(),
+            node: self.id,
+            protocol: self.protocol.name().into(),
+            members: self.config.voters.ids().iter().map(|id| (*id, format!("node{id}"))).collect(),
+            delivery_window: self.sizes.window as u64,
+        };
+        let (store, recovered) = Store::open_on(self.disk.clone(), &founding, self.directory)?;
+        self.clock = LocalClock::start(now_us, rate_permille);
+        self.process += 1;
+        self.running = Some(Running::start(self.protocol, &self.config, self.sizes, store, &recovered));
+        Ok(recovered)
+    }
+
+    /// The process ends, and every write that was not synced is left on the disk as `keep` says. A write
+    /// under way has reached the disk's memory.
+    pub fn crash(&mut self, keep: impl FnMut() -> Kept) {
+        if let Some(mut running) = self.running.take()
+            && let Some(works) = running.writing.take()
+        {
+            self.doubt(Written::of(&works, running.storage.generation()));
+            self.disk.fail_sync(EngineError::Failed("the process ended".into()));
+            let _ = running.storage.turn(works);
+        }
+        self.disk.crash(keep);
+    }
+
+    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or
+    /// not.
+    pub fn doubt(&mut self, works: Vec<Written>) {
+        let uncertain = &mut self.account.uncertain;
+        assert!(
+            uncertain.is_empty() || works.is_empty(),
+            "node {}: one write at a time is under way, not {uncertain:?} and {works:?}",
+            self.id
+        );
+        uncertain.extend(works);
+    }
+
+    /// Another disk, with nothing on it.
+    pub fn wipe(&mut self) {
+        self.disk = Arc::default();
+        self.directory += 1 << 64;
+        self.is_harmed = true;
+        self.account = Account::default();
+    }
+}
+
+/// A monotonic clock that goes at its own rate, from 0 at each start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalClock {
+    /// The true time at which it showed `at_local_us`.
+    at_true_us: u64,
+    at_local_us: u64,
+    /// Local time per true time, in thousandths.
+    rate_permille: u64,
+}
+
+impl LocalClock {
+    pub fn start(now_us: u64, rate_permille: u64) -> LocalClock {
+        LocalClock { at_true_us: now_us, at_local_us: 0, rate_permille }
+    }
+
+    pub fn local_us(&self, now_us: u64) -> u64 {
+        self.at_local_us + (now_us - self.at_true_us) * self.rate_permille / 1000
+    }
+
+    pub fn local_ms(&self, now_us: u64) -> u64 {
+        self.local_us(now_us) / 1000
+    }
+
+    /// From now on it goes at another rate.
+    pub fn set_rate(&mut self, now_us: u64, rate_permille: u64) {
+        let at_local_us = self.local_us(now_us);
+        *self = LocalClock { at_true_us: now_us, at_local_us, rate_permille };
+    }
+
+    /// How much true time passes while it shows `local_us` more.
+    pub fn true_us(&self, local_us: u64) -> u64 {
+        (local_us * 1000).div_ceil(self.rate_permille).max(1)
+    }
+}
