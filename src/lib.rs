@@ -85,7 +85,7 @@
 //! | `client` | the client port as functions of bytes: RESP2 and telnet lines |
 //! | `pipeline` | the turns of state machine, storage and applier: functions of plain data |
 //! | [`application`] | what a replicated service implements |
-//! | `store` | records over an engine: sled, memory |
+//! | `store` | a journal of records and a few small values over an engine: sled, memory |
 //! | `wire` | peer messages as checksummed frames |
 //! | [`config`] | TOML becomes a valid configuration |
 //! | [`consensus`] | the pure cores: state and input give state and batch |

@@ -57,8 +57,8 @@ fn check_decoded(content: &[u8], start: usize) {
     }
     builder.finish();
     let mut built = vec![];
-    for (key, value) in builder.records() {
-        let record = Record::open(u64::from_be_bytes(key), value).expect("it was just built");
+    for (number, value) in (3..).zip(builder.records()) {
+        let record = Record::open(number, value).expect("it was just built");
         // Only an input of several records' size has an entry that is cut.
         let Shape::Items(items) = record.shape else { return };
         let (items, error) = read_all(items);

@@ -44,20 +44,20 @@ impl Inspection {
         let copy = copy(path)?;
         let engine =
             SledEngine::open(copy.path(), 64 << 20).map_err(|error| OpenError::engine(path, error))?;
-        let meta = recover::meta(&engine, path)?;
-        let log = recover::log(&engine, meta.first, path)?;
-        recover::check_bindings(&meta.bindings, &log, path)?;
-        let identity = meta.identity.ok_or_else(|| OpenError::damaged(path, "its identity is gone"))?;
+        let values = recover::values(&engine, path)?;
+        let log = recover::log(&engine, values.first, path)?;
+        recover::check_bindings(&values.bindings, &log, path)?;
+        let identity = values.identity.ok_or_else(|| OpenError::damaged(path, "its identity is gone"))?;
         let mark = Tail::peek(path).map_err(|error| super::open::tail_error(path, &error))?;
         let mark = mark.ok_or_else(|| OpenError::damaged(path, "its file `tail` is gone"))?;
-        check_mark(path, &mark, identity.directory, meta.start, log.next - 1)?;
+        check_mark(path, &mark, identity.directory, values.start, log.next - 1)?;
         let shared = Shared { engine: Arc::new(engine), index: RwLock::new(log.index) };
         Ok(Inspection {
             identity,
-            start: meta.start,
+            start: values.start,
             hard_state: log.hard_state,
             max_round: log.max_round,
-            bindings: meta.bindings,
+            bindings: values.bindings,
             reader: LogReader::new(Arc::new(shared)),
             _copy: copy,
             _lock: lock,

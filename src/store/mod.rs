@@ -2,9 +2,9 @@
 //!
 //! The storage thread owns the [`Store`] and makes one atomic durable write of all that waits
 //! ([`Store::write`]); [`LogReader`]s read meanwhile, from other threads, what is durable. Beneath is an
-//! [`Engine`] with ordered keys: sled on the disk, or memory in tests.
+//! [`Engine`], a journal of records and a few small values: sled on the disk, or memory in tests.
 //!
-//! - One write is one `put_atomic` and one `sync`: after a crash all of it is there or nothing.
+//! - One write is one `commit` and one `sync`: after a crash all of it is there or nothing.
 //! - Records are numbered without gaps and checksummed over their number (`record`); the file `tail` says how
 //!   far they must reach. So what sled loses without a word is found out when the store is opened, but for
 //!   writes of the last second before a crash whose loss the file could not yet know.
@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use crate::consensus::types::{Ballot, Entry, HardState, Index, NodeId, Round};
 
-use engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space};
+use engine::{Commit, Engine, EngineError, MAX_VALUE_BYTES, Put};
 use reader::Shared;
 use record::{Builder, put_varint, seal};
 use tail::{Mark, Tail};
@@ -198,9 +198,8 @@ impl Store {
                 (key, value)
             })
             .collect();
-        let others = bindings.iter().map(|(key, value)| Op::Put { space: Space::Meta, key, value });
-        let others: Vec<_> = others.collect();
-        self.commit(&others)?;
+        let meta: Vec<_> = bindings.iter().map(|(key, value)| Put { key, value }).collect();
+        self.commit(0, &meta)?;
         self.adopt(write, &placed);
         Ok(())
     }
@@ -215,10 +214,10 @@ impl Store {
         // What is read from now on may have been written and not synced: it must be durable before anyone
         // acts on it.
         engine.sync().map_err(or)?;
-        let meta = recover::meta(&*engine, &self.path)?;
-        let log = recover::log(&*engine, meta.first, &self.path)?;
-        recover::check_bindings(&meta.bindings, &log, &self.path)?;
-        if meta.identity.as_ref() != Some(&self.identity) || meta.start != self.start {
+        let values = recover::values(&*engine, &self.path)?;
+        let log = recover::log(&*engine, values.first, &self.path)?;
+        recover::check_bindings(&values.bindings, &log, &self.path)?;
+        if values.identity.as_ref() != Some(&self.identity) || values.start != self.start {
             return Err(OpenError::damaged(
                 &self.path,
                 "its identity or start counter changed while it was open",
@@ -229,7 +228,7 @@ impl Store {
             let why = format!("it ends at record {next}, and record {had} was durable");
             return Err(OpenError::damaged(&self.path, why));
         }
-        self.take_over(meta.first, meta.bindings, log);
+        self.take_over(values.first, values.bindings, log);
         let recovered = self.recovered()?;
         self.failed = false;
         Ok(recovered)
@@ -244,7 +243,7 @@ impl Store {
         // As large as a record, or it might fit where no record does.
         let value = seal(recover::PROBE, &[0; MAX_VALUE_BYTES - 16]);
         self.builder.begin(self.next);
-        self.commit(&[Op::Put { space: Space::Meta, key: recover::PROBE, value: &value }])
+        self.commit(0, &[Put { key: recover::PROBE, value: &value }])
     }
 
     /// Whether there is less free space than the options demand. Cheap. Where the system does not say, no.
@@ -374,12 +373,11 @@ impl Store {
         placed
     }
 
-    /// Writes the built records and `others` atomically and durably.
-    fn commit(&mut self, others: &[Op<'_>]) -> Result<(), WriteError> {
+    /// Appends the built records, sets small values and deletes records, all atomically and durably.
+    fn commit(&mut self, delete_below: u64, meta: &[Put<'_>]) -> Result<(), WriteError> {
         let records: Vec<_> = self.builder.records().collect();
-        let records = records.iter().map(|(key, value)| Op::Put { space: Space::Log, key, value });
-        let ops: Vec<_> = others.iter().copied().chain(records).collect();
-        let result = put_and_sync(&*self.shared.engine, &ops);
+        let commit = Commit { delete_below, meta, first: self.next, records: &records };
+        let result = commit_and_sync(&*self.shared.engine, &commit);
         self.failed = result.is_err();
         self.next += if result.is_ok() { self.builder.len() } else { 0 };
         Ok(result?)
@@ -415,11 +413,8 @@ impl Store {
         if end == self.first && self.builder.len() == 0 {
             return Ok(());
         }
-        let keys: Vec<_> = (self.first..end).map(u64::to_be_bytes).collect();
         let first = seal_number(recover::FIRST, end);
-        let mut ops: Vec<_> = keys.iter().map(|key| Op::Delete { space: Space::Log, key }).collect();
-        ops.push(Op::Put { space: Space::Meta, key: recover::FIRST, value: &first });
-        self.commit(&ops)?;
+        self.commit(end, &[Put { key: recover::FIRST, value: &first }])?;
         self.first = end;
         Ok(())
     }
@@ -448,8 +443,8 @@ struct Placed {
     hard_state: Option<u64>,
 }
 
-fn put_and_sync(engine: &dyn Engine, ops: &[Op<'_>]) -> Result<(), EngineError> {
-    engine.put_atomic(ops)?;
+fn commit_and_sync(engine: &dyn Engine, commit: &Commit<'_>) -> Result<(), EngineError> {
+    engine.commit(commit)?;
     engine.sync()
 }
 

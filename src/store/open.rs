@@ -10,13 +10,13 @@ use parking_lot::RwLock;
 use crate::consensus::config::ProtocolName;
 use crate::consensus::types::{Ballot, HardState, Index, NodeId};
 
-use super::engine::{Engine, Op, Space};
+use super::engine::{Commit, Engine, Put};
 use super::reader::Shared;
 use super::record::{Builder, seal};
 use super::tail::{Mark, Tail};
 use super::{
     DirectoryId, Founding, Home, Identity, OpenError, ReadError, Recovered, SledEngine, Store, StoreOptions,
-    directory, put_and_sync, recover, seal_number,
+    commit_and_sync, directory, recover, seal_number,
 };
 
 impl Store {
@@ -27,8 +27,8 @@ impl Store {
         let tail = Tail::open(&path).map_err(|error| tail_error(&path, &error))?;
         let engine = SledEngine::open(&path.join(directory::STORE), options.cache_bytes)
             .map_err(|error| OpenError::engine(&path, error))?;
-        let meta = recover::meta(&engine, &path)?;
-        let tail = match (tail, &meta.identity) {
+        let values = recover::values(&engine, &path)?;
+        let tail = match (tail, &values.identity) {
             (Some(tail), _) => tail,
             (None, Some(_)) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
             (None, None) => {
@@ -61,27 +61,27 @@ impl Store {
         founding: &Founding,
         directory: DirectoryId,
     ) -> Result<(Store, Recovered), OpenError> {
-        let meta = recover::meta(&*engine, &path)?;
-        let is_new = meta.identity.is_none();
-        let identity = match meta.identity {
+        let values = recover::values(&*engine, &path)?;
+        let is_new = values.identity.is_none();
+        let identity = match values.identity {
             Some(identity) => identity,
             None => Identity::new(directory, founding.clone()),
         };
         identity.check(&path, founding)?;
-        let log = recover::log(&*engine, meta.first, &path)?;
-        recover::check_bindings(&meta.bindings, &log, &path)?;
-        if is_new && (log.next > 1 || meta.start > 0) {
+        let log = recover::log(&*engine, values.first, &path)?;
+        recover::check_bindings(&values.bindings, &log, &path)?;
+        if is_new && (log.next > 1 || values.start > 0) {
             return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
         }
         if let Some(home) = &home {
-            check_mark(&path, &home.tail.mark, identity.directory, meta.start, log.next - 1)?;
+            check_mark(&path, &home.tail.mark, identity.directory, values.start, log.next - 1)?;
         }
         let mut store = Store {
             shared: Arc::new(Shared { engine, index: RwLock::default() }),
             path,
             home,
             identity,
-            start: meta.start.saturating_add(1),
+            start: values.start.saturating_add(1),
             bindings: BTreeMap::new(),
             first: 1,
             next: 1,
@@ -93,7 +93,7 @@ impl Store {
             builder: Builder::default(),
             failed: false,
         };
-        store.take_over(meta.first, meta.bindings, log);
+        store.take_over(values.first, values.bindings, log);
         store.record_start(is_new)?;
         let recovered = store.recovered()?;
         Ok((store, recovered))
@@ -120,14 +120,14 @@ impl Store {
         let start = seal_number(recover::START, self.start);
         let first = seal_number(recover::FIRST, self.first);
         let identity = seal(recover::IDENTITY, &self.identity.encode());
-        let put = |key, value| Op::Put { space: Space::Meta, key, value };
-        let ops = [
-            put(recover::START, &start[..]),
-            put(recover::FIRST, &first[..]),
-            put(recover::IDENTITY, &identity[..]),
+        let puts = [
+            Put { key: recover::START, value: &start },
+            Put { key: recover::FIRST, value: &first },
+            Put { key: recover::IDENTITY, value: &identity },
         ];
-        let ops = if is_new { &ops[..] } else { &ops[..1] };
-        put_and_sync(&*self.shared.engine, ops).map_err(|error| OpenError::engine(&self.path, error))?;
+        let meta = if is_new { &puts[..] } else { &puts[..1] };
+        commit_and_sync(&*self.shared.engine, &Commit { meta, ..Commit::default() })
+            .map_err(|error| OpenError::engine(&self.path, error))?;
         let mark = self.mark();
         match &mut self.home {
             Some(home) => home.tail.advance(mark).map_err(|error| tail_error(&self.path, &error)),

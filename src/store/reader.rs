@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::consensus::types::{Entry, Index};
 
-use super::engine::{Engine, Space};
+use super::engine::Engine;
 use super::error::ReadError;
 use super::index::LogIndex;
 use super::record::{Damage, Item, Items, Record, Shape, entry_of_first_part};
@@ -175,8 +175,7 @@ impl LogReader {
     }
 
     fn fetch(&self, record: u64) -> Result<Bytes, ReadError> {
-        let value = self.shared.engine.read(Space::Log, &record.to_be_bytes());
-        let value = value.map_err(|why| ReadError::Unreadable { record, why })?;
+        let value = self.shared.engine.read(record).map_err(|why| ReadError::Unreadable { record, why })?;
         value.ok_or_else(|| ReadError::Damaged { record, why: "it is gone".into() })
     }
 }
