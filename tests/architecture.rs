@@ -1,14 +1,16 @@
 //! The layout of the source holds: imports point down the list of layers, each file says what it is, and
 //! clippy refuses in the pure modules what would make a run depend on more than its inputs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file may import its own layer and those after it. A name stands for `src/NAME.rs` or `src/NAME/`.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "bin",
     "cli",
     "node",
+    "directory",
     "fuzzing",
     "sim",
     "client",
@@ -22,7 +24,17 @@ const LAYERS: [&str; 13] = [
 ];
 
 /// The modules behind the fence of clippy.toml, as far as they exist.
-const FENCED: [&str; 5] = ["consensus", "pipeline", "application", "sim", "kv"];
+const FENCED: [&str; 6] = ["consensus", "pipeline", "application", "store", "sim", "kv"];
+
+/// What the simulator imports. It runs in one thread, with a disk and a network in memory, so that it builds where
+/// there is no system.
+const PURE: [&str; 5] = ["consensus", "wire", "store", "application", "pipeline"];
+
+/// The modules of std that need a system.
+const OF_A_SYSTEM: [&str; 4] = ["fs", "net", "os", "thread"];
+
+/// The types and crates that need one.
+const NEEDS_A_SYSTEM: [&str; 6] = ["Instant", "SystemTime", "mio", "rustix", "sled", "tempfile"];
 
 #[test]
 fn imports_point_down_the_layers() {
@@ -37,8 +49,8 @@ fn an_import_that_points_up_is_found() {
         ("consensus/types.rs", "use crate::pipeline::queue::Queue;", 1),
         ("consensus/paxos/mod.rs", "use super::super::wire::frame;", 1),
         ("config.rs", "fn load() { super::store::open() }", 1),
-        ("store/sled.rs", "use crate::{node::log, consensus::types};", 1),
-        ("store/sled.rs", "use crate::{\n    consensus::types,\n    node::log,\n};", 1),
+        ("directory/sled.rs", "use crate::{node::log, consensus::types};", 1),
+        ("directory/sled.rs", "use crate::{\n    consensus::types,\n    node::log,\n};", 1),
         ("consensus/types.rs", "// as crate::pipeline has it\nuse super::message;", 0),
         ("consensus/paxos/mod.rs", "use super::super::types;\nuse crate::consensus::batch;", 0),
         ("node/mod.rs", "use crate::pipeline::queue; use crate::config::Config;", 0),
@@ -46,6 +58,33 @@ fn an_import_that_points_up_is_found() {
         ("bin/spaxos.rs", "fn main() { spaxos::cli::main() }", 0),
     ] {
         assert_eq!(upward_imports(&source(path, text)).len(), count, "{path}: {text}");
+    }
+}
+
+#[test]
+fn what_the_simulator_imports_needs_no_system() {
+    let sources = sources();
+    let pure = sources.iter().filter(|source| PURE.contains(&source.layer()));
+    let wrong: Vec<String> = pure.flat_map(uses_of_a_system).collect();
+    assert!(wrong.is_empty(), "uses of a system in pure modules:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_use_of_a_system_is_found() {
+    let source = |path: &str, text: &str| Source { path: PathBuf::from(path), text: text.into() };
+    for (path, text, count) in [
+        ("store/open.rs", "use std::fs::File;", 1),
+        ("store/open.rs", "use std::{collections::BTreeMap, fs, io};", 1),
+        ("store/open.rs", "use std::{\n    os::unix::fs::FileExt,\n    thread,\n};", 2),
+        ("wire/frame.rs", "fn dial() { std::net::TcpStream::connect(PEER) }", 1),
+        ("pipeline/queue.rs", "fn now() -> time::Instant { time::Instant::now() }", 1),
+        ("store/memory.rs", "use sled::Db;\nuse rustix::fs::statvfs;\nuse mio::Poll;", 3),
+        ("store/engine.rs", "// as std::fs has it, and sled\nuse std::io;", 0),
+        ("store/engine.rs", "fn instant() -> Instantly { std::path::Path::new(\"os\") }", 0),
+        ("pipeline/queue.rs", "use std::mem;\n#[cfg(test)]\nmod tests {\n    use std::thread;\n}", 0),
+        ("store/tests.rs", "use std::fs;", 0),
+    ] {
+        assert_eq!(uses_of_a_system(&source(path, text)).len(), count, "{path}: {text}");
     }
 }
 
@@ -155,26 +194,49 @@ fn upward_imports(source: &Source) -> Vec<String> {
     imports.iter().filter(wrong).map(|layer| format!("{} imports {layer}", source.path.display())).collect()
 }
 
+/// Each thing that needs a system and that a file names outside its tests, in words.
+fn uses_of_a_system(source: &Source) -> Vec<String> {
+    if source.path.ends_with("tests.rs") {
+        return Vec::new();
+    }
+    let (text, _) = source.text.split_once("\nmod tests {").unwrap_or((&source.text, ""));
+    let code = without_comments(text);
+    let of_std = names_after("std::", &code).into_iter().filter(|name| OF_A_SYSTEM.contains(&name.as_str()));
+    let words: BTreeSet<&str> = code.split(|character: char| !is_of_a_name(character)).collect();
+    let others = NEEDS_A_SYSTEM.into_iter().filter(|name| words.contains(name)).map(String::from);
+    of_std.chain(others).map(|name| format!("{} uses {name}", source.path.display())).collect()
+}
+
 /// The crate's modules that a file names from the crate's root, as `crate::x`, `spaxos::x`, `crate::{x, y}`
 /// or by enough `super::`.
 fn imported_modules(source: &Source) -> Vec<String> {
-    let code: String = source.text.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let code = without_comments(&source.text);
     let to_root = "super::".repeat(source.depth());
-    let mut modules = Vec::new();
-    for root in ["crate::", "spaxos::", &to_root] {
-        for (place, _) in code.match_indices(root) {
-            let is_word = code[..place].ends_with(|before: char| before.is_alphanumeric() || before == '_');
-            if !is_word {
-                modules.extend(first_names(&code[place + root.len()..]));
-            }
+    ["crate::", "spaxos::", &to_root].into_iter().flat_map(|root| names_after(root, &code)).collect()
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().flat_map(|line| [line.split("//").next().unwrap(), "\n"]).collect()
+}
+
+/// What follows each `root` in a path.
+fn names_after(root: &str, code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (place, _) in code.match_indices(root) {
+        if !code[..place].ends_with(is_of_a_name) {
+            names.extend(first_names(&code[place + root.len()..]));
         }
     }
-    modules
+    names
+}
+
+fn is_of_a_name(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
 }
 
 /// `x` of `x::y`; `x` and `z` of `{x::{a, b}, z}`.
 fn first_names(path: &str) -> Vec<String> {
-    let name = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name = |text: &str| text.trim().chars().take_while(|c| is_of_a_name(*c)).collect();
     let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
     let mut depth = 0;
     let mut start = 0;

@@ -6,7 +6,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use crate::consensus::types::Index;
-use crate::store::inspect::Inspection;
+use crate::directory::Inspection;
 use crate::store::{OpenError, ReadError};
 
 /// How much of the log is in memory at once.
@@ -28,7 +28,8 @@ pub enum DumpError {
 
 /// Prints identity, hard state, bindings and entries, one a line. A locked directory is refused.
 pub fn run(directory: &Path, out: &mut dyn Write) -> Result<(), DumpError> {
-    let store = Inspection::open(directory)?;
+    let inspection = Inspection::open(directory)?;
+    let store = &inspection.held;
     let founding = &store.identity.founding;
     writeln!(
         out,

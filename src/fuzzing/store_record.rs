@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::consensus::types::Index;
 use crate::store::Identity;
-use crate::store::record::{Builder, Damage, Item, Items, Record, Shape, entry_of_first_part, seal};
+use crate::store::record::{Builder, Item, Items, Record, Shape, entry_of_first_part};
+use crate::store::seal::{Damage, seal};
 
 /// One value: as it is, and once more under a right checksum, since no fuzzer finds that. The first byte says
 /// what its content stands for.

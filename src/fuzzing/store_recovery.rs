@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::consensus::types::{Ballot, Command, Entry, HardState};
 use crate::store::engine::Engine;
 use crate::store::memory::{Key, MemoryEngine};
-use crate::store::record::seal;
+use crate::store::seal::seal;
 use crate::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write};
 
 use super::pieces::Script;

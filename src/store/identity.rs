@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::consensus::types::NodeId;
 
 use super::error::OpenError;
-use super::record::{Damage, FORMAT, FORMAT_LOWEST, Input, put_varint};
+use super::seal::{Damage, FORMAT, FORMAT_LOWEST, Input, put_varint};
 use super::{DirectoryId, Founding};
 
 /// No name, address or list in an identity is longer.

@@ -13,7 +13,8 @@ use crate::consensus::types::{Entry, Index};
 use super::engine::Engine;
 use super::error::ReadError;
 use super::index::LogIndex;
-use super::record::{Damage, Item, Items, Record, Shape, entry_of_first_part};
+use super::record::{Item, Items, Record, Shape, entry_of_first_part};
+use super::seal::Damage;
 
 /// How many indexes are looked up under one lock.
 const LOOKUP_ENTRIES: u64 = 4096;

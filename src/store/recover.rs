@@ -11,7 +11,9 @@ use super::engine::{Journal, Meta};
 use super::error::OpenError;
 use super::identity::Identity;
 use super::index::LogIndex;
-use super::record::{Damage, Input, Item, Items, Record, Shape, entry_of_first_part, unseal};
+use super::record::{Item, Items, Record, Shape, entry_of_first_part};
+use super::seal::{Damage, FORMAT, Input, unseal};
+use super::tail::Mark;
 
 /// The key of the identity.
 pub const IDENTITY: &[u8] = b"identity";
@@ -47,6 +49,27 @@ pub struct Log {
     pub max_round: Round,
     /// The peers of which a record says that they were bound. Those before the first record are not known.
     pub bound: BTreeSet<NodeId>,
+}
+
+/// All that a store says, found to fit together.
+#[derive(Debug)]
+pub struct Found {
+    pub values: Values,
+    pub log: Log,
+}
+
+impl Found {
+    /// How far it reaches, as the store of this directory.
+    pub fn mark(&self, directory: DirectoryId) -> Mark {
+        Mark { directory, start: self.values.start, record: self.log.next - 1 }
+    }
+}
+
+/// Reads the log that belongs to these small values.
+pub fn all(values: Values, journal: &dyn Journal, path: &Path) -> Result<Found, OpenError> {
+    let log = log(journal, values.first, path)?;
+    check_bindings(&values.bindings, &log, path)?;
+    Ok(Found { values, log })
 }
 
 /// Reads the small values.
@@ -102,7 +125,7 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
 }
 
 /// Reads all records from number `first` on, checks that none is missing, and makes the index.
-pub fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError> {
+fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError> {
     let mut scan = Scan::new(first);
     let mut damage = None;
     let scanned = journal.scan(&mut |number, record| match scan.record(number, record) {
@@ -130,11 +153,7 @@ pub fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenEr
 }
 
 /// Refuses a store that lost a binding: with it the node would trust whoever comes under that id.
-pub fn check_bindings(
-    bindings: &BTreeMap<NodeId, DirectoryId>,
-    log: &Log,
-    path: &Path,
-) -> Result<(), OpenError> {
+fn check_bindings(bindings: &BTreeMap<NodeId, DirectoryId>, log: &Log, path: &Path) -> Result<(), OpenError> {
     match log.bound.iter().find(|node| !bindings.contains_key(node)) {
         Some(node) => Err(OpenError::damaged(path, format!("{} is gone", name(&binding_key(*node))))),
         None => Ok(()),
@@ -239,7 +258,7 @@ impl Scan {
 fn bad(path: &Path, what: &str, damage: Damage) -> OpenError {
     match damage {
         Damage::Newer(format) => {
-            let (format, ours) = (u64::from(format), u64::from(super::record::FORMAT));
+            let (format, ours) = (u64::from(format), u64::from(FORMAT));
             OpenError::Newer { directory: path.to_path_buf(), format, lowest: format, ours }
         }
         damage => OpenError::damaged(path, format!("{what}: {damage}")),

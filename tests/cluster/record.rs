@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use bytes::BytesMut;
 use spaxos::consensus::message::{Body, Message, Range};
 use spaxos::consensus::types::{Ballot, Position};
-use spaxos::store::SledEngine;
+use spaxos::directory::SledEngine;
 use spaxos::store::engine::{Journal, Meta};
 use spaxos::wire::frame::HEADER_BYTES;
 use spaxos::wire::message::encode_message;

@@ -16,7 +16,7 @@
 //! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
 //!   what a panic hook has to ask.
 //! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see
-//!   `engine::MAX_VALUE_BYTES`.
+//!   `store::engine::MAX_VALUE_BYTES`.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -32,10 +32,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::directory;
-use super::engine::{
+use crate::store::engine::{
     Commit, Engine, EngineError, Journal, MAX_VALUE_BYTES, Meta, Put, VisitRecord, VisitValue,
 };
+
+use super::folder;
 
 /// The byte before every key of the small values. 2 is reserved for protocols that keep a promise per instance
 /// (classic Paxos).
@@ -67,9 +68,9 @@ impl SledEngine {
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<SledEngine, EngineError> {
         take_file_size_signal();
         // Sled would make `blobs` open to all.
-        directory::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
+        folder::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
         let path = folder.join("db");
-        let file = directory::open_file(&path).map_err(|error| outside(&error, &path))?;
+        let file = folder::open_file(&path).map_err(|error| outside(&error, &path))?;
         let db = Arc::new(RwLock::new(None));
         let engine = SledEngine {
             folder: folder.to_path_buf(),
@@ -210,13 +211,13 @@ impl Engine for SledEngine {
         // A poisoned handle fails to flush when it is dropped, which it only logs.
         caught(AssertUnwindSafe(|| drop(db.take())))?;
         let opened = self.open_sled()?;
-        directory::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
+        folder::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
         *db = Some(opened);
         Ok(())
     }
 
     fn free_bytes(&self) -> Result<u64, EngineError> {
-        directory::free_bytes(&self.folder).map_err(|error| outside(&error, &self.folder))
+        folder::free_bytes(&self.folder).map_err(|error| outside(&error, &self.folder))
     }
 }
 
