@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::consensus::types::Index;
 use crate::directory::Inspection;
-use crate::store::{OpenError, ReadError};
+use crate::store::{LogReadError, OpenError};
 
 /// How much of the log is in memory at once.
 const PAGE_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub enum DumpError {
     Open(#[from] OpenError),
     /// An entry cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] LogReadError),
     /// The output cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),

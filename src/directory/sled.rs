@@ -149,6 +149,9 @@ impl SledEngine {
     }
 
     fn record_keys_below(&self, number: u64) -> Result<Vec<sled::IVec>, EngineError> {
+        if number == 0 {
+            return Ok(vec![]);
+        }
         self.with(|db| db.range(record_key(0)..record_key(number)).keys().collect())
     }
 }
@@ -298,11 +301,11 @@ thread_local! {
 /// and turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for
 /// that thread would wait for ever, so it ends the node like a failure of the disk.
 pub fn exit_code_of_panic() -> Option<u8> {
-    match CAUGHT.get() {
-        true => None,
-        false if thread::current().name().is_some_and(|name| name.starts_with("sled-io")) => Some(3),
-        false => Some(4),
+    if CAUGHT.get() {
+        return None;
     }
+    let is_of_sled = thread::current().name().is_some_and(|name| name.starts_with("sled-io"));
+    Some(if is_of_sled { 3 } else { 4 })
 }
 
 /// Runs sled's code, and turns its panic into an error.

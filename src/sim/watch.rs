@@ -10,7 +10,7 @@ use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestI
 use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
-use crate::store::ReadError;
+use crate::store::LogReadError;
 use crate::store::engine::EngineError;
 
 use super::cluster::{Cluster, Step};
@@ -83,13 +83,13 @@ impl Cluster {
         self.check_read(id, read);
     }
 
-    fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, ReadError>) -> Vec<Entry> {
+    fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, LogReadError>) -> Vec<Entry> {
         match read {
             Ok(entries) => {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
                 entries
             }
-            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
+            Err(LogReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
             Err(error) => {
                 let is_harmed = self.node(id).is_harmed;
                 hold!(Durability, is_harmed, "node {id}, whose disk nobody harmed, cannot read: {error}");

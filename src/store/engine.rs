@@ -1,8 +1,8 @@
 //! What the store asks of a disk: a [`Journal`] of numbered records, a [`Meta`] of a few small values, one
 //! atomic write for both, and a sync that makes it durable.
 //!
-//! The traits know nothing of what a record says: `record.rs` makes them, and checks them when they come back.
-//! `sled.rs` and `memory.rs` implement them.
+//! The traits know nothing of what a record says: `record.rs` makes records, and checks them when they come back.
+//! `memory.rs` and `directory/sled.rs` implement them.
 //!
 //! The contract asks for no more than append-only segment files can do. There, a [`Commit`] is one checksummed
 //! frame at the end of the newest segment, and a sync is one fdatasync of that file. A table in memory, filled

@@ -172,7 +172,7 @@ impl From<EngineError> for WriteError {
 
 /// Why an entry cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ReadError {
+pub enum LogReadError {
     /// It is no longer kept.
     #[error("entries up to index {compacted} are no longer kept")]
     Compacted {

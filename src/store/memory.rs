@@ -43,14 +43,14 @@ pub enum Key {
 type Map = BTreeMap<Key, Bytes>;
 
 /// A key with what it had before a write and what the write gave it; `None`: nothing.
-type Change = (Key, Option<Bytes>, Option<Bytes>);
+type Edit = (Key, Option<Bytes>, Option<Bytes>);
 
 #[derive(Debug, Default)]
 struct State {
     /// What was committed.
     current: Map,
     /// What was committed since the last sync, a list a write.
-    unsynced: Vec<Vec<Change>>,
+    unsynced: Vec<Vec<Edit>>,
     /// What becomes of these at the next reopen.
     kept_at_reopen: Option<Kept>,
     /// All commits fail for want of room.
@@ -235,10 +235,10 @@ impl State {
             self.failed = true;
             return Err(error);
         }
-        match self.failed {
-            true => Err(EngineError::Failed("an earlier write failed, and it was not reopened".into())),
-            false => Ok(()),
+        if self.failed {
+            return Err(EngineError::Failed("an earlier write failed, and it was not reopened".into()));
         }
+        Ok(())
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, EngineError> {
@@ -247,7 +247,7 @@ impl State {
     }
 
     /// Does all of a commit, one key after the other.
-    fn apply(&mut self, commit: &Commit<'_>) -> Vec<Change> {
+    fn apply(&mut self, commit: &Commit<'_>) -> Vec<Edit> {
         self.check_append(commit);
         let deleted = self.current.range(Key::Record(0)..Key::Record(commit.delete_below));
         let deleted: Vec<_> = deleted.map(|(key, _)| (key.clone(), None)).collect();
@@ -280,7 +280,7 @@ impl State {
     }
 
     /// Takes back all that was not synced, does again what is kept of it, and says what was kept whole.
-    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Change>> {
+    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Edit>> {
         let mut whole = Vec::new();
         let unsynced = std::mem::take(&mut self.unsynced);
         for (key, old, _) in unsynced.iter().rev().flat_map(|changes| changes.iter().rev()) {
@@ -299,7 +299,7 @@ impl State {
         whole
     }
 
-    fn tear(&mut self, changes: Vec<Change>, bits: u64) {
+    fn tear(&mut self, changes: Vec<Edit>, bits: u64) {
         let mut kept = changes;
         let mut place = 0;
         kept.retain(|_| {

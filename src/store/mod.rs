@@ -45,7 +45,7 @@ use reader::Shared;
 use record::Builder;
 use seal::{put_varint, seal};
 
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{LogReadError, OpenError, WriteError};
 pub use held::Held;
 pub use identity::Identity;
 pub use open::{Home, is_founded};

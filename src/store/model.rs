@@ -126,10 +126,10 @@ impl Model {
         }
         assert_eq!(seen, self.entries);
         if self.compacted > 0 {
-            let expected = ReadError::Compacted { compacted: self.compacted };
+            let expected = LogReadError::Compacted { compacted: self.compacted };
             assert_eq!(reader.read(self.compacted, Index::MAX, 1), Err(expected));
         }
-        assert_eq!(reader.read(self.last() + 1, Index::MAX, 1), Err(ReadError::Missing(self.last() + 1)));
+        assert_eq!(reader.read(self.last() + 1, Index::MAX, 1), Err(LogReadError::Missing(self.last() + 1)));
     }
 }
 

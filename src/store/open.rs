@@ -16,7 +16,7 @@ use super::recover::{self, Found};
 use super::seal::seal;
 use super::tail::Tail;
 use super::{
-    DirectoryId, Founding, Identity, OpenError, ReadError, Recovered, Store, commit_and_sync, seal_number,
+    DirectoryId, Founding, Identity, LogReadError, OpenError, Recovered, Store, commit_and_sync, seal_number,
 };
 
 /// What a store in a data directory has besides its engine.
@@ -137,7 +137,7 @@ impl Store {
 
     pub(super) fn recovered(&self) -> Result<Recovered, OpenError> {
         let reader = self.reader();
-        let damaged = |error: ReadError| OpenError::damaged(&self.path, error.to_string());
+        let damaged = |error: LogReadError| OpenError::damaged(&self.path, error.to_string());
         let chosen = self.hard_state.chosen;
         let chosen_ballot = match reader.read(chosen, chosen, usize::MAX) {
             Ok(entries) => entries[0].ballot,

@@ -16,7 +16,7 @@ use crate::consensus::types::{
 };
 
 use super::engine::MAX_VALUE_BYTES;
-use super::seal::{Damage, FORMAT, Input, SEAL_BYTES, put_varint, seal_in_place, unseal};
+use super::seal::{Cursor, Damage, FORMAT, SEAL_BYTES, put_varint, seal_in_place, unseal};
 
 const HEADER_BYTES: usize = SEAL_BYTES + 1;
 const ROOM_BYTES: usize = MAX_VALUE_BYTES - HEADER_BYTES;
@@ -115,14 +115,13 @@ impl Builder {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         encode_entry_head(entry, &mut head);
-        let number = match head.len() + payload.len() <= ROOM_BYTES {
-            true => {
-                let number = self.room_for(head.len() + payload.len());
-                self.bytes.extend_from_slice(&head);
-                self.bytes.extend_from_slice(payload);
-                number
-            }
-            false => self.parts(&head, payload),
+        let number = if head.len() + payload.len() <= ROOM_BYTES {
+            let number = self.room_for(head.len() + payload.len());
+            self.bytes.extend_from_slice(&head);
+            self.bytes.extend_from_slice(payload);
+            number
+        } else {
+            self.parts(&head, payload)
         };
         self.head = head;
         number
@@ -255,7 +254,7 @@ pub enum Shape<'a> {
 impl<'a> Record<'a> {
     /// Checks and opens the record of this number.
     pub fn open(number: u64, value: &'a [u8]) -> Result<Record<'a>, Damage> {
-        let mut input = Input(unseal(&number.to_be_bytes(), value)?);
+        let mut input = Cursor(unseal(&number.to_be_bytes(), value)?);
         let shape = input.byte()?;
         let more = shape & FLAG_MORE != 0;
         let shape = match shape & !FLAG_MORE {
@@ -276,12 +275,12 @@ impl<'a> Record<'a> {
 
 /// The items of a record, or of the parts of one put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Items<'a>(Input<'a>);
+pub struct Items<'a>(Cursor<'a>);
 
 impl<'a> Items<'a> {
     /// The items in these bytes.
     pub fn of(bytes: &'a [u8]) -> Items<'a> {
-        Items(Input(bytes))
+        Items(Cursor(bytes))
     }
 
     /// The next item, `None` at the end.
@@ -310,7 +309,7 @@ impl<'a> Items<'a> {
 
 /// The entry that begins in a first part, without its payload. The head of an entry is never cut.
 pub fn entry_of_first_part(total: usize, bytes: &[u8]) -> Result<EntryRef<'static>, Damage> {
-    let mut input = Input(bytes);
+    let mut input = Cursor(bytes);
     if input.byte()? != ITEM_ENTRY {
         return Err(Damage::Malformed("an item other than an entry is cut into parts"));
     }
@@ -336,7 +335,7 @@ fn encode_entry_head(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// An entry without its payload, and the length of that.
-fn decode_entry_head(input: &mut Input<'_>) -> Result<(EntryRef<'static>, usize), Damage> {
+fn decode_entry_head(input: &mut Cursor<'_>) -> Result<(EntryRef<'static>, usize), Damage> {
     let has_session = match input.byte()? {
         0 => false,
         1 => true,

@@ -12,7 +12,7 @@ use super::error::OpenError;
 use super::identity::Identity;
 use super::index::LogIndex;
 use super::record::{Item, Items, Record, Shape, entry_of_first_part};
-use super::seal::{Damage, FORMAT, Input, unseal};
+use super::seal::{Cursor, Damage, FORMAT, unseal};
 use super::tail::Mark;
 
 /// The key of the identity.
@@ -77,7 +77,7 @@ pub fn values(meta: &dyn Meta, path: &Path) -> Result<Values, OpenError> {
     let get = |key: &[u8]| meta.get(key).map_err(|error| OpenError::engine(path, error));
     let number = |key: &[u8], default| match get(key)? {
         Some(value) => unseal(key, &value)
-            .and_then(|content| Input(content).varint())
+            .and_then(|content| Cursor(content).varint())
             .map_err(|damage| bad(path, &name(key), damage)),
         None => Ok(default),
     };
@@ -106,7 +106,7 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
     let mut damage = None;
     let scanned = meta.scan_prefix(BINDING, &mut |key, value| {
         let node = &key[BINDING.len()..];
-        let directory = unseal(key, value).and_then(|content| Input(content).array());
+        let directory = unseal(key, value).and_then(|content| Cursor(content).array());
         match (node.try_into().map(NodeId::from_be_bytes), directory) {
             (Ok(node), Ok(directory)) => bindings.insert(node, DirectoryId::from_le_bytes(directory)),
             (_, Err(found)) => {

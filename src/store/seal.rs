@@ -76,9 +76,9 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Bytes that are read from the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Input<'a>(pub &'a [u8]);
+pub struct Cursor<'a>(pub &'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> Cursor<'a> {
     /// The next byte.
     pub fn byte(&mut self) -> Result<u8, Damage> {
         Ok(self.array::<1>()?[0])
@@ -134,9 +134,9 @@ mod tests {
         for value in [0, 1, 127, 128, 1 << 35, u64::MAX - 1, u64::MAX] {
             let mut bytes = vec![];
             put_varint(&mut bytes, value);
-            assert_eq!(Input(&bytes).varint(), Ok(value));
+            assert_eq!(Cursor(&bytes).varint(), Ok(value));
         }
-        assert!(Input(&[0xff; 10]).varint().is_err());
-        assert!(Input(&[0x80]).varint().is_err());
+        assert!(Cursor(&[0xff; 10]).varint().is_err());
+        assert!(Cursor(&[0x80]).varint().is_err());
     }
 }

@@ -107,7 +107,7 @@ fn a_lost_or_changed_record_is_named() {
             let is_there = if lose { engine.lose(&key) } else { engine.damage(&key, |value| value[9] ^= 4) };
             assert!(is_there);
             let read = reader.read(record, record, 1).unwrap_err();
-            assert!(matches!(read, ReadError::Damaged { record: named, .. } if named == record), "{read}");
+            assert!(matches!(read, LogReadError::Damaged { record: named, .. } if named == record), "{read}");
             if lose && record == records {
                 // Nothing after it shows that it was there: what the file `tail` is for.
                 assert!(store.rebuild().unwrap_err().to_string().contains("record 6 was durable"));
