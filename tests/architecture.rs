@@ -26,8 +26,8 @@ const LAYERS: [&str; 14] = [
 /// The modules behind the fence of clippy.toml, as far as they exist.
 const FENCED: [&str; 6] = ["consensus", "pipeline", "application", "store", "sim", "kv"];
 
-/// What the simulator imports. It runs in one thread, with a disk and a network in memory, so that it builds where
-/// there is no system.
+/// What the simulator imports. It runs in one thread, with a disk and a network in memory, so that it builds
+/// where there is no system.
 const PURE: [&str; 5] = ["consensus", "wire", "store", "application", "pipeline"];
 
 /// The modules of std that need a system.

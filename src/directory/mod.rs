@@ -1,8 +1,9 @@
 //! The data directory: a store on the disk of this machine.
 //!
-//! [`open`] puts a [`Store`](crate::store::Store) together from what only a directory has: the lock that keeps
-//! another process out (`lock`), sled's database ([`SledEngine`]), and the file that says how far it must reach
-//! (`tail`). All files are this user's alone (`folder`). [`Inspection`] reads the directory of a stopped node.
+//! [`open`] puts a [`Store`](crate::store::Store) together from what only a directory has: the lock that
+//! keeps another process out (`lock`), sled's database ([`SledEngine`]), and the file that says how far it
+//! must reach (`tail`). All files are this user's alone (`folder`). [`Inspection`] reads the directory of a
+//! stopped node.
 //!
 //! | in the data directory | |
 //! | --- | --- |

@@ -38,11 +38,11 @@ use crate::store::engine::{
 
 use super::folder;
 
-/// The byte before every key of the small values. 2 is reserved for protocols that keep a promise per instance
-/// (classic Paxos).
+/// The byte before every key of the small values. 2 is reserved for protocols that keep a promise per
+/// instance (classic Paxos).
 const META: u8 = 1;
-/// The byte before every record's number (big endian, so that sled's order is ours). The log grows at its end,
-/// so it comes last.
+/// The byte before every record's number (big endian, so that sled's order is ours). The log grows at its
+/// end, so it comes last.
 const LOG: u8 = 3;
 
 /// How often, 10 ms apart, sled's lock is tried while threads of the handle before finish.
@@ -135,7 +135,8 @@ impl SledEngine {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// Visits the values whose keys begin with `prefix`, a byte and more; the visitor sees what follows the byte.
+    /// Visits the values whose keys begin with `prefix`, a byte and more; the visitor sees what follows the
+    /// byte.
     fn each(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
         self.with(|db| {
             for pair in db.scan_prefix(prefix) {

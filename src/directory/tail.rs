@@ -1,4 +1,5 @@
-//! The file `tail`: the mark of a data directory, kept beside sled's files (see [`Tail`](crate::store::Tail)).
+//! The file `tail`: the mark of a data directory, kept beside sled's files (see
+//! [`Tail`](crate::store::Tail)).
 //!
 //! Two slots, 4 KiB apart so that one torn write spoils one only, are written in turn; the valid one with the
 //! higher sequence counts.

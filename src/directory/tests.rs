@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::store::model::{Place, entry, founding, run, state, step, write};
+use crate::store::model::{Place, check_contract, entry, founding, run, state, step, write};
 use crate::store::{Binding, Change, Write, WriteError};
 
 use super::*;
@@ -36,10 +36,16 @@ impl Place for Disk {
     }
 }
 
+#[test]
+fn sled_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    check_contract(&SledEngine::open(folder.path(), 1 << 20).unwrap());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// Whatever is written, overwritten, truncated, compacted, bound and reopened: the store holds what a plain
-    /// map would, and `blobs/` stays empty.
+    /// Whatever is written, overwritten, truncated, compacted, bound and reopened: the store holds what a
+    /// plain map would, and `blobs/` stays empty.
     #[test]
     fn sled_behaves_as_the_model(script in prop::collection::vec(step(), 1..40)) {
         run(&Disk::new(), &script);
@@ -185,7 +191,8 @@ fn checksum_of_sled(folder: &Path) -> (usize, u32) {
     (keys, crc32c::crc32c(&bytes))
 }
 
-/// What one durable write costs here. Run with `cargo test --release --lib directory:: -- --ignored --nocapture`.
+/// What one durable write costs here. Run with `cargo test --release --lib directory:: -- --ignored
+/// --nocapture`.
 #[test]
 #[ignore = "measures"]
 fn cost_of_a_durable_write() {

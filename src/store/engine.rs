@@ -1,16 +1,16 @@
 //! What the store asks of a disk: a [`Journal`] of numbered records, a [`Meta`] of a few small values, one
 //! atomic write for both, and a sync that makes it durable.
 //!
-//! The traits know nothing of what a record says: `record.rs` makes records, and checks them when they come back.
-//! `memory.rs` and `directory/sled.rs` implement them.
+//! The traits know nothing of what a record says: `record.rs` makes records, and checks them when they come
+//! back. `memory.rs` and `directory/sled.rs` implement them.
 //!
-//! The contract asks for no more than append-only segment files can do. There, a [`Commit`] is one checksummed
-//! frame at the end of the newest segment, and a sync is one fdatasync of that file. A table in memory, filled
-//! when the segments are read at opening, leads from a record's number to its place; since numbers only grow and
-//! no record is written twice, the table is an array. Deleting raises the lower end of the table and removes the
-//! segments that lie wholly below it; the frame carries the number, so that records below it stay hidden after a
-//! restart. The small values are kept in memory, and each new segment begins with a copy of them, so none is
-//! lost with an old segment.
+//! The contract asks for no more than append-only segment files can do. There, a [`Commit`] is one
+//! checksummed frame at the end of the newest segment, and a sync is one fdatasync of that file. A table in
+//! memory, filled when the segments are read at opening, leads from a record's number to its place; since
+//! numbers only grow and no record is written twice, the table is an array. Deleting raises the lower end of
+//! the table and removes the segments that lie wholly below it; the frame carries the number, so that records
+//! below it stay hidden after a restart. The small values are kept in memory, and each new segment begins
+//! with a copy of them, so none is lost with an old segment.
 
 use std::ops::ControlFlow;
 

@@ -13,8 +13,8 @@
 //! - A write that failed for want of room is given up, and the store is read again from what is durable
 //!   ([`Store::rebuild`]); any other failure, and any of a sync, is the end of the node.
 //!
-//! Left out: files (`directory` has them, and nothing here knows a system), what to do about errors (the storage
-//! thread does it), and snapshots.
+//! Left out: files (`directory` has them, and nothing here knows a system), what to do about errors (the
+//! storage thread does it), and snapshots.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod engine;

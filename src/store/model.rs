@@ -1,12 +1,58 @@
-//! What a store should hold, as plain maps, and scripts that drive a store and this model side by side: for the
-//! tests of each engine.
+//! What every engine is tested by: its contract, and scripts that drive a store side by side with a model of
+//! it, plain maps.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::consensus::types::{Ballot, Command};
+
+/// Checks an empty engine against the contract of its traits.
+pub(crate) fn check_contract(engine: &dyn Engine) {
+    let records: Vec<Vec<u8>> = (1..=300u64).map(|number| vec![number as u8; 1 + number as usize]).collect();
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let put = |key, value| Put { key, value };
+    let small = [put(b"b/2", b"two"), put(b"a", b"old"), put(b"b/10", b"ten"), put(b"c", &[])];
+    for commit in [
+        Commit { meta: &small, first: 1, records: &records[..200], ..Commit::default() },
+        Commit { first: 201, records: &records[200..299], ..Commit::default() },
+        Commit { delete_below: 3, ..Commit::default() },
+        Commit { delete_below: 257, meta: &[put(b"a", b"new")], first: 300, records: &records[299..] },
+    ] {
+        engine.commit(&commit).unwrap();
+    }
+    engine.sync().unwrap();
+    for _ in 0..2 {
+        let mut kept = vec![];
+        let go_on = |goes_on| if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        let visit = &mut |number: u64, record: &[u8]| {
+            assert_eq!(record, records[number as usize - 1]);
+            kept.push(number);
+            go_on(number < 290)
+        };
+        engine.scan(visit).unwrap();
+        assert_eq!(kept, (257..=290).collect::<Vec<_>>());
+        for number in [0, 1, 2, 3, 256, 301, u64::MAX] {
+            assert_eq!(engine.read(number), Ok(None), "record {number}");
+        }
+        assert_eq!(engine.read(257).unwrap().as_deref(), Some(records[256]));
+        assert_eq!(engine.read(300).unwrap().as_deref(), Some(records[299]));
+
+        let mut seen = vec![];
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            seen.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        };
+        engine.scan_prefix(b"b/", visit).unwrap();
+        assert_eq!(seen, [(b"b/10".to_vec(), b"ten".to_vec()), (b"b/2".to_vec(), b"two".to_vec())]);
+        assert_eq!(engine.get(b"a").unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(engine.get(b"c").unwrap().as_deref(), Some(&b""[..]));
+        assert_eq!(engine.get(b"b"), Ok(None));
+        engine.reopen().unwrap();
+    }
+}
 
 pub(crate) fn founding() -> Founding {
     let members = (1..=3).map(|node| (node, format!("127.0.0.1:1000{node}"))).collect();

@@ -6,8 +6,8 @@
 //! | 1 | shape (items, first part, later part), and whether more records of the same write follow |
 //! | … | items one after the other, or a part of one item that is larger than a record |
 //!
-//! Later records win over earlier ones, later items over earlier ones in the same record. Reading never panics
-//! and never allocates by a length that it has not checked.
+//! Later records win over earlier ones, later items over earlier ones in the same record. Reading never
+//! panics and never allocates by a length that it has not checked.
 
 use bytes::Bytes;
 
@@ -52,7 +52,7 @@ pub enum Item<'a> {
         /// The highest round ever stored.
         max_round: Round,
     },
-    /// A binding was written to the meta space along with this record, so that the loss of the one shows in
+    /// A binding was put along with this record, so that the loss of the one shows in
     /// the number of the other.
     Binding(NodeId),
 }

@@ -6,8 +6,8 @@
 //! | 4 | CRC-32C, little endian, of the key, the version and all that follows |
 //! | … | content |
 //!
-//! A record's key is its number, big endian. The checksum covers the key, so a value that turns up under another
-//! one is found out. Integers in the content are LEB128 unless said otherwise.
+//! A record's key is its number, big endian. The checksum covers the key, so a value that turns up under
+//! another one is found out. Integers in the content are LEB128 unless said otherwise.
 
 use thiserror::Error;
 

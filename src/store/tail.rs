@@ -1,8 +1,9 @@
 //! How far a store is known to be durable, kept outside its engine: an engine may lose the end of the log
-//! without a word (sled opens a damaged file without an error, and silently drops what came after the damage).
+//! without a word (sled opens a damaged file without an error, and silently drops what came after the
+//! damage).
 //!
-//! A mark is written after the writes that it speaks of, so it may lag behind the store and never runs ahead: a
-//! store that ends below its mark has lost something.
+//! A mark is written after the writes that it speaks of, so it may lag behind the store and never runs ahead:
+//! a store that ends below its mark has lost something.
 
 use std::io;
 use std::path::Path;

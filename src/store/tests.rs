@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::engine::{EngineError, Journal};
 use super::memory::{Kept, Key, MemoryEngine};
-use super::model::{Place, entry, founding, run, state, step, write};
+use super::model::{Place, check_contract, entry, founding, run, state, step, write};
 use super::*;
 
 impl Place for Arc<MemoryEngine> {
@@ -14,6 +14,20 @@ impl Place for Arc<MemoryEngine> {
         self.reopen().unwrap();
         Store::open_on(self.clone(), &founding(), 7)
     }
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    check_contract(&MemoryEngine::new());
+}
+
+/// A record that leaves a gap, or has the number of another, is a bug of the store.
+#[test]
+#[should_panic(expected = "record 5 is appended to a journal that ends at 2")]
+fn a_gap_in_the_journal_is_a_bug() {
+    let engine = MemoryEngine::new();
+    engine.commit(&Commit { first: 1, records: &[b"a", b"b"], ..Commit::default() }).unwrap();
+    let _ = engine.commit(&Commit { first: 5, records: &[b"c"], ..Commit::default() });
 }
 
 proptest! {
