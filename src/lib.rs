@@ -68,11 +68,12 @@
 //! | --- | --- |
 //! | `cli` | the commands of `spaxos` and `simplesvr` |
 //! | [`node`] | threads, sockets, the clock: the only place that has them |
+//! | `directory` | the data directory: lock, files, sled |
 //! | `sim` | a cluster in one thread and virtual time: faults from a seed, rules after every step |
 //! | `client` | the client port as functions of bytes: RESP2 and telnet lines |
 //! | `pipeline` | the turns of state machine, storage and applier: functions of plain data |
 //! | [`application`] | what a replicated service implements |
-//! | `store` | records over an engine: sled, memory |
+//! | `store` | a journal of records and a few small values over an engine, without files |
 //! | `wire` | peer messages as checksummed frames |
 //! | [`config`] | TOML becomes a valid configuration |
 //! | [`consensus`] | the pure cores: state and input give state and batch |
@@ -86,6 +87,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod client;
 pub mod config;
+#[doc(hidden)]
+pub mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod node;

@@ -12,20 +12,18 @@ use std::time::Duration;
 
 use spaxos::cli::dump;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index};
-use spaxos::store::{
-    Binding, Change, Founding, OpenError, Recovered, Store, StoreOptions, Write, WriteError,
-    exit_code_of_panic,
-};
+use spaxos::directory::{self, StoreOptions, exit_code_of_panic};
+use spaxos::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write, WriteError};
 
 const CHILD: &str = "SPAXOS_TEST_STORE";
 
-fn open(directory: &Path) -> Result<(Store, Recovered), OpenError> {
+fn open(path: &Path) -> Result<(Store, Recovered), OpenError> {
     let members = (1..=3).map(|node| (node, format!("127.0.0.1:1000{node}"))).collect();
     let (cluster, protocol) = ("test".into(), "paxos".into());
     let founding = Founding { cluster, node: 1, protocol, members, delivery_window: 1 << 20 };
-    let mut options = StoreOptions::new(directory, founding);
+    let mut options = StoreOptions::new(path, founding);
     options.free_low_bytes = 0;
-    Store::open(options)
+    directory::open(options)
 }
 
 /// The entries that write number `round` makes, from `first` on: many and large ones now and then.

@@ -6,8 +6,8 @@ use std::path::Path;
 use thiserror::Error;
 
 use crate::consensus::types::Index;
-use crate::store::inspect::Inspection;
-use crate::store::{OpenError, ReadError};
+use crate::directory::Inspection;
+use crate::store::{LogReadError, OpenError};
 
 /// How much of the log is in memory at once.
 const PAGE_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub enum DumpError {
     Open(#[from] OpenError),
     /// An entry cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] LogReadError),
     /// The output cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -28,7 +28,8 @@ pub enum DumpError {
 
 /// Prints identity, hard state, bindings and entries, one a line. A locked directory is refused.
 pub fn run(directory: &Path, out: &mut dyn Write) -> Result<(), DumpError> {
-    let store = Inspection::open(directory)?;
+    let inspection = Inspection::open(directory)?;
+    let store = &inspection.held;
     let founding = &store.identity.founding;
     writeln!(
         out,

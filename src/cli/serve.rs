@@ -17,9 +17,9 @@ use signal_hook::iterator::Signals;
 
 use crate::client::Service;
 use crate::config::Config;
+use crate::directory;
 use crate::node::log::LogControl;
 use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
-use crate::store;
 
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
 const REPLAY_WAIT: Duration = Duration::from_secs(5);
@@ -128,10 +128,10 @@ pub(super) fn take_over_process(opened: &Opened) -> LogControl {
     log.control()
 }
 
-/// A panic ends the process, but for those of sled that the store catches and turns into errors.
+/// A panic ends the process, but for those of sled that `directory` catches and turns into errors.
 fn exit_on_panic(log: LogControl) {
     std::panic::set_hook(Box::new(move |panic| {
-        let Some(code) = store::exit_code_of_panic() else { return };
+        let Some(code) = directory::exit_code_of_panic() else { return };
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("?");
         let backtrace = std::backtrace::Backtrace::force_capture();

@@ -1,13 +1,14 @@
 //! A store that is written, damaged and opened: it has all that was durable, or it says what is damaged.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::consensus::types::{Ballot, Command, Entry, HardState};
-use crate::store::engine::{Engine, Op, Space};
-use crate::store::memory::MemoryEngine;
-use crate::store::record::seal;
+use crate::store::engine::Engine;
+use crate::store::memory::{Key, MemoryEngine};
+use crate::store::seal::seal;
 use crate::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write};
 
 use super::pieces::Script;
@@ -38,7 +39,7 @@ pub fn engine_of_records(data: &[u8]) -> Arc<MemoryEngine> {
     let mut number = 1;
     while !script.is_over() {
         let length = usize::from(script.short()) % 7000;
-        forge(&engine, Space::Log, &u64::to_be_bytes(number), script.take(length));
+        forge(&engine, Key::Record(number), script.take(length));
         number += 1;
     }
     engine
@@ -64,13 +65,11 @@ fn open(engine: &Arc<MemoryEngine>) -> Result<(Store, Recovered), OpenError> {
 
 /// What was in an engine, and what a store read from it.
 struct Held {
-    values: Values,
+    values: BTreeMap<Key, Bytes>,
     recovered: Recovered,
     /// All that is kept, chosen or not.
     entries: Vec<Entry>,
 }
-
-type Values = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
 impl Held {
     fn of(engine: &MemoryEngine, (store, recovered): (Store, Recovered)) -> Held {
@@ -81,11 +80,11 @@ impl Held {
             entries.extend(reader.read(first, u64::MAX, 1 << 16).expect("what the index names is there"));
             next = entries.last().map_or(first, |entry| entry.index) + 1;
         }
-        Held { values: values(engine), recovered, entries }
+        Held { values: engine.contents(), recovered, entries }
     }
 
-    fn last_record(&self) -> Option<&Vec<u8>> {
-        self.values.keys().filter(|(space, _)| *space == Space::Log).map(|(_, key)| key).next_back()
+    fn last_record(&self) -> Option<&Key> {
+        self.values.keys().next_back().filter(|key| matches!(key, Key::Record(_)))
     }
 }
 
@@ -147,42 +146,36 @@ fn damage(engine: &MemoryEngine, script: &mut Script) -> bool {
             break;
         }
         let kind = script.byte() % 7;
-        let keys: Vec<_> = values(engine).into_keys().collect();
-        let (space, key) = &keys[usize::from(script.byte()) % keys.len()];
+        let keys: Vec<_> = engine.contents().into_keys().collect();
+        let key = &keys[usize::from(script.byte()) % keys.len()];
         match kind {
-            0 => damage_byte(engine, *space, key, script),
-            1 => drop(engine.lose(*space, key)),
-            2 => drop(engine.damage(*space, key, |value| value.truncate(usize::from(script.short())))),
-            3 => {
-                let (other_space, other) = &keys[usize::from(script.byte()) % keys.len()];
-                let first = engine.read(*space, key).ok().flatten().unwrap_or_default();
-                let second = engine.read(*other_space, other).ok().flatten().unwrap_or_default();
-                engine.damage(*space, key, |value| *value = second.to_vec());
-                engine.damage(*other_space, other, |value| *value = first.to_vec());
-            }
-            4 => drop(engine.damage(*space, key, |value| value.push(script.byte()))),
+            0 => damage_byte(engine, key, script),
+            1 => drop(engine.lose(key)),
+            2 => drop(engine.damage(key, |value| value.truncate(usize::from(script.short())))),
+            3 => exchange(engine, key, &keys[usize::from(script.byte()) % keys.len()]),
+            4 => drop(engine.damage(key, |value| value.push(script.byte()))),
             5 => {
                 let length = usize::from(script.byte());
-                forge(engine, *space, key, script.take(length));
+                forge(engine, key.clone(), script.take(length));
                 forged = true;
             }
             _ => {
                 let number = script.take(8).iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
                 let length = usize::from(script.byte());
-                forge(engine, Space::Log, &u64::to_be_bytes(number), script.take(length));
+                forge(engine, Key::Record(number), script.take(length));
                 forged = true;
             }
         }
-        if values(engine).is_empty() {
+        if engine.contents().is_empty() {
             break;
         }
     }
     forged
 }
 
-fn damage_byte(engine: &MemoryEngine, space: Space, key: &[u8], script: &mut Script) {
+fn damage_byte(engine: &MemoryEngine, key: &Key, script: &mut Script) {
     let (at, change) = (usize::from(script.short()), script.byte());
-    engine.damage(space, key, |value| {
+    engine.damage(key, |value| {
         let at = at % value.len().max(1);
         if let Some(byte) = value.get_mut(at) {
             *byte ^= change;
@@ -190,14 +183,22 @@ fn damage_byte(engine: &MemoryEngine, space: Space, key: &[u8], script: &mut Scr
     });
 }
 
-fn forge(engine: &MemoryEngine, space: Space, key: &[u8], content: &[u8]) {
-    let value = seal(key, content);
-    engine.put_atomic(&[Op::Put { space, key, value: &value }]).expect("memory has room");
-    engine.sync().expect("memory has room");
+fn exchange(engine: &MemoryEngine, first: &Key, second: &Key) {
+    let contents = engine.contents();
+    engine.damage(first, |value| *value = contents[second].to_vec());
+    engine.damage(second, |value| *value = contents[first].to_vec());
+}
+
+fn forge(engine: &MemoryEngine, key: Key, content: &[u8]) {
+    let value = match &key {
+        Key::Meta(key) => seal(key, content),
+        Key::Record(number) => seal(&number.to_be_bytes(), content),
+    };
+    engine.forge(key, value);
 }
 
 fn check_refused(before: &Held, engine: &MemoryEngine, error: &OpenError) {
-    assert_ne!(before.values, values(engine), "nothing was changed, and it is refused: {error}");
+    assert_ne!(before.values, engine.contents(), "nothing was changed, and it is refused: {error}");
     assert_eq!(error.exit_code(), 2, "{error}");
 }
 
@@ -237,16 +238,4 @@ fn check_goes_on(engine: &Arc<MemoryEngine>, mut store: Store, recovered: Recove
     let (store, again) = open(engine).unwrap_or_else(|error| panic!("after a write: {error}"));
     assert_eq!(store.reader().read(index, index, usize::MAX), Ok(vec![entry]), "what was written");
     assert_eq!((again.last, again.hard_state), (index, recovered.hard_state), "after a write");
-}
-
-fn values(engine: &MemoryEngine) -> Values {
-    let mut values = Values::new();
-    for space in [Space::Meta, Space::Register, Space::Log] {
-        let visit = &mut |key: &[u8], value: &[u8]| {
-            values.insert((space, key.to_vec()), value.to_vec());
-            ControlFlow::Continue(())
-        };
-        engine.scan(space, &[], visit).expect("memory can be read");
-    }
-    values
 }

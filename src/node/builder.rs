@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::application::Application;
 use crate::config::Config;
+use crate::directory::{self, StoreOptions};
 use crate::pipeline::requests;
 use crate::store::memory::MemoryEngine;
-use crate::store::{Founding, Recovered, Store, StoreOptions};
+use crate::store::{Founding, Recovered, Store};
 
 use super::ending::ExitCode;
 use super::items::ApplySender;
@@ -171,12 +172,12 @@ fn open_store(config: &Config, memory: Option<&MemoryDisk>) -> Result<(Store, Re
     };
     let opened = match memory {
         Some(MemoryDisk(engine)) => {
-            let mut directory = [0; 16];
-            getrandom::fill(&mut directory)
+            let mut id = [0; 16];
+            getrandom::fill(&mut id)
                 .map_err(|error| StartError::new(ExitCode::Data, format!("no random bytes: {error}")))?;
-            Store::open_on(engine.clone(), &founding, u128::from_le_bytes(directory))
+            Store::open_on(engine.clone(), &founding, u128::from_le_bytes(id))
         }
-        None => Store::open(StoreOptions {
+        None => directory::open(StoreOptions {
             cache_bytes: config.store.cache_mb << 20,
             free_low_bytes: config.store.free_mb << 20,
             ..StoreOptions::new(&config.data, founding)

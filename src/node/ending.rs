@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::error;
 use parking_lot::{Condvar, Mutex};
 
-use crate::store::ReadError;
+use crate::store::LogReadError;
 use crate::store::engine::EngineError;
 
 /// What kind of failure ended a node: a server's exit code.
@@ -30,9 +30,9 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Of a log that cannot be read while the node runs: is it the disk, or what is on it?
-    pub(crate) fn of_read(error: &ReadError) -> ExitCode {
+    pub(crate) fn of_read(error: &LogReadError) -> ExitCode {
         match error {
-            ReadError::Unreadable { why: EngineError::Failed(_), .. } => ExitCode::Disk,
+            LogReadError::Unreadable { why: EngineError::Failed(_), .. } => ExitCode::Disk,
             _ => ExitCode::Data,
         }
     }

@@ -99,10 +99,10 @@ pub enum ReadError {
     Unreadable(String),
 }
 
-impl From<store::ReadError> for ReadError {
-    fn from(error: store::ReadError) -> ReadError {
+impl From<store::LogReadError> for ReadError {
+    fn from(error: store::LogReadError) -> ReadError {
         match error {
-            store::ReadError::Compacted { compacted } => ReadError::Compacted { compacted },
+            store::LogReadError::Compacted { compacted } => ReadError::Compacted { compacted },
             other => ReadError::Unreadable(other.to_string()),
         }
     }

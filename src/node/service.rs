@@ -17,7 +17,7 @@ use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::{Digest, Requests, Ticket};
 use crate::pipeline::state_machine::Work;
 use crate::pipeline::storage::read_chosen;
-use crate::store::{LogReader, ReadError};
+use crate::store::{LogReadError, LogReader};
 
 use super::LogItem;
 use super::applied::Applied;
@@ -173,7 +173,7 @@ impl NodeService {
         first: Index,
         count: usize,
         max_bytes: usize,
-    ) -> Result<Vec<LogItem>, ReadError> {
+    ) -> Result<Vec<LogItem>, LogReadError> {
         let applied = self.applied.index();
         let mut items: Vec<LogItem> = Vec::new();
         let mut bytes = 0;

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::application::{Application, Item};
 use crate::consensus::types::{Entry, Index, Kind};
 use crate::store::engine::EngineError;
-use crate::store::{LogReader, ReadError};
+use crate::store::{LogReadError, LogReader};
 
 use super::recent::Recent;
 use super::requests::{Answer, Requests, Ticket};
@@ -68,7 +68,7 @@ pub struct Delivery {
 pub enum ApplyError {
     /// The log cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] LogReadError),
     /// A newer version of this program proposed it.
     #[error(
         "the entry at index {index} is of kind {code}, which this version does not know: nothing from it on \
@@ -111,7 +111,7 @@ impl Applier {
         let (chosen, entries) = match read {
             Some(Ok(read)) => read,
             // The store is being opened again.
-            Some(Err(ReadError::Unreadable { why: EngineError::Closed, .. })) => {
+            Some(Err(LogReadError::Unreadable { why: EngineError::Closed, .. })) => {
                 return Ok(Delivered::default());
             }
             Some(Err(error)) => return Err(error.into()),

@@ -13,7 +13,9 @@ use crate::consensus::batch::Page;
 use crate::consensus::config::Restored;
 use crate::consensus::message::{ClusterBody, MAX_PAGE_BYTES, Message};
 use crate::consensus::types::{Entry, Index, NodeId};
-use crate::store::{Binding, Change, LogReader, OpenError, ReadError, Recovered, Store, Write, WriteError};
+use crate::store::{
+    Binding, Change, LogReadError, LogReader, OpenError, Recovered, Store, Write, WriteError,
+};
 
 use super::inbox::Outgoing;
 use super::recent::Recent;
@@ -129,7 +131,7 @@ pub enum TurnError {
     Write(#[from] WriteError),
     /// A chosen entry that a peer asked for cannot be read back: the store is damaged.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] LogReadError),
 }
 
 /// Makes all works durable in one write. They are of one generation and in the order of their numbers; the
@@ -191,7 +193,12 @@ impl LogChanges {
     }
 }
 
-fn read_page(node: NodeId, page: Page, store: &Store, recent: &Recent) -> Result<Option<Message>, ReadError> {
+fn read_page(
+    node: NodeId,
+    page: Page,
+    store: &Store,
+    recent: &Recent,
+) -> Result<Option<Message>, LogReadError> {
     let Page { to, first, chosen } = page;
     let entries = read_chosen(first, chosen, MAX_PAGE_BYTES, recent, &store.reader())?;
     if entries.is_empty() {
@@ -209,7 +216,7 @@ pub fn read_chosen(
     max_bytes: usize,
     recent: &Recent,
     reader: &LogReader,
-) -> Result<Vec<Entry>, ReadError> {
+) -> Result<Vec<Entry>, LogReadError> {
     let entries = recent.read(first, chosen, max_bytes);
     if !entries.is_empty() || first > chosen {
         return Ok(entries);

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use crate::consensus::types::NodeId;
-use crate::store::engine::{Engine as _, EngineError, Space};
-use crate::store::memory::{Kept, MemoryEngine};
+use crate::store::engine::{EngineError, Journal as _};
+use crate::store::memory::{Kept, Key, MemoryEngine};
 
 use super::counts::Count;
 use super::partition::Partition;
@@ -192,22 +192,17 @@ impl World {
 
 /// Changes a bit of a record. Returns whether there was one.
 fn flip(disk: &MemoryEngine, variant: u64) -> bool {
-    let records = disk.len(Space::Log) as u64;
-    if records == 0 {
+    let mut records = Vec::new();
+    let _ = disk.scan(&mut |number, _| {
+        records.push(number);
+        ControlFlow::Continue(())
+    });
+    if records.is_empty() {
         return false;
     }
-    let wanted = variant % records;
-    let mut place = 0;
-    let mut found = None;
-    let _ = disk.scan(Space::Log, &[], &mut |key, _| {
-        found = Some(key.to_vec());
-        place += 1;
-        if place > wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    found.is_some_and(|key| {
-        disk.damage(Space::Log, &key, |value| {
-            let bit = ((variant >> 20) % (8 * value.len() as u64)) as usize;
-            value[bit / 8] ^= 1 << (bit % 8);
-        })
+    let record = records[(variant % records.len() as u64) as usize];
+    disk.damage(&Key::Record(record), |value| {
+        let bit = ((variant >> 20) % (8 * value.len() as u64)) as usize;
+        value[bit / 8] ^= 1 << (bit % 8);
     })
 }

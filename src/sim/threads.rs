@@ -10,7 +10,7 @@ use crate::pipeline::inbox::Control;
 use crate::pipeline::state_machine::{Turn, Work};
 use crate::pipeline::storage::{RetryError, TurnError};
 use crate::store::engine::EngineError;
-use crate::store::{OpenError, ReadError, WriteError};
+use crate::store::{LogReadError, OpenError, WriteError};
 
 use super::counts::Count;
 use super::processes::PROBE_US;
@@ -263,7 +263,7 @@ impl World {
         let before = running.applier.applied();
         let delivered = match running.applier.turn() {
             Ok(delivered) => delivered,
-            Err(ApplyError::Read(ReadError::Unreadable { why: EngineError::Closed, .. })) => return,
+            Err(ApplyError::Read(LogReadError::Unreadable { why: EngineError::Closed, .. })) => return,
             Err(error) => return self.lose(id, "it found a damaged record", &error.to_string()),
         };
         let applied = running.applier.applied();

@@ -10,7 +10,7 @@ use crate::consensus::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, 
 use crate::pipeline::applier::{Delivered, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
-use crate::store::ReadError;
+use crate::store::LogReadError;
 use crate::store::engine::EngineError;
 
 use super::counts::Count;
@@ -97,13 +97,13 @@ impl World {
     }
 
     /// What was read from a node's log is chosen. Returns nothing if the disk is gone, or was harmed.
-    pub(super) fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, ReadError>) -> Vec<Entry> {
+    pub(super) fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, LogReadError>) -> Vec<Entry> {
         match read {
             Ok(entries) => {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
                 entries
             }
-            Err(ReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
+            Err(LogReadError::Unreadable { why: EngineError::Closed, .. }) => Vec::new(),
             Err(error) => {
                 let is_harmed = self.node(id).is_harmed;
                 hold!(Durability, is_harmed, "node {id}, whose disk nobody harmed, cannot read: {error}");

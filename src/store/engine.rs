@@ -1,81 +1,61 @@
-//! What the store asks of a disk: ordered keys in three spaces, atomic writes, and a sync that makes them
-//! durable.
+//! What the store asks of a disk: a [`Journal`] of numbered records, a [`Meta`] of a few small values, one
+//! atomic write for both, and a sync that makes it durable.
 //!
-//! `sled.rs` and `memory.rs` implement it; a simulator brings its own that fails when told to. The trait
-//! knows nothing of records: `record.rs` makes them, and checks them when they come back.
+//! The traits know nothing of what a record says: `record.rs` makes records, and checks them when they come
+//! back. `memory.rs` and `directory/sled.rs` implement them.
+//!
+//! The contract asks for no more than append-only segment files can do. There, a [`Commit`] is one
+//! checksummed frame at the end of the newest segment, and a sync is one fdatasync of that file. A table in
+//! memory, filled when the segments are read at opening, leads from a record's number to its place; since
+//! numbers only grow and no record is written twice, the table is an array. Deleting raises the lower end of
+//! the table and removes the segments that lie wholly below it; the frame carries the number, so that records
+//! below it stay hidden after a restart. The small values are kept in memory, and each new segment begins
+//! with a copy of them, so none is lost with an old segment.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-/// A range of keys of its own. In the order of the bytes that stand for them, so that the log, which grows at
-/// its end, comes last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Space {
-    /// Identity, start, bindings: a few small values, each overwritten in place.
-    Meta,
-    /// For protocols that keep a promise an instance (classic Paxos): one value an instance.
-    Register,
-    /// The records of the log, by ascending number.
-    Log,
-}
-
-impl Space {
-    /// The byte before every key of the space, where an engine has only one range of keys.
-    pub const fn prefix(self) -> u8 {
-        match self {
-            Space::Meta => 1,
-            Space::Register => 2,
-            Space::Log => 3,
-        }
-    }
-}
-
-/// A part of an atomic write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op<'a> {
-    /// Sets a key.
-    Put {
-        /// Where.
-        space: Space,
-        /// At most 255 bytes.
-        key: &'a [u8],
-        /// At most [`MAX_VALUE_BYTES`].
-        value: &'a [u8],
-    },
-    /// Removes a key, if it is there.
-    Delete {
-        /// Where.
-        space: Space,
-        /// The key.
-        key: &'a [u8],
-    },
-}
-
 /// No value is longer: larger ones end up in files that sled never syncs (its leaves hold up to 17 values and
 /// go to such a file as a whole above 128 KiB). Asserted by the engines.
 pub const MAX_VALUE_BYTES: usize = 7 * 1024;
 
-/// Takes a key and its value, and says whether to go on.
-pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+/// Takes a record's number and the record, and returns whether to go on.
+pub type VisitRecord<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
-/// A key-value store on a disk. One [`Engine::put_atomic`] followed by [`Engine::sync`] is one atomic durable
-/// write; what was put and not synced may be there after a crash or not, but never in part.
-///
-/// One thread writes; any number read meanwhile. After a failed write or sync only reads and
-/// [`Engine::reopen`] make sense.
-pub trait Engine: Send + Sync {
-    /// Visits keys at or after `from` and their values in ascending order, until told to break.
-    fn scan(&self, space: Space, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError>;
+/// Takes a small value's key and the value, and returns whether to go on.
+pub type VisitValue<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// The records of the log. They are appended under ascending numbers, without a gap, and deleted in the same
+/// order; none is ever overwritten.
+pub trait Journal: Send + Sync {
+    /// The record of this number; `None` if it was deleted or never written.
+    fn read(&self, number: u64) -> Result<Option<Bytes>, EngineError>;
+
+    /// Visits all records that are kept, by ascending number, until told to break.
+    fn scan(&self, visit: &mut VisitRecord<'_>) -> Result<(), EngineError>;
+}
+
+/// A few small values, each overwritten in place: identity, start counter, bindings.
+pub trait Meta: Send + Sync {
     /// The value of a key.
-    fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
-    /// Does all of `ops` or nothing. Each key occurs at most once.
-    fn put_atomic(&self, ops: &[Op<'_>]) -> Result<(), EngineError>;
+    /// Visits the values whose keys begin with `prefix`, by ascending key, until told to break.
+    fn scan_prefix(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError>;
+}
 
-    /// Makes all that was put before durable.
+/// Journal and meta on one disk. One [`Engine::commit`] followed by [`Engine::sync`] is one atomic durable
+/// write to both; what was committed and not synced may be there after a crash or not, but never in part.
+///
+/// One thread writes; any number read in the meantime. After a failed commit or sync only reads and
+/// [`Engine::reopen`] make sense.
+pub trait Engine: Journal + Meta {
+    /// Does all of it or nothing.
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), EngineError>;
+
+    /// Makes all that was committed before durable.
     fn sync(&self) -> Result<(), EngineError>;
 
     /// Throws away what a failed write left in memory and opens again what is on the disk. After an error
@@ -84,6 +64,35 @@ pub trait Engine: Send + Sync {
 
     /// What the disk has left for this process.
     fn free_bytes(&self) -> Result<u64, EngineError>;
+}
+
+/// One atomic write, done in the order of its fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit<'a> {
+    /// Records below this number are deleted; at 0, none. The newest record is never among them.
+    pub delete_below: u64,
+    /// Values to set, each key at most once.
+    pub meta: &'a [Put<'a>],
+    /// The number of the first of `records`: one above the newest record in the journal.
+    pub first: u64,
+    /// Records to append, each of at most [`MAX_VALUE_BYTES`].
+    pub records: &'a [&'a [u8]],
+}
+
+impl<'a> Commit<'a> {
+    /// The records to append, with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, &'a [u8])> {
+        (self.first..).zip(self.records.iter().copied())
+    }
+}
+
+/// A small value to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put<'a> {
+    /// At most 255 bytes.
+    pub key: &'a [u8],
+    /// At most [`MAX_VALUE_BYTES`].
+    pub value: &'a [u8],
 }
 
 /// Why an engine did not do what it was asked.

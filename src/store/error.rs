@@ -1,6 +1,6 @@
 //! What can go wrong with a store, in words that say what to do.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -119,15 +119,27 @@ impl OpenError {
         matches!(self, OpenError::NoRoom { .. })
     }
 
-    pub(super) fn io(directory: &Path, what: &'static str, error: &io::Error) -> OpenError {
+    pub(crate) fn io(directory: &Path, what: &'static str, error: &io::Error) -> OpenError {
         OpenError::Io { directory: directory.to_path_buf(), what, why: error.to_string() }
     }
 
-    pub(super) fn damaged(directory: &Path, why: impl Into<String>) -> OpenError {
+    pub(crate) fn damaged(directory: &Path, why: impl Into<String>) -> OpenError {
         OpenError::Damaged { directory: directory.to_path_buf(), why: why.into() }
     }
 
-    pub(super) fn engine(directory: &Path, error: EngineError) -> OpenError {
+    /// An error of the file `tail`.
+    pub(crate) fn tail(directory: &Path, error: &io::Error) -> OpenError {
+        match error.kind() {
+            ErrorKind::InvalidData => OpenError::damaged(directory, error.to_string()),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::NoRoom {
+                directory: directory.to_path_buf(),
+                why: format!("its file `tail`: {error}"),
+            },
+            _ => OpenError::io(directory, "its file `tail`", error),
+        }
+    }
+
+    pub(crate) fn engine(directory: &Path, error: EngineError) -> OpenError {
         let directory = directory.to_path_buf();
         match error {
             EngineError::NoRoom(why) => OpenError::NoRoom { directory, why },
@@ -160,7 +172,7 @@ impl From<EngineError> for WriteError {
 
 /// Why an entry cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ReadError {
+pub enum LogReadError {
     /// It is no longer kept.
     #[error("entries up to index {compacted} are no longer kept")]
     Compacted {

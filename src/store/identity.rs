@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::consensus::types::NodeId;
 
 use super::error::OpenError;
-use super::record::{Damage, FORMAT, FORMAT_LOWEST, Input, put_varint};
+use super::seal::{Cursor, Damage, FORMAT, FORMAT_LOWEST, put_varint};
 use super::{DirectoryId, Founding};
 
 /// No name, address or list in an identity is longer.
@@ -80,7 +80,7 @@ impl Identity {
 
     /// What [`Identity::encode`] made. What newer versions add at its end is passed over.
     pub fn decode(bytes: &[u8]) -> Result<Identity, Damage> {
-        let mut input = Input(bytes);
+        let mut input = Cursor(bytes);
         let (format, lowest) = (input.varint()?, input.varint()?);
         let directory = DirectoryId::from_le_bytes(input.array()?);
         let cluster = text(&mut input)?;
@@ -101,7 +101,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn text(input: &mut Input<'_>) -> Result<String, Damage> {
+fn text(input: &mut Cursor<'_>) -> Result<String, Damage> {
     let length = input.length(MAX_BYTES)?;
     let bytes = input.take(length)?.to_vec();
     String::from_utf8(bytes).map_err(|_| Damage::Malformed("a name is not UTF-8"))

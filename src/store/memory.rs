@@ -1,16 +1,17 @@
 //! An engine without a disk, which fails and loses on command: for tests, and for the simulator.
 //!
-//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was put and not
-//! synced is there after a crash or not, whichever it is told, for each write by itself. Told to tear a write
-//! it breaks the contract as a bad disk does: then the records above have to notice.
+//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was committed and
+//! not synced is there after a crash or not, whichever it is told, for each write by itself. Told to tear a
+//! write it breaks the contract as a bad disk does: then the records above have to notice.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space, Visit};
+use super::engine::{
+    Commit, Engine, EngineError, Journal, MAX_VALUE_BYTES, Meta, Put, VisitRecord, VisitValue,
+};
 
 /// Keeps all in memory.
 #[derive(Debug, Default)]
@@ -25,28 +26,37 @@ pub enum Kept {
     Whole,
     /// Nothing.
     Lost,
-    /// Of its operation number `i` whatever bit `i % 64` says, and of the last one that is kept and puts
+    /// Of its change number `i` whatever bit `i % 64` says, and of the last one that is kept and puts
     /// something the first half: no disk that keeps the contract does this.
     Torn(u64),
 }
 
-type Map = BTreeMap<(Space, Vec<u8>), Bytes>;
+/// What an engine holds a value under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A small value's.
+    Meta(Vec<u8>),
+    /// A record's number.
+    Record(u64),
+}
+
+type Map = BTreeMap<Key, Bytes>;
 
 /// A key with what it had before a write and what the write gave it; `None`: nothing.
-type Change = ((Space, Vec<u8>), Option<Bytes>, Option<Bytes>);
+type Edit = (Key, Option<Bytes>, Option<Bytes>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was put.
+    /// What was committed.
     current: Map,
-    /// What was put since the last sync, a list a write.
-    unsynced: Vec<Vec<Change>>,
+    /// What was committed since the last sync, a list a write.
+    unsynced: Vec<Vec<Edit>>,
     /// What becomes of these at the next reopen.
     kept_at_reopen: Option<Kept>,
-    /// All puts fail for want of room.
+    /// All commits fail for want of room.
     full: bool,
-    /// The next put fails with it, and all after it until a reopen.
-    put_fails: Option<EngineError>,
+    /// The next commit fails with it, and all after it until a reopen.
+    commit_fails: Option<EngineError>,
     /// The next sync fails with it, and all after it until a reopen.
     sync_fails: Option<EngineError>,
     /// The next reopen fails with it, and there is nothing to read until one succeeds.
@@ -63,7 +73,7 @@ impl MemoryEngine {
 
     /// Lets the next write fail.
     pub fn fail_next(&self, error: EngineError) {
-        self.state.lock().put_fails = Some(error);
+        self.state.lock().commit_fails = Some(error);
     }
 
     /// Lets the next sync fail.
@@ -84,7 +94,7 @@ impl MemoryEngine {
     /// No failure is to come any more; those that were reported stand.
     pub fn heal(&self) {
         let mut state = self.state.lock();
-        (state.put_fails, state.sync_fails, state.reopen_fails, state.full) = (None, None, None, false);
+        (state.commit_fails, state.sync_fails, state.reopen_fails, state.full) = (None, None, None, false);
     }
 
     /// What the next reopen finds of writes that were not synced; otherwise nothing.
@@ -104,7 +114,7 @@ impl MemoryEngine {
     /// Whether the next write is going to fail.
     pub fn fails_next(&self) -> bool {
         let state = self.state.lock();
-        state.full || state.put_fails.is_some() || state.sync_fails.is_some()
+        state.full || state.commit_fails.is_some() || state.sync_fails.is_some()
     }
 
     /// How many writes were not synced: who acts on what they hold may lose it.
@@ -112,56 +122,77 @@ impl MemoryEngine {
         self.state.lock().unsynced.len()
     }
 
-    /// How many keys a space has.
-    pub fn len(&self, space: Space) -> usize {
-        self.state.lock().current.keys().filter(|(of, _)| *of == space).count()
+    /// All that it holds, by ascending key.
+    pub fn contents(&self) -> BTreeMap<Key, Bytes> {
+        self.state.lock().current.clone()
     }
 
-    /// Changes a value behind the store's back, as a bad disk does; whether the key is there.
-    pub fn damage(&self, space: Space, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> bool {
+    /// Changes a value behind the store's back, as a bad disk does; returns whether the key is there.
+    pub fn damage(&self, key: &Key, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state.lock();
-        let key = (space, key.to_vec());
-        let Some(value) = state.current.get(&key) else { return false };
-        let mut value = value.to_vec();
+        let Some(held) = state.current.get_mut(key) else { return false };
+        let mut value = held.to_vec();
         change(&mut value);
-        state.current.insert(key, value.into());
+        *held = value.into();
         true
     }
 
-    /// Loses a key behind the store's back; whether it was there.
-    pub fn lose(&self, space: Space, key: &[u8]) -> bool {
-        let mut state = self.state.lock();
-        let key = (space, key.to_vec());
-        state.current.remove(&key).is_some()
+    /// Loses a key behind the store's back; returns whether it was there.
+    pub fn lose(&self, key: &Key) -> bool {
+        self.state.lock().current.remove(key).is_some()
+    }
+
+    /// Sets a key behind the store's back, whatever its number.
+    pub fn forge(&self, key: Key, value: Vec<u8>) {
+        self.state.lock().current.insert(key, value.into());
     }
 }
 
-impl Engine for MemoryEngine {
-    fn scan(&self, space: Space, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
+impl Journal for MemoryEngine {
+    fn read(&self, number: u64) -> Result<Option<Bytes>, EngineError> {
+        self.state.lock().get(&Key::Record(number))
+    }
+
+    fn scan(&self, visit: &mut VisitRecord<'_>) -> Result<(), EngineError> {
         let state = self.state.lock();
         state.check_open()?;
-        let from = Bound::Included((space, from.to_vec()));
-        for ((of, key), value) in state.current.range((from, Bound::Unbounded)) {
-            if *of != space || visit(key, value).is_break() {
+        for (key, record) in state.current.range(Key::Record(0)..) {
+            if let Key::Record(number) = key
+                && visit(*number, record).is_break()
+            {
                 break;
             }
         }
         Ok(())
     }
+}
 
-    fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let state = self.state.lock();
-        state.check_open()?;
-        Ok(state.current.get(&(space, key.to_vec())).cloned())
+impl Meta for MemoryEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.state.lock().get(&Key::Meta(key.to_vec()))
     }
 
-    fn put_atomic(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
+    fn scan_prefix(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        let state = self.state.lock();
+        state.check_open()?;
+        for (key, value) in state.current.range(Key::Meta(prefix.to_vec())..) {
+            match key {
+                Key::Meta(key) if key.starts_with(prefix) && visit(key, value).is_continue() => {}
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), EngineError> {
         let mut state = self.state.lock();
         state.check_open()?;
         let full = state.full.then(|| EngineError::NoRoom("a full disk".into()));
-        let failing = state.put_fails.take().or(full);
+        let failing = state.commit_fails.take().or(full);
         state.check(failing)?;
-        let changes = ops.iter().map(|op| state.change(op)).collect();
+        let changes = state.apply(commit);
         state.unsynced.push(changes);
         Ok(())
     }
@@ -204,19 +235,44 @@ impl State {
             self.failed = true;
             return Err(error);
         }
-        match self.failed {
-            true => Err(EngineError::Failed("an earlier write failed, and it was not reopened".into())),
-            false => Ok(()),
+        if self.failed {
+            return Err(EngineError::Failed("an earlier write failed, and it was not reopened".into()));
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+        self.check_open()?;
+        Ok(self.current.get(key).cloned())
+    }
+
+    /// Does all of a commit, one key after the other.
+    fn apply(&mut self, commit: &Commit<'_>) -> Vec<Edit> {
+        self.check_append(commit);
+        let deleted = self.current.range(Key::Record(0)..Key::Record(commit.delete_below));
+        let deleted: Vec<_> = deleted.map(|(key, _)| (key.clone(), None)).collect();
+        let small =
+            commit.meta.iter().map(|Put { key, value }| (Key::Meta(key.to_vec()), Some(to_keep(value))));
+        let records = commit.numbered().map(|(number, record)| (Key::Record(number), Some(to_keep(record))));
+        let changes = deleted.into_iter().chain(small).chain(records);
+        changes
+            .map(|(key, new)| {
+                let old = self.set(key.clone(), new.clone());
+                (key, old, new)
+            })
+            .collect()
+    }
+
+    fn check_append(&self, commit: &Commit<'_>) {
+        if let (Some((Key::Record(newest), _)), false) =
+            (self.current.last_key_value(), commit.records.is_empty())
+        {
+            let first = commit.first;
+            assert_eq!(first, newest + 1, "record {first} is appended to a journal that ends at {newest}");
         }
     }
 
-    fn change(&mut self, op: &Op<'_>) -> Change {
-        let (key, new) = to_put(op);
-        let old = self.set(key.clone(), new.clone());
-        (key, old, new)
-    }
-
-    fn set(&mut self, key: (Space, Vec<u8>), value: Option<Bytes>) -> Option<Bytes> {
+    fn set(&mut self, key: Key, value: Option<Bytes>) -> Option<Bytes> {
         match value {
             Some(value) => self.current.insert(key, value),
             None => self.current.remove(&key),
@@ -224,7 +280,7 @@ impl State {
     }
 
     /// Takes back all that was not synced, does again what is kept of it, and says what was kept whole.
-    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Change>> {
+    fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Edit>> {
         let mut whole = Vec::new();
         let unsynced = std::mem::take(&mut self.unsynced);
         for (key, old, _) in unsynced.iter().rev().flat_map(|changes| changes.iter().rev()) {
@@ -243,7 +299,7 @@ impl State {
         whole
     }
 
-    fn tear(&mut self, changes: Vec<Change>, bits: u64) {
+    fn tear(&mut self, changes: Vec<Edit>, bits: u64) {
         let mut kept = changes;
         let mut place = 0;
         kept.retain(|_| {
@@ -257,12 +313,7 @@ impl State {
     }
 }
 
-fn to_put(op: &Op<'_>) -> ((Space, Vec<u8>), Option<Bytes>) {
-    match *op {
-        Op::Put { space, key, value } => {
-            assert!(value.len() <= MAX_VALUE_BYTES, "a value of {} bytes", value.len());
-            ((space, key.to_vec()), Some(Bytes::copy_from_slice(value)))
-        }
-        Op::Delete { space, key } => ((space, key.to_vec()), None),
-    }
+fn to_keep(value: &[u8]) -> Bytes {
+    assert!(value.len() <= MAX_VALUE_BYTES, "a value of {} bytes", value.len());
+    Bytes::copy_from_slice(value)
 }

@@ -2,30 +2,34 @@
 //!
 //! The storage thread owns the [`Store`] and makes one atomic durable write of all that waits
 //! ([`Store::write`]); [`LogReader`]s read meanwhile, from other threads, what is durable. Beneath is an
-//! [`Engine`] with ordered keys: sled on the disk, or memory in tests.
+//! [`Engine`], a journal of records and a few small values: sled on the disk, or memory in tests and in the
+//! simulator.
 //!
-//! - One write is one `put_atomic` and one `sync`: after a crash all of it is there or nothing.
-//! - Records are numbered without gaps and checksummed over their number (`record`); the file `tail` says how
-//!   far they must reach. So what sled loses without a word is found out when the store is opened, but for
+//! - One write is one `commit` and one `sync`: after a crash all of it is there or nothing.
+//! - Records are numbered without gaps and checksummed over their number (`record`); a [`Tail`] says how far
+//!   they must reach. So what sled loses without a word is found out when the store is opened, but for
 //!   writes of the last second before a crash whose loss the file could not yet know.
 //! - Records are deleted in ascending order only, never the newest hard state.
 //! - A write that failed for want of room is given up, and the store is read again from what is durable
 //!   ([`Store::rebuild`]); any other failure, and any of a sync, is the end of the node.
 //!
-//! Left out: what to do about errors (the storage thread does it), and snapshots.
+//! Left out: files (`directory` has them, and nothing here knows a system), what to do about errors (the
+//! storage thread does it), and snapshots.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-mod directory;
 pub mod engine;
 mod error;
+mod held;
 mod identity;
 mod index;
-pub mod inspect;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod model;
 mod open;
 mod reader;
 pub(crate) mod record;
 mod recover;
-mod sled;
+pub(crate) mod seal;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -36,16 +40,18 @@ use std::sync::Arc;
 
 use crate::consensus::types::{Ballot, Entry, HardState, Index, NodeId, Round};
 
-use engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space};
+use engine::{Commit, Engine, EngineError, MAX_VALUE_BYTES, Put};
 use reader::Shared;
-use record::{Builder, put_varint, seal};
-use tail::{Mark, Tail};
+use record::Builder;
+use seal::{put_varint, seal};
 
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{LogReadError, OpenError, WriteError};
+pub use held::Held;
 pub use identity::Identity;
+pub use open::{Home, is_founded};
 pub use reader::LogReader;
-pub use record::{FORMAT, FORMAT_LOWEST};
-pub use sled::{SledEngine, exit_code_of_panic};
+pub use seal::{FORMAT, FORMAT_LOWEST};
+pub use tail::{Mark, Tail};
 
 /// 128 random bits made with a data directory.
 pub type DirectoryId = u128;
@@ -73,27 +79,6 @@ pub struct Founding {
     pub members: BTreeMap<NodeId, String>,
     /// How many delivered requests are remembered. Another one is refused: delivery depends on it.
     pub delivery_window: u64,
-}
-
-/// How to open a data directory.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// The data directory; created if it is not there.
-    pub directory: PathBuf,
-    /// What the configuration says.
-    pub founding: Founding,
-    /// What sled may hold of the log in memory.
-    pub cache_bytes: u64,
-    /// Below so much free space [`Store::low_on_space`] warns.
-    pub free_low_bytes: u64,
-}
-
-impl StoreOptions {
-    /// With a cache of 64 MiB and a low-water mark of 64 MiB.
-    pub fn new(directory: impl Into<PathBuf>, founding: Founding) -> StoreOptions {
-        let directory = directory.into();
-        StoreOptions { directory, founding, cache_bytes: 64 << 20, free_low_bytes: 64 << 20 }
-    }
 }
 
 /// What a store held when it was opened or rebuilt.
@@ -145,7 +130,7 @@ pub struct Write<'a> {
 
 /// How many records [`Store::compact`] deletes in one write.
 const COMPACT_RECORDS: u64 = 256;
-/// The file `tail` is written at most so often.
+/// The tail is written at most so often.
 const TAIL_INTERVAL_MS: u64 = 1000;
 
 /// A node's durable state. One thread owns it.
@@ -156,7 +141,8 @@ pub struct Store {
     shared: Arc<Shared>,
     path: PathBuf,
     /// `None` without a data directory.
-    home: Option<Home>,
+    tail: Option<Box<dyn Tail>>,
+    tail_written_ms: u64,
     identity: Identity,
     start: u64,
     bindings: BTreeMap<NodeId, DirectoryId>,
@@ -170,14 +156,6 @@ pub struct Store {
     builder: Builder,
     /// Since a failed write, until it is rebuilt.
     failed: bool,
-}
-
-/// What a store has in its data directory beside the engine.
-struct Home {
-    tail: Tail,
-    tail_written_ms: u64,
-    /// Held until the store is gone.
-    _lock: directory::Lock,
 }
 
 impl Store {
@@ -198,9 +176,8 @@ impl Store {
                 (key, value)
             })
             .collect();
-        let others = bindings.iter().map(|(key, value)| Op::Put { space: Space::Meta, key, value });
-        let others: Vec<_> = others.collect();
-        self.commit(&others)?;
+        let meta: Vec<_> = bindings.iter().map(|(key, value)| Put { key, value }).collect();
+        self.commit(0, &meta)?;
         self.adopt(write, &placed);
         Ok(())
     }
@@ -215,21 +192,20 @@ impl Store {
         // What is read from now on may have been written and not synced: it must be durable before anyone
         // acts on it.
         engine.sync().map_err(or)?;
-        let meta = recover::meta(&*engine, &self.path)?;
-        let log = recover::log(&*engine, meta.first, &self.path)?;
-        recover::check_bindings(&meta.bindings, &log, &self.path)?;
-        if meta.identity.as_ref() != Some(&self.identity) || meta.start != self.start {
+        let values = recover::values(&*engine, &self.path)?;
+        let found = recover::all(values, &*engine, &self.path)?;
+        if found.values.identity.as_ref() != Some(&self.identity) || found.values.start != self.start {
             return Err(OpenError::damaged(
                 &self.path,
                 "its identity or start counter changed while it was open",
             ));
         }
-        if log.next < self.next {
-            let (next, had) = (log.next - 1, self.next - 1);
+        if found.log.next < self.next {
+            let (next, had) = (found.log.next - 1, self.next - 1);
             let why = format!("it ends at record {next}, and record {had} was durable");
             return Err(OpenError::damaged(&self.path, why));
         }
-        self.take_over(meta.first, meta.bindings, log);
+        self.take_over(found);
         let recovered = self.recovered()?;
         self.failed = false;
         Ok(recovered)
@@ -244,7 +220,7 @@ impl Store {
         // As large as a record, or it might fit where no record does.
         let value = seal(recover::PROBE, &[0; MAX_VALUE_BYTES - 16]);
         self.builder.begin(self.next);
-        self.commit(&[Op::Put { space: Space::Meta, key: recover::PROBE, value: &value }])
+        self.commit(0, &[Put { key: recover::PROBE, value: &value }])
     }
 
     /// Whether there is less free space than the options demand. Cheap. Where the system does not say, no.
@@ -258,19 +234,17 @@ impl Store {
         LogReader::new(self.shared.clone())
     }
 
-    /// To be called now and then on a monotonic clock: writes the file `tail`, at most once a second. An
-    /// error is [`WriteError::Fatal`].
+    /// Writes the tail, at most once a second: call it now and then, on a monotonic clock. An error is
+    /// [`WriteError::Fatal`].
     pub fn housekeep(&mut self, now_ms: u64) -> Result<(), WriteError> {
-        match &mut self.home {
-            Some(home) if now_ms.saturating_sub(home.tail_written_ms) >= TAIL_INTERVAL_MS => {
-                home.tail_written_ms = now_ms;
-                self.write_tail()
-            }
-            _ => Ok(()),
+        if now_ms.saturating_sub(self.tail_written_ms) < TAIL_INTERVAL_MS {
+            return Ok(());
         }
+        self.tail_written_ms = now_ms;
+        self.write_tail()
     }
 
-    /// Writes the file `tail` and lets the directory go. An error is [`WriteError::Fatal`].
+    /// Writes the tail and lets the directory go. An error is [`WriteError::Fatal`].
     pub fn close(mut self) -> Result<(), WriteError> {
         self.write_tail()
     }
@@ -374,12 +348,11 @@ impl Store {
         placed
     }
 
-    /// Writes the built records and `others` atomically and durably.
-    fn commit(&mut self, others: &[Op<'_>]) -> Result<(), WriteError> {
+    /// Appends the built records, sets small values and deletes records, all atomically and durably.
+    fn commit(&mut self, delete_below: u64, meta: &[Put<'_>]) -> Result<(), WriteError> {
         let records: Vec<_> = self.builder.records().collect();
-        let records = records.iter().map(|(key, value)| Op::Put { space: Space::Log, key, value });
-        let ops: Vec<_> = others.iter().copied().chain(records).collect();
-        let result = put_and_sync(&*self.shared.engine, &ops);
+        let commit = Commit { delete_below, meta, first: self.next, records: &records };
+        let result = commit_and_sync(&*self.shared.engine, &commit);
         self.failed = result.is_err();
         self.next += if result.is_ok() { self.builder.len() } else { 0 };
         Ok(result?)
@@ -415,20 +388,16 @@ impl Store {
         if end == self.first && self.builder.len() == 0 {
             return Ok(());
         }
-        let keys: Vec<_> = (self.first..end).map(u64::to_be_bytes).collect();
         let first = seal_number(recover::FIRST, end);
-        let mut ops: Vec<_> = keys.iter().map(|key| Op::Delete { space: Space::Log, key }).collect();
-        ops.push(Op::Put { space: Space::Meta, key: recover::FIRST, value: &first });
-        self.commit(&ops)?;
+        self.commit(end, &[Put { key: recover::FIRST, value: &first }])?;
         self.first = end;
         Ok(())
     }
 
     fn write_tail(&mut self) -> Result<(), WriteError> {
         let mark = self.mark();
-        match &mut self.home {
-            Some(home) => home
-                .tail
+        match &mut self.tail {
+            Some(tail) => tail
                 .advance(mark)
                 .map_err(|error| WriteError::Fatal(format!("writing {}/tail: {error}", self.path.display()))),
             None => Ok(()),
@@ -448,8 +417,8 @@ struct Placed {
     hard_state: Option<u64>,
 }
 
-fn put_and_sync(engine: &dyn Engine, ops: &[Op<'_>]) -> Result<(), EngineError> {
-    engine.put_atomic(ops)?;
+fn commit_and_sync(engine: &dyn Engine, commit: &Commit<'_>) -> Result<(), EngineError> {
+    engine.commit(commit)?;
     engine.sync()
 }
 

@@ -1,51 +1,55 @@
 //! Opening a store: founding it, checking that it is whole and this node's, and counting the start.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::consensus::protocols::ProtocolName;
-use crate::consensus::types::{Ballot, HardState, Index, NodeId};
+use crate::consensus::types::{Ballot, HardState, Index};
 
-use super::engine::{Engine, Op, Space};
+use super::engine::{Commit, Engine, Meta, Put};
 use super::reader::Shared;
-use super::record::{Builder, seal};
-use super::tail::{Mark, Tail};
+use super::record::Builder;
+use super::recover::{self, Found};
+use super::seal::seal;
+use super::tail::Tail;
 use super::{
-    DirectoryId, Founding, Home, Identity, OpenError, ReadError, Recovered, SledEngine, Store, StoreOptions,
-    directory, put_and_sync, recover, seal_number,
+    DirectoryId, Founding, Identity, LogReadError, OpenError, Recovered, Store, commit_and_sync, seal_number,
 };
 
+/// What a store in a data directory has besides its engine.
+pub struct Home {
+    /// The data directory, which errors name.
+    pub path: PathBuf,
+    /// Knows how far the engine must reach. A new store takes its directory id from here.
+    pub tail: Box<dyn Tail>,
+    /// Below so much free space [`Store::low_on_space`] warns.
+    pub free_low_bytes: u64,
+}
+
+/// Whether a store was founded on these small values. `path` is what errors name.
+pub fn is_founded(meta: &dyn Meta, path: &Path) -> Result<bool, OpenError> {
+    Ok(recover::values(meta, path)?.identity.is_some())
+}
+
 impl Store {
-    /// Opens a data directory, or founds it, and raises its start counter durably.
-    pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
-        let path = options.directory;
-        let lock = directory::Lock::take(&path)?;
-        let tail = Tail::open(&path).map_err(|error| tail_error(&path, &error))?;
-        let engine = SledEngine::open(&path.join(directory::STORE), options.cache_bytes)
-            .map_err(|error| OpenError::engine(&path, error))?;
-        let meta = recover::meta(&engine, &path)?;
-        let tail = match (tail, &meta.identity) {
-            (Some(tail), _) => tail,
-            (None, Some(_)) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
-            (None, None) => {
-                let mark = Mark { directory: random_id(&path)?, start: 0, record: 0 };
-                Tail::create(&path, mark).map_err(|error| tail_error(&path, &error))?
-            }
-        };
-        let directory = tail.mark.directory;
-        let home = Home { tail, tail_written_ms: 0, _lock: lock };
-        let (mut store, recovered) =
-            Store::start(Arc::new(engine), path, Some(home), &options.founding, directory)?;
-        store.free_low_bytes = options.free_low_bytes;
+    /// Opens the store of a data directory, or founds it, and raises its start counter durably.
+    pub fn open_at(
+        home: Home,
+        engine: Arc<dyn Engine>,
+        founding: &Founding,
+    ) -> Result<(Store, Recovered), OpenError> {
+        let Home { path, tail, free_low_bytes } = home;
+        let directory = tail.mark().directory;
+        let (mut store, recovered) = Store::start(engine, path, Some(tail), founding, directory)?;
+        store.free_low_bytes = free_low_bytes;
         Ok((store, recovered))
     }
 
-    /// Opens or founds a store on an engine alone, without a data directory: no lock, no file `tail`. A new
-    /// one gets the given directory id.
+    /// Opens or founds a store on an engine alone, without a data directory: no lock, no tail. A new one gets
+    /// the given directory id.
     pub fn open_on(
         engine: Arc<dyn Engine>,
         founding: &Founding,
@@ -57,31 +61,31 @@ impl Store {
     fn start(
         engine: Arc<dyn Engine>,
         path: PathBuf,
-        home: Option<Home>,
+        tail: Option<Box<dyn Tail>>,
         founding: &Founding,
         directory: DirectoryId,
     ) -> Result<(Store, Recovered), OpenError> {
-        let meta = recover::meta(&*engine, &path)?;
-        let is_new = meta.identity.is_none();
-        let identity = match meta.identity {
-            Some(identity) => identity,
+        let values = recover::values(&*engine, &path)?;
+        let is_new = values.identity.is_none();
+        let identity = match &values.identity {
+            Some(identity) => identity.clone(),
             None => Identity::new(directory, founding.clone()),
         };
         identity.check(&path, founding)?;
-        let log = recover::log(&*engine, meta.first, &path)?;
-        recover::check_bindings(&meta.bindings, &log, &path)?;
-        if is_new && (log.next > 1 || meta.start > 0) {
+        let found = recover::all(values, &*engine, &path)?;
+        if is_new && (found.log.next > 1 || found.values.start > 0) {
             return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
         }
-        if let Some(home) = &home {
-            check_mark(&path, &home.tail.mark, identity.directory, meta.start, log.next - 1)?;
+        if let Some(tail) = &tail {
+            tail.mark().check(&path, found.mark(identity.directory))?;
         }
         let mut store = Store {
             shared: Arc::new(Shared { engine, index: RwLock::default() }),
             path,
-            home,
+            tail,
+            tail_written_ms: 0,
             identity,
-            start: meta.start.saturating_add(1),
+            start: found.values.start.saturating_add(1),
             bindings: BTreeMap::new(),
             first: 1,
             next: 1,
@@ -93,22 +97,18 @@ impl Store {
             builder: Builder::default(),
             failed: false,
         };
-        store.take_over(meta.first, meta.bindings, log);
+        store.take_over(found);
         store.record_start(is_new)?;
         let recovered = store.recovered()?;
         Ok((store, recovered))
     }
 
-    pub(super) fn take_over(
-        &mut self,
-        first: u64,
-        bindings: BTreeMap<NodeId, DirectoryId>,
-        log: recover::Log,
-    ) {
-        self.first = first;
-        self.deletable = first;
+    pub(super) fn take_over(&mut self, found: Found) {
+        let Found { values, log } = found;
+        self.first = values.first;
+        self.deletable = values.first;
         self.next = log.next;
-        self.bindings = bindings;
+        self.bindings = values.bindings;
         self.hard_state = log.hard_state;
         self.hard_state_record = log.hard_state_record;
         self.max_round = log.max_round;
@@ -120,24 +120,24 @@ impl Store {
         let start = seal_number(recover::START, self.start);
         let first = seal_number(recover::FIRST, self.first);
         let identity = seal(recover::IDENTITY, &self.identity.encode());
-        let put = |key, value| Op::Put { space: Space::Meta, key, value };
-        let ops = [
-            put(recover::START, &start[..]),
-            put(recover::FIRST, &first[..]),
-            put(recover::IDENTITY, &identity[..]),
+        let puts = [
+            Put { key: recover::START, value: &start },
+            Put { key: recover::FIRST, value: &first },
+            Put { key: recover::IDENTITY, value: &identity },
         ];
-        let ops = if is_new { &ops[..] } else { &ops[..1] };
-        put_and_sync(&*self.shared.engine, ops).map_err(|error| OpenError::engine(&self.path, error))?;
+        let meta = if is_new { &puts[..] } else { &puts[..1] };
+        commit_and_sync(&*self.shared.engine, &Commit { meta, ..Commit::default() })
+            .map_err(|error| OpenError::engine(&self.path, error))?;
         let mark = self.mark();
-        match &mut self.home {
-            Some(home) => home.tail.advance(mark).map_err(|error| tail_error(&self.path, &error)),
+        match &mut self.tail {
+            Some(tail) => tail.advance(mark).map_err(|error| OpenError::tail(&self.path, &error)),
             None => Ok(()),
         }
     }
 
     pub(super) fn recovered(&self) -> Result<Recovered, OpenError> {
         let reader = self.reader();
-        let damaged = |error: ReadError| OpenError::damaged(&self.path, error.to_string());
+        let damaged = |error: LogReadError| OpenError::damaged(&self.path, error.to_string());
         let chosen = self.hard_state.chosen;
         let chosen_ballot = match reader.read(chosen, chosen, usize::MAX) {
             Ok(entries) => entries[0].ballot,
@@ -167,48 +167,4 @@ impl Store {
             founding: self.identity.founding.clone(),
         })
     }
-}
-
-/// Refuses a database that ends below what the file `tail` knows.
-pub(super) fn check_mark(
-    path: &Path,
-    mark: &Mark,
-    directory: DirectoryId,
-    start: u64,
-    record: u64,
-) -> Result<(), OpenError> {
-    if mark.directory != directory {
-        let why =
-            format!("its file `tail` is of directory {:x}, its database of {directory:x}", mark.directory);
-        return Err(OpenError::damaged(path, why));
-    }
-    if record < mark.record || start < mark.start {
-        let why = format!(
-            "its database ends at record {record} of start {start}, and record {} of start {} was durable",
-            mark.record, mark.start
-        );
-        return Err(OpenError::damaged(path, why));
-    }
-    Ok(())
-}
-
-/// An error of the file `tail`.
-pub(super) fn tail_error(path: &Path, error: &std::io::Error) -> OpenError {
-    match error.kind() {
-        ErrorKind::InvalidData => OpenError::damaged(path, error.to_string()),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            OpenError::NoRoom { directory: path.to_path_buf(), why: format!("its file `tail`: {error}") }
-        }
-        _ => OpenError::io(path, "its file `tail`", error),
-    }
-}
-
-fn random_id(path: &Path) -> Result<DirectoryId, OpenError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
-        directory: path.to_path_buf(),
-        what: "asking the system for random bits",
-        why: error.to_string(),
-    })?;
-    Ok(DirectoryId::from_le_bytes(bytes))
 }

@@ -10,10 +10,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::consensus::types::{Entry, Index};
 
-use super::engine::{Engine, Space};
-use super::error::ReadError;
+use super::engine::Engine;
+use super::error::LogReadError;
 use super::index::LogIndex;
-use super::record::{Damage, Item, Items, Record, Shape, entry_of_first_part};
+use super::record::{Item, Items, Record, Shape, entry_of_first_part};
+use super::seal::Damage;
 
 /// How many indexes are looked up under one lock.
 const LOOKUP_ENTRIES: u64 = 4096;
@@ -51,7 +52,7 @@ impl LogReader {
 
     /// The entries from `first` to at most `last` without a gap, the latest version of each: at least one,
     /// otherwise of at most `max_bytes` (in [`cost_bytes`](crate::consensus::types::Command::cost_bytes)).
-    pub fn read(&self, first: Index, last: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+    pub fn read(&self, first: Index, last: Index, max_bytes: usize) -> Result<Vec<Entry>, LogReadError> {
         let mut out: Vec<Entry> = vec![];
         let mut bytes = 0usize;
         let mut next = first;
@@ -73,10 +74,7 @@ impl LogReader {
                 next += 1;
             }
         }
-        match out.is_empty() {
-            true => Err(self.absent(first)),
-            false => Ok(out),
-        }
+        if out.is_empty() { Err(self.absent(first)) } else { Ok(out) }
     }
 
     /// Up to it entries are no longer kept.
@@ -101,20 +99,20 @@ impl LogReader {
         (first..=last).map_while(|at| index.at(at)).collect()
     }
 
-    fn absent(&self, index: Index) -> ReadError {
+    fn absent(&self, index: Index) -> LogReadError {
         match self.compacted() {
-            compacted if index <= compacted => ReadError::Compacted { compacted },
-            _ => ReadError::Missing(index),
+            compacted if index <= compacted => LogReadError::Compacted { compacted },
+            _ => LogReadError::Missing(index),
         }
     }
 
     /// The entry at `index`, which the log's index said lies in `record`.
-    fn entry(&self, index: Index, mut record: u64) -> Result<Entry, ReadError> {
+    fn entry(&self, index: Index, mut record: u64) -> Result<Entry, LogReadError> {
         loop {
             let error = match self.decoded(record) {
                 Ok(decoded) => match decoded.entries.binary_search_by_key(&index, |entry| entry.index) {
                     Ok(at) => return Ok(decoded.entries[at].clone()),
-                    Err(_) => ReadError::Damaged { record, why: format!("it lacks the entry {index}") },
+                    Err(_) => LogReadError::Damaged { record, why: format!("it lacks the entry {index}") },
                 },
                 Err(error) => error,
             };
@@ -128,7 +126,7 @@ impl LogReader {
         }
     }
 
-    fn decoded(&self, record: u64) -> Result<Arc<Decoded>, ReadError> {
+    fn decoded(&self, record: u64) -> Result<Arc<Decoded>, LogReadError> {
         if let Some(last) = self.last.lock().as_ref().filter(|last| last.record == record) {
             return Ok(last.clone());
         }
@@ -137,9 +135,9 @@ impl LogReader {
         Ok(decoded)
     }
 
-    fn decode(&self, record: u64) -> Result<Vec<Entry>, ReadError> {
+    fn decode(&self, record: u64) -> Result<Vec<Entry>, LogReadError> {
         let value = self.fetch(record)?;
-        let damaged = |why: Damage| ReadError::Damaged { record, why: why.to_string() };
+        let damaged = |why: Damage| LogReadError::Damaged { record, why: why.to_string() };
         let (whole, items) = match Record::open(record, &value).map_err(damaged)?.shape {
             Shape::Items(items) => return entries_of(items, &value).map_err(damaged),
             Shape::FirstPart { total, bytes } => {
@@ -154,14 +152,14 @@ impl LogReader {
     }
 
     /// Puts an entry together that begins in `record`.
-    fn join(&self, record: u64, total: usize, first: &[u8]) -> Result<Bytes, ReadError> {
+    fn join(&self, record: u64, total: usize, first: &[u8]) -> Result<Bytes, LogReadError> {
         let mut whole = BytesMut::with_capacity(total);
         whole.extend_from_slice(first);
         let mut next = record;
         while whole.len() < total {
             next += 1;
             let value = self.fetch(next)?;
-            let damaged = |why: Damage| ReadError::Damaged { record: next, why: why.to_string() };
+            let damaged = |why: Damage| LogReadError::Damaged { record: next, why: why.to_string() };
             match Record::open(next, &value).map_err(damaged)?.shape {
                 Shape::LaterPart { offset, bytes }
                     if offset == whole.len() && !bytes.is_empty() && bytes.len() <= total - offset =>
@@ -174,10 +172,10 @@ impl LogReader {
         Ok(whole.freeze())
     }
 
-    fn fetch(&self, record: u64) -> Result<Bytes, ReadError> {
-        let value = self.shared.engine.read(Space::Log, &record.to_be_bytes());
-        let value = value.map_err(|why| ReadError::Unreadable { record, why })?;
-        value.ok_or_else(|| ReadError::Damaged { record, why: "it is gone".into() })
+    fn fetch(&self, record: u64) -> Result<Bytes, LogReadError> {
+        let value =
+            self.shared.engine.read(record).map_err(|why| LogReadError::Unreadable { record, why })?;
+        value.ok_or_else(|| LogReadError::Damaged { record, why: "it is gone".into() })
     }
 }
 

@@ -2,30 +2,22 @@
 //!
 //! | bytes of a record | |
 //! | --- | --- |
-//! | 1 | format version |
-//! | 4 | CRC-32C, little endian, of the key, the version and all that follows |
+//! | 5 | format version and checksum over number and content: see `seal.rs` |
 //! | 1 | shape (items, first part, later part), and whether more records of the same write follow |
 //! | … | items one after the other, or a part of one item that is larger than a record |
 //!
-//! The checksum covers the key, so a record that turns up under another number is found out. Later records
-//! win over earlier ones, later items over earlier ones in the same record. Integers are LEB128 unless said
-//! otherwise. Reading never panics and never allocates by a length that it has not checked.
+//! Later records win over earlier ones, later items over earlier ones in the same record. Reading never
+//! panics and never allocates by a length that it has not checked.
 
 use bytes::Bytes;
-use thiserror::Error;
 
 use crate::consensus::types::{
     Ballot, Command, Entry, HardState, Index, Kind, MAX_PAYLOAD_BYTES, NodeId, RequestId, Round,
 };
 
 use super::engine::MAX_VALUE_BYTES;
+use super::seal::{Cursor, Damage, FORMAT, SEAL_BYTES, put_varint, seal_in_place, unseal};
 
-/// The format that this version writes.
-pub const FORMAT: u8 = 1;
-/// The oldest version of this crate's format that can read what this one writes.
-pub const FORMAT_LOWEST: u8 = 1;
-
-const SEAL_BYTES: usize = 5;
 const HEADER_BYTES: usize = SEAL_BYTES + 1;
 const ROOM_BYTES: usize = MAX_VALUE_BYTES - HEADER_BYTES;
 /// More than any item without its payload takes.
@@ -60,7 +52,7 @@ pub enum Item<'a> {
         /// The highest round ever stored.
         max_round: Round,
     },
-    /// A binding was written to the meta space along with this record, so that the loss of the one shows in
+    /// A binding was put along with this record, so that the loss of the one shows in
     /// the number of the other.
     Binding(NodeId),
 }
@@ -85,20 +77,6 @@ impl EntryRef<'_> {
         let command = Command { request: self.request, from: self.from, kind: self.kind, payload };
         Entry { index: self.index, ballot: self.ballot, command }
     }
-}
-
-/// Why a record or a meta value cannot be read.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Damage {
-    /// By a version to come.
-    #[error("its format {0} is newer than {FORMAT}, the newest that this version reads")]
-    Newer(u8),
-    /// The bytes are not those that were written.
-    #[error("its checksum is wrong")]
-    Checksum,
-    /// The checksum is right and the content is not: a bug, or a record put where it does not belong.
-    #[error("{0}")]
-    Malformed(&'static str),
 }
 
 /// The records of one write, built in one buffer that is kept for the next.
@@ -137,14 +115,13 @@ impl Builder {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         encode_entry_head(entry, &mut head);
-        let number = match head.len() + payload.len() <= ROOM_BYTES {
-            true => {
-                let number = self.room_for(head.len() + payload.len());
-                self.bytes.extend_from_slice(&head);
-                self.bytes.extend_from_slice(payload);
-                number
-            }
-            false => self.parts(&head, payload),
+        let number = if head.len() + payload.len() <= ROOM_BYTES {
+            let number = self.room_for(head.len() + payload.len());
+            self.bytes.extend_from_slice(&head);
+            self.bytes.extend_from_slice(payload);
+            number
+        } else {
+            self.parts(&head, payload)
         };
         self.head = head;
         number
@@ -181,9 +158,9 @@ impl Builder {
         }
     }
 
-    /// The sealed records with their keys.
-    pub fn records(&self) -> impl Iterator<Item = ([u8; 8], &[u8])> {
-        (0..self.starts.len()).map(|at| ((self.first + at as u64).to_be_bytes(), &self.bytes[self.range(at)]))
+    /// The sealed records.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.starts.len()).map(|at| &self.bytes[self.range(at)])
     }
 
     /// How many records there are.
@@ -277,7 +254,7 @@ pub enum Shape<'a> {
 impl<'a> Record<'a> {
     /// Checks and opens the record of this number.
     pub fn open(number: u64, value: &'a [u8]) -> Result<Record<'a>, Damage> {
-        let mut input = Input(unseal(&number.to_be_bytes(), value)?);
+        let mut input = Cursor(unseal(&number.to_be_bytes(), value)?);
         let shape = input.byte()?;
         let more = shape & FLAG_MORE != 0;
         let shape = match shape & !FLAG_MORE {
@@ -298,12 +275,12 @@ impl<'a> Record<'a> {
 
 /// The items of a record, or of the parts of one put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Items<'a>(Input<'a>);
+pub struct Items<'a>(Cursor<'a>);
 
 impl<'a> Items<'a> {
     /// The items in these bytes.
     pub fn of(bytes: &'a [u8]) -> Items<'a> {
-        Items(Input(bytes))
+        Items(Cursor(bytes))
     }
 
     /// The next item, `None` at the end.
@@ -332,7 +309,7 @@ impl<'a> Items<'a> {
 
 /// The entry that begins in a first part, without its payload. The head of an entry is never cut.
 pub fn entry_of_first_part(total: usize, bytes: &[u8]) -> Result<EntryRef<'static>, Damage> {
-    let mut input = Input(bytes);
+    let mut input = Cursor(bytes);
     if input.byte()? != ITEM_ENTRY {
         return Err(Damage::Malformed("an item other than an entry is cut into parts"));
     }
@@ -341,37 +318,6 @@ pub fn entry_of_first_part(total: usize, bytes: &[u8]) -> Result<EntryRef<'stati
         return Err(Damage::Malformed("the parts of an entry do not add up to its length"));
     }
     Ok(entry)
-}
-
-/// A value of the meta space: format, checksum over its key and itself, content.
-pub fn seal(key: &[u8], content: &[u8]) -> Vec<u8> {
-    let mut value = vec![FORMAT, 0, 0, 0, 0];
-    value.extend_from_slice(content);
-    seal_in_place(key, &mut value);
-    value
-}
-
-/// The content of a sealed value.
-pub fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Damage> {
-    let (&version, rest) = value.split_first().ok_or(Damage::Malformed("it is empty"))?;
-    let (crc, content) = rest.split_first_chunk().ok_or(Damage::Malformed("it is too short"))?;
-    // The checksum first: a flipped bit in the version is damage, not a newer version.
-    if u32::from_le_bytes(*crc) != checksum(key, version, content) {
-        return Err(Damage::Checksum);
-    }
-    match version {
-        FORMAT => Ok(content),
-        version => Err(Damage::Newer(version)),
-    }
-}
-
-fn seal_in_place(key: &[u8], value: &mut [u8]) {
-    let crc = checksum(key, value[0], &value[SEAL_BYTES..]);
-    value[1..SEAL_BYTES].copy_from_slice(&crc.to_le_bytes());
-}
-
-fn checksum(key: &[u8], version: u8, content: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(key), &[version]), content)
 }
 
 fn encode_entry_head(entry: &Entry, out: &mut Vec<u8>) {
@@ -389,7 +335,7 @@ fn encode_entry_head(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// An entry without its payload, and the length of that.
-fn decode_entry_head(input: &mut Input<'_>) -> Result<(EntryRef<'static>, usize), Damage> {
+fn decode_entry_head(input: &mut Cursor<'_>) -> Result<(EntryRef<'static>, usize), Damage> {
     let has_session = match input.byte()? {
         0 => false,
         1 => true,
@@ -409,66 +355,6 @@ fn decode_entry_head(input: &mut Input<'_>) -> Result<(EntryRef<'static>, usize)
     Ok((EntryRef { index, ballot, request, from, kind, payload: &[] }, length))
 }
 
-/// Appends an integer as LEB128.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Bytes that are read from the front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Input<'a>(pub &'a [u8]);
-
-impl<'a> Input<'a> {
-    /// The next byte.
-    pub fn byte(&mut self) -> Result<u8, Damage> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    /// The next `N` bytes.
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Damage::Malformed("it ends too early"))?;
-        self.0 = rest;
-        Ok(*array)
-    }
-
-    /// The next `length` bytes.
-    pub fn take(&mut self, length: usize) -> Result<&'a [u8], Damage> {
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Damage::Malformed("it ends too early"))?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    /// The next integer.
-    pub fn varint(&mut self) -> Result<u64, Damage> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Damage::Malformed("an integer is above 2^64"))
-    }
-
-    /// The next integer, a length of at most `max`.
-    pub fn length(&mut self, max: usize) -> Result<usize, Damage> {
-        let length = self.varint()?;
-        usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= max)
-            .ok_or(Damage::Malformed("a length is above its limit"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -485,9 +371,9 @@ mod tests {
         let mut out = vec![];
         let mut parts: Vec<u8> = vec![];
         let mut total_bytes = 0;
-        for (key, value) in builder.records() {
+        for (number, value) in (builder.first..).zip(builder.records()) {
             assert!(value.len() <= MAX_VALUE_BYTES, "a record of {} bytes", value.len());
-            let record = Record::open(u64::from_be_bytes(key), value).unwrap();
+            let record = Record::open(number, value).unwrap();
             match record.shape {
                 Shape::Items(items) => collect(items, &Bytes::copy_from_slice(value), &mut out),
                 Shape::FirstPart { total, bytes } => {
@@ -560,7 +446,7 @@ mod tests {
             builder.begin(4);
             builder.entry(&entry(1, 0, vec![7; size]));
             builder.finish();
-            let (_, value) = builder.records().next().unwrap();
+            let value = builder.records().next().unwrap();
             prop_assert!(Record::open(4, value).is_ok());
             prop_assert_eq!(Record::open(5, value), Err(Damage::Checksum));
             let mut flipped = value.to_vec();
@@ -578,16 +464,5 @@ mod tests {
         assert_eq!(builder.entry(&entry), 1);
         builder.finish();
         assert_eq!(read_back(&builder), [Ok(entry)]);
-    }
-
-    #[test]
-    fn varints_over_their_whole_range() {
-        for value in [0, 1, 127, 128, 1 << 35, u64::MAX - 1, u64::MAX] {
-            let mut bytes = vec![];
-            put_varint(&mut bytes, value);
-            assert_eq!(Input(&bytes).varint(), Ok(value));
-        }
-        assert!(Input(&[0xff; 10]).varint().is_err());
-        assert!(Input(&[0x80]).varint().is_err());
     }
 }

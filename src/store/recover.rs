@@ -7,11 +7,13 @@ use std::path::Path;
 use crate::consensus::types::{HardState, Index, NodeId, Round};
 
 use super::DirectoryId;
-use super::engine::{Engine, Space};
+use super::engine::{Journal, Meta};
 use super::error::OpenError;
 use super::identity::Identity;
 use super::index::LogIndex;
-use super::record::{Damage, Input, Item, Items, Record, Shape, entry_of_first_part, unseal};
+use super::record::{Item, Items, Record, Shape, entry_of_first_part};
+use super::seal::{Cursor, Damage, FORMAT, unseal};
+use super::tail::Mark;
 
 /// The key of the identity.
 pub const IDENTITY: &[u8] = b"identity";
@@ -26,16 +28,16 @@ const BINDING: &[u8] = b"binding/";
 /// No store writes so many records, so that adding to a number never overflows.
 const MAX_RECORD: u64 = 1 << 62;
 
-/// The small values of a store.
+/// What the small values of a store say.
 #[derive(Debug)]
-pub struct Meta {
+pub struct Values {
     pub identity: Option<Identity>,
     pub start: u64,
     pub first: u64,
     pub bindings: BTreeMap<NodeId, DirectoryId>,
 }
 
-/// The log of a store.
+/// What the records of a store say.
 #[derive(Debug)]
 pub struct Log {
     /// The number of the record that comes next.
@@ -49,16 +51,37 @@ pub struct Log {
     pub bound: BTreeSet<NodeId>,
 }
 
-/// Reads the meta space.
-pub fn meta(engine: &dyn Engine, path: &Path) -> Result<Meta, OpenError> {
-    let read = |key: &[u8]| engine.read(Space::Meta, key).map_err(|error| OpenError::engine(path, error));
-    let number = |key: &[u8], default| match read(key)? {
+/// All that a store says, found to fit together.
+#[derive(Debug)]
+pub struct Found {
+    pub values: Values,
+    pub log: Log,
+}
+
+impl Found {
+    /// How far it reaches, as the store of this directory.
+    pub fn mark(&self, directory: DirectoryId) -> Mark {
+        Mark { directory, start: self.values.start, record: self.log.next - 1 }
+    }
+}
+
+/// Reads the log that belongs to these small values.
+pub fn all(values: Values, journal: &dyn Journal, path: &Path) -> Result<Found, OpenError> {
+    let log = log(journal, values.first, path)?;
+    check_bindings(&values.bindings, &log, path)?;
+    Ok(Found { values, log })
+}
+
+/// Reads the small values.
+pub fn values(meta: &dyn Meta, path: &Path) -> Result<Values, OpenError> {
+    let get = |key: &[u8]| meta.get(key).map_err(|error| OpenError::engine(path, error));
+    let number = |key: &[u8], default| match get(key)? {
         Some(value) => unseal(key, &value)
-            .and_then(|content| Input(content).varint())
+            .and_then(|content| Cursor(content).varint())
             .map_err(|damage| bad(path, &name(key), damage)),
         None => Ok(default),
     };
-    let identity = match read(IDENTITY)? {
+    let identity = match get(IDENTITY)? {
         Some(value) => Some(
             unseal(IDENTITY, &value)
                 .and_then(Identity::decode)
@@ -70,7 +93,7 @@ pub fn meta(engine: &dyn Engine, path: &Path) -> Result<Meta, OpenError> {
     if !(1..=MAX_RECORD).contains(&first) {
         return Err(bad(path, &name(FIRST), Damage::Malformed("it names an impossible record")));
     }
-    Ok(Meta { identity, start: number(START, 0)?, first, bindings: bindings(engine, path)? })
+    Ok(Values { identity, start: number(START, 0)?, first, bindings: bindings(meta, path)? })
 }
 
 /// The key of a peer's binding.
@@ -78,12 +101,12 @@ pub fn binding_key(node: NodeId) -> Vec<u8> {
     [BINDING, &node.to_be_bytes()].concat()
 }
 
-fn bindings(engine: &dyn Engine, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId>, OpenError> {
+fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId>, OpenError> {
     let mut bindings = BTreeMap::new();
     let mut damage = None;
-    let scanned = engine.scan(Space::Meta, BINDING, &mut |key, value| {
-        let Some(node) = key.strip_prefix(BINDING) else { return ControlFlow::Break(()) };
-        let directory = unseal(key, value).and_then(|content| Input(content).array());
+    let scanned = meta.scan_prefix(BINDING, &mut |key, value| {
+        let node = &key[BINDING.len()..];
+        let directory = unseal(key, value).and_then(|content| Cursor(content).array());
         match (node.try_into().map(NodeId::from_be_bytes), directory) {
             (Ok(node), Ok(directory)) => bindings.insert(node, DirectoryId::from_le_bytes(directory)),
             (_, Err(found)) => {
@@ -102,13 +125,13 @@ fn bindings(engine: &dyn Engine, path: &Path) -> Result<BTreeMap<NodeId, Directo
 }
 
 /// Reads all records from number `first` on, checks that none is missing, and makes the index.
-pub fn log(engine: &dyn Engine, first: u64, path: &Path) -> Result<Log, OpenError> {
+fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError> {
     let mut scan = Scan::new(first);
     let mut damage = None;
-    let scanned = engine.scan(Space::Log, &[], &mut |key, value| match scan.record(key, value) {
+    let scanned = journal.scan(&mut |number, record| match scan.record(number, record) {
         Ok(()) => ControlFlow::Continue(()),
         Err(found) => {
-            damage = Some(bad(path, &format!("record {}", record_name(key)), found));
+            damage = Some(bad(path, &format!("record {number}"), found));
             ControlFlow::Break(())
         }
     });
@@ -130,11 +153,7 @@ pub fn log(engine: &dyn Engine, first: u64, path: &Path) -> Result<Log, OpenErro
 }
 
 /// Refuses a store that lost a binding: with it the node would trust whoever comes under that id.
-pub fn check_bindings(
-    bindings: &BTreeMap<NodeId, DirectoryId>,
-    log: &Log,
-    path: &Path,
-) -> Result<(), OpenError> {
+fn check_bindings(bindings: &BTreeMap<NodeId, DirectoryId>, log: &Log, path: &Path) -> Result<(), OpenError> {
     match log.bound.iter().find(|node| !bindings.contains_key(node)) {
         Some(node) => Err(OpenError::damaged(path, format!("{} is gone", name(&binding_key(*node))))),
         None => Ok(()),
@@ -167,9 +186,7 @@ impl Scan {
         Scan { log, more: false, parts: None }
     }
 
-    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
-        let number = key.try_into().map(u64::from_be_bytes);
-        let number = number.map_err(|_| Damage::Malformed("its key is no number"))?;
+    fn record(&mut self, number: u64, value: &[u8]) -> Result<(), Damage> {
         if number != self.log.next {
             return Err(Damage::Malformed("the records before it are gone"));
         }
@@ -241,7 +258,7 @@ impl Scan {
 fn bad(path: &Path, what: &str, damage: Damage) -> OpenError {
     match damage {
         Damage::Newer(format) => {
-            let (format, ours) = (u64::from(format), u64::from(super::record::FORMAT));
+            let (format, ours) = (u64::from(format), u64::from(FORMAT));
             OpenError::Newer { directory: path.to_path_buf(), format, lowest: format, ours }
         }
         damage => OpenError::damaged(path, format!("{what}: {damage}")),
@@ -250,11 +267,4 @@ fn bad(path: &Path, what: &str, damage: Damage) -> OpenError {
 
 fn name(key: &[u8]) -> String {
     format!("value \"{}\"", key.escape_ascii())
-}
-
-fn record_name(key: &[u8]) -> String {
-    match key.try_into() {
-        Ok(number) => u64::from_be_bytes(number).to_string(),
-        Err(_) => format!("\"{}\"", key.escape_ascii()),
-    }
 }

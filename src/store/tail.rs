@@ -1,24 +1,15 @@
-//! The file `tail`: how far the store is known to be durable, kept beside sled because sled opens a damaged
-//! file without an error and silently loses what came after the damage.
+//! How far a store is known to be durable, kept outside its engine: an engine may lose the end of the log
+//! without a word (sled opens a damaged file without an error, and silently drops what came after the
+//! damage).
 //!
-//! Two slots, 4 KiB apart so that one torn write spoils one only, are written in turn; the valid one with the
-//! higher sequence counts. It is rewritten after the writes it speaks of, so it may lag behind the store and
-//! never runs ahead: a store that ends below it has lost something.
+//! A mark is written after the writes that it speaks of, so it may lag behind the store and never runs ahead:
+//! a store that ends below its mark has lost something.
 
-use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::Path;
 
 use super::DirectoryId;
-use super::directory;
-
-/// The file's name in the data directory.
-pub const TAIL: &str = "tail";
-
-const MAGIC: [u8; 8] = *b"spaxtail";
-const SLOT_SPACING: u64 = 4096;
-const SLOT_BYTES: usize = 8 + 8 + 16 + 8 + 8 + 4;
+use super::error::OpenError;
 
 /// What is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,139 +22,30 @@ pub struct Mark {
     pub record: u64,
 }
 
-/// The open file.
-#[derive(Debug)]
-pub struct Tail {
-    file: File,
-    sequence: u64,
-    /// What it says.
-    pub mark: Mark,
+/// Keeps the newest mark.
+pub trait Tail: Send {
+    /// The mark that is kept.
+    fn mark(&self) -> Mark;
+
+    /// Replaces the mark durably.
+    fn advance(&mut self, mark: Mark) -> io::Result<()>;
 }
 
-impl Tail {
-    /// Creates the file and makes it durable.
-    pub fn create(folder: &Path, mark: Mark) -> io::Result<Tail> {
-        let file = directory::open_file(&folder.join(TAIL))?;
-        // Both slots now, so that later writes need no room.
-        file.write_all_at(&encode(1, &mark), 0)?;
-        file.write_all_at(&encode(2, &mark), SLOT_SPACING)?;
-        file.sync_all()?;
-        directory::settle(folder)?;
-        Ok(Tail { file, sequence: 2, mark })
-    }
-
-    /// Opens the file; `None` if there is none, an error of kind `InvalidData` if no slot is valid.
-    pub fn open(folder: &Path) -> io::Result<Option<Tail>> {
-        let path = folder.join(TAIL);
-        if !path.try_exists()? {
-            return Ok(None);
+impl Mark {
+    /// Refuses a database that ends below this mark.
+    pub(super) fn check(&self, path: &Path, found: Mark) -> Result<(), OpenError> {
+        if self.directory != found.directory {
+            let (marked, directory) = (self.directory, found.directory);
+            let why = format!("its file `tail` is of directory {marked:x}, its database of {directory:x}");
+            return Err(OpenError::damaged(path, why));
         }
-        let file = directory::open_file(&path)?;
-        let (sequence, mark) = newest(&file)?;
-        Ok(Some(Tail { file, sequence, mark }))
-    }
-
-    /// What the file of a stopped node says, without touching it.
-    pub fn peek(folder: &Path) -> io::Result<Option<Mark>> {
-        match File::open(folder.join(TAIL)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            file => Ok(Some(newest(&file?)?.1)),
+        if found.record < self.record || found.start < self.start {
+            let why = format!(
+                "its database ends at record {} of start {}, and record {} of start {} was durable",
+                found.record, found.start, self.record, self.start
+            );
+            return Err(OpenError::damaged(path, why));
         }
-    }
-
-    /// Writes what has become durable since, if anything has.
-    pub fn advance(&mut self, mark: Mark) -> io::Result<()> {
-        if mark == self.mark {
-            return Ok(());
-        }
-        let sequence = self.sequence + 1;
-        let slot = (sequence + 1) % 2;
-        self.file.write_all_at(&encode(sequence, &mark), slot * SLOT_SPACING)?;
-        self.file.sync_data()?;
-        (self.sequence, self.mark) = (sequence, mark);
         Ok(())
-    }
-}
-
-fn newest(file: &File) -> io::Result<(u64, Mark)> {
-    let slots = [read_slot(file, 0)?, read_slot(file, SLOT_SPACING)?];
-    let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
-    newest.ok_or_else(|| {
-        io::Error::new(ErrorKind::InvalidData, "neither slot of its file `tail` has a right checksum")
-    })
-}
-
-fn read_slot(file: &File, offset: u64) -> io::Result<Option<(u64, Mark)>> {
-    let mut bytes = [0; SLOT_BYTES];
-    match file.read_exact_at(&mut bytes, offset) {
-        Ok(()) => Ok(decode(&bytes)),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn encode(sequence: u64, mark: &Mark) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&sequence.to_le_bytes());
-    bytes.extend_from_slice(&mark.directory.to_le_bytes());
-    bytes.extend_from_slice(&mark.start.to_le_bytes());
-    bytes.extend_from_slice(&mark.record.to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    assert_eq!(bytes.len(), SLOT_BYTES, "a slot of {} bytes instead of {SLOT_BYTES}", bytes.len());
-    bytes
-}
-
-fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
-    let (content, crc) = bytes.split_last_chunk::<4>()?;
-    if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let (magic, rest) = content.split_first_chunk::<8>()?;
-    let (sequence, rest) = rest.split_first_chunk()?;
-    let (directory, rest) = rest.split_first_chunk()?;
-    let (start, rest) = rest.split_first_chunk()?;
-    let (record, _) = rest.split_first_chunk()?;
-    let mark = Mark {
-        directory: DirectoryId::from_le_bytes(*directory),
-        start: u64::from_le_bytes(*start),
-        record: u64::from_le_bytes(*record),
-    };
-    (*magic == MAGIC).then_some((u64::from_le_bytes(*sequence), mark))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mark(record: u64) -> Mark {
-        Mark { directory: 7, start: 1, record }
-    }
-
-    /// A torn write of either slot leaves the other, at most one mark older; with both gone it is refused.
-    #[test]
-    fn one_torn_slot_is_survived_and_two_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(Tail::open(folder.path()).unwrap().is_none());
-        let mut tail = Tail::create(folder.path(), mark(0)).unwrap();
-        for record in 1..=6 {
-            tail.advance(mark(record)).unwrap();
-            assert_eq!(Tail::open(folder.path()).unwrap().unwrap().mark, mark(record));
-        }
-        let path = folder.path().join(TAIL);
-        let whole = std::fs::read(&path).unwrap();
-        for offset in 0..SLOT_BYTES {
-            let mut torn = whole.clone();
-            torn[offset] ^= 1;
-            std::fs::write(&path, &torn).unwrap();
-            let first = Tail::peek(folder.path()).unwrap().unwrap().record;
-            torn[offset] ^= 1;
-            torn[offset + SLOT_SPACING as usize] ^= 1;
-            std::fs::write(&path, &torn).unwrap();
-            let second = Tail::peek(folder.path()).unwrap().unwrap().record;
-            assert_eq!((first.min(second), first.max(second)), (5, 6));
-            torn[offset] ^= 1;
-            std::fs::write(&path, &torn).unwrap();
-            assert_eq!(Tail::open(folder.path()).unwrap_err().kind(), ErrorKind::InvalidData);
-        }
     }
 }

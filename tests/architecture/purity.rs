@@ -21,17 +21,13 @@ const REFUSED: [&str; 13] = [
     "tempfile",
 ];
 
-/// Files that name it still: the store's data directories and sled are not yet a module of their own.
-/// TEMPORARY: empty it once they are.
-pub const KNOWN_IMPURE: [&str; 4] = ["store/directory.rs", "store/open.rs", "store/sled.rs", "store/tail.rs"];
-
-/// Each name of [`REFUSED`] in a file that the simulator imports, in words, but for `known` files.
-pub fn impure(sources: &[Source], known: &[&str]) -> Vec<String> {
+/// Each name of [`REFUSED`] in a file that the simulator imports, in words.
+pub fn impure(sources: &[Source]) -> Vec<String> {
     let imports = Imports::of(sources);
     let mut found = Vec::new();
     for file in imports.reached_from("sim") {
         let name = file.path.to_str().expect("a path in UTF-8");
-        let paths = if known.contains(&name) { Vec::new() } else { file.outside_paths(&REFUSED) };
+        let paths = file.outside_paths(&REFUSED);
         found.extend(paths.into_iter().map(|path| format!("{name}: {path}")));
     }
     found.dedup();

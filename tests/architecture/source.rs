@@ -283,10 +283,18 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// All files under `src/`.
+/// All files under `src/`. Those of the package in `src/core` are seen as the module `consensus`, which is
+/// what the rest imports them as.
 pub fn sources() -> Vec<Source> {
-    let sources = files_under("src");
+    let mut sources = files_under("src");
     assert!(sources.len() > 10, "the sources are found");
+    for source in &mut sources {
+        if let Ok(inner) = source.path.strip_prefix("core") {
+            let inner = if inner == Path::new("lib.rs") { Path::new("mod.rs") } else { inner };
+            source.path = Path::new("consensus").join(inner);
+            source.text = source.text.replace("crate::", "crate::consensus::");
+        }
+    }
     sources
 }
 

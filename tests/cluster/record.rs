@@ -18,8 +18,8 @@ use std::sync::Mutex;
 use bytes::BytesMut;
 use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody, Range};
 use spaxos::consensus::types::{Ballot, Position};
-use spaxos::store::SledEngine;
-use spaxos::store::engine::{Engine, Space};
+use spaxos::directory::SledEngine;
+use spaxos::store::engine::{Journal, Meta};
 use spaxos::wire::frame::HEADER_BYTES;
 use spaxos::wire::message::encode_message;
 
@@ -244,8 +244,8 @@ fn save_store(data: &Path) {
         }
         ControlFlow::Continue(())
     };
-    engine.scan(Space::Log, &[], &mut |_, value| visit(0, value)).unwrap();
-    engine.scan(Space::Meta, b"identity", &mut |_, value| visit(2, value)).unwrap();
+    engine.scan(&mut |_, value| visit(0, value)).unwrap();
+    engine.scan_prefix(b"identity", &mut |_, value| visit(2, value)).unwrap();
     for damage in 0..7 {
         let script = [5, 0, 40, 210, 30, 1, 5, 1, 20, 20, 250, 3, 1, 4, 1, 0, damage, 3, 9, 0, 1, 4, 4, 4];
         save("store_recovery", &script);

@@ -16,11 +16,12 @@
 //! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
 //!   what a panic hook has to ask.
 //! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see
-//!   `engine::MAX_VALUE_BYTES`.
+//!   `store::engine::MAX_VALUE_BYTES`.
 
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -31,8 +32,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::directory;
-use super::engine::{Engine, EngineError, MAX_VALUE_BYTES, Op, Space, Visit};
+use crate::store::engine::{
+    Commit, Engine, EngineError, Journal, MAX_VALUE_BYTES, Meta, Put, VisitRecord, VisitValue,
+};
+
+use super::folder;
+
+/// The byte before every key of the small values. 2 is reserved for protocols that keep a promise per
+/// instance (classic Paxos).
+const META: u8 = 1;
+/// The byte before every record's number (big endian, so that sled's order is ours). The log grows at its
+/// end, so it comes last.
+const LOG: u8 = 3;
 
 /// How often, 10 ms apart, sled's lock is tried while threads of the handle before finish.
 const LOCK_TRIES: u32 = 500;
@@ -57,9 +68,9 @@ impl SledEngine {
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<SledEngine, EngineError> {
         take_file_size_signal();
         // Sled would make `blobs` open to all.
-        directory::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
+        folder::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
         let path = folder.join("db");
-        let file = directory::open_file(&path).map_err(|error| outside(&error, &path))?;
+        let file = folder::open_file(&path).map_err(|error| outside(&error, &path))?;
         let db = Arc::new(RwLock::new(None));
         let engine = SledEngine {
             folder: folder.to_path_buf(),
@@ -118,12 +129,17 @@ impl SledEngine {
         let db = db.as_ref().ok_or(EngineError::Closed)?;
         caught(|| call(db))?.map_err(|error| self.judge(error))
     }
-}
 
-impl Engine for SledEngine {
-    fn scan(&self, space: Space, from: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
+    fn value(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.with(|db| db.get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    /// Visits the values whose keys begin with `prefix`, a byte and more; the visitor sees what follows the
+    /// byte.
+    fn each(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
         self.with(|db| {
-            for pair in db.range(key_of(space, from)..vec![space.prefix() + 1]) {
+            for pair in db.scan_prefix(prefix) {
                 let (key, value) = pair?;
                 if visit(&key[1..], &value).is_break() {
                     break;
@@ -133,21 +149,56 @@ impl Engine for SledEngine {
         })
     }
 
-    fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let value = self.with(|db| db.get(key_of(space, key)))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    fn record_keys_below(&self, number: u64) -> Result<Vec<sled::IVec>, EngineError> {
+        if number == 0 {
+            return Ok(vec![]);
+        }
+        self.with(|db| db.range(record_key(0)..record_key(number)).keys().collect())
+    }
+}
+
+impl Journal for SledEngine {
+    fn read(&self, number: u64) -> Result<Option<Bytes>, EngineError> {
+        self.value(&record_key(number))
     }
 
-    fn put_atomic(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
-        let mut batch = sled::Batch::default();
-        for op in ops {
-            match *op {
-                Op::Put { space, key, value } => {
-                    assert!(value.len() <= MAX_VALUE_BYTES, "a value of {} bytes", value.len());
-                    batch.insert(key_of(space, key), value);
-                }
-                Op::Delete { space, key } => batch.remove(key_of(space, key)),
+    fn scan(&self, visit: &mut VisitRecord<'_>) -> Result<(), EngineError> {
+        let mut odd = None;
+        self.each(&[LOG], &mut |key, record| match key.try_into() {
+            Ok(number) => visit(u64::from_be_bytes(number), record),
+            Err(_) => {
+                odd = Some(key.to_vec());
+                ControlFlow::Break(())
             }
+        })?;
+        let damaged = |key: Vec<u8>| {
+            EngineError::Damaged(format!("record \"{}\": its key is no number", key.escape_ascii()))
+        };
+        odd.map_or(Ok(()), |key| Err(damaged(key)))
+    }
+}
+
+impl Meta for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.value(&meta_key(key))
+    }
+
+    fn scan_prefix(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        self.each(&meta_key(prefix), visit)
+    }
+}
+
+impl Engine for SledEngine {
+    fn commit(&self, commit: &Commit<'_>) -> Result<(), EngineError> {
+        let mut batch = sled::Batch::default();
+        for key in self.record_keys_below(commit.delete_below)? {
+            batch.remove(key);
+        }
+        for Put { key, value } in commit.meta {
+            insert(&mut batch, &meta_key(key), value);
+        }
+        for (number, record) in commit.numbered() {
+            insert(&mut batch, &record_key(number), record);
         }
         self.with(|db| db.apply_batch(batch))
     }
@@ -164,13 +215,13 @@ impl Engine for SledEngine {
         // A poisoned handle fails to flush when it is dropped, which it only logs.
         caught(AssertUnwindSafe(|| drop(db.take())))?;
         let opened = self.open_sled()?;
-        directory::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
+        folder::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
         *db = Some(opened);
         Ok(())
     }
 
     fn free_bytes(&self) -> Result<u64, EngineError> {
-        directory::free_bytes(&self.folder).map_err(|error| outside(&error, &self.folder))
+        folder::free_bytes(&self.folder).map_err(|error| outside(&error, &self.folder))
     }
 }
 
@@ -251,11 +302,11 @@ thread_local! {
 /// and turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for
 /// that thread would wait for ever, so it ends the node like a failure of the disk.
 pub fn exit_code_of_panic() -> Option<u8> {
-    match CAUGHT.get() {
-        true => None,
-        false if thread::current().name().is_some_and(|name| name.starts_with("sled-io")) => Some(3),
-        false => Some(4),
+    if CAUGHT.get() {
+        return None;
     }
+    let is_of_sled = thread::current().name().is_some_and(|name| name.starts_with("sled-io"));
+    Some(if is_of_sled { 3 } else { 4 })
 }
 
 /// Runs sled's code, and turns its panic into an error.
@@ -270,11 +321,19 @@ fn caught<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
     })
 }
 
-fn key_of(space: Space, key: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(1 + key.len());
-    full.push(space.prefix());
-    full.extend_from_slice(key);
-    full
+fn meta_key(key: &[u8]) -> Vec<u8> {
+    [&[META], key].concat()
+}
+
+fn record_key(number: u64) -> [u8; 9] {
+    let mut key = [LOG; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn insert(batch: &mut sled::Batch, key: &[u8], value: &[u8]) {
+    assert!(value.len() <= MAX_VALUE_BYTES, "a value of {} bytes", value.len());
+    batch.insert(key, value);
 }
 
 fn is_no_room(error: &io::Error) -> bool {

@@ -1,0 +1,105 @@
+//! The data directory: a store on the disk of this machine.
+//!
+//! [`open`] puts a [`Store`](crate::store::Store) together from what only a directory has: the lock that
+//! keeps another process out (`lock`), sled's database ([`SledEngine`]), and the file that says how far it
+//! must reach (`tail`). All files are this user's alone (`folder`). [`Inspection`] reads the directory of a
+//! stopped node.
+//!
+//! | in the data directory | |
+//! | --- | --- |
+//! | `LOCK` | locked while a process has the directory |
+//! | `store/` | sled's files |
+//! | `tail` | how far the store is known to be durable |
+//!
+//! Left out: what the bytes mean (`store` knows that, and knows nothing of files).
+
+mod folder;
+mod inspect;
+mod lock;
+mod sled;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::store::{DirectoryId, Founding, Home, Mark, OpenError, Recovered, Store, Tail, is_founded};
+
+use lock::Lock;
+use tail::TailFile;
+
+pub use inspect::Inspection;
+pub use sled::{SledEngine, exit_code_of_panic};
+
+/// Where sled's folder lies in a data directory.
+const STORE: &str = "store";
+
+/// How to open a data directory.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The data directory; created if it is not there.
+    pub directory: PathBuf,
+    /// What the configuration says.
+    pub founding: Founding,
+    /// What sled may hold of the log in memory.
+    pub cache_bytes: u64,
+    /// Below so much free space [`Store::low_on_space`] warns.
+    pub free_low_bytes: u64,
+}
+
+impl StoreOptions {
+    /// With a cache of 64 MiB and a low-water mark of 64 MiB.
+    pub fn new(directory: impl Into<PathBuf>, founding: Founding) -> StoreOptions {
+        let directory = directory.into();
+        StoreOptions { directory, founding, cache_bytes: 64 << 20, free_low_bytes: 64 << 20 }
+    }
+}
+
+/// Opens a data directory, or founds it, and raises its start counter durably.
+pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
+    let path = options.directory;
+    let lock = Lock::take(&path)?;
+    let file = TailFile::open(&path).map_err(|error| OpenError::tail(&path, &error))?;
+    let engine = SledEngine::open(&path.join(STORE), options.cache_bytes)
+        .map_err(|error| OpenError::engine(&path, error))?;
+    let file = match (file, is_founded(&engine, &path)?) {
+        (Some(file), _) => file,
+        (None, true) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
+        (None, false) => {
+            let mark = Mark { directory: random_id(&path)?, start: 0, record: 0 };
+            TailFile::create(&path, mark).map_err(|error| OpenError::tail(&path, &error))?
+        }
+    };
+    let tail = Box::new(LockedTail { file, _lock: lock });
+    let home = Home { path, tail, free_low_bytes: options.free_low_bytes };
+    Store::open_at(home, Arc::new(engine), &options.founding)
+}
+
+/// The file `tail` of a directory that this process has.
+struct LockedTail {
+    file: TailFile,
+    /// Held until the store is gone.
+    _lock: Lock,
+}
+
+impl Tail for LockedTail {
+    fn mark(&self) -> Mark {
+        self.file.mark
+    }
+
+    fn advance(&mut self, mark: Mark) -> io::Result<()> {
+        self.file.advance(mark)
+    }
+}
+
+fn random_id(path: &Path) -> Result<DirectoryId, OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
+        directory: path.to_path_buf(),
+        what: "asking the system for random bits",
+        why: error.to_string(),
+    })?;
+    Ok(DirectoryId::from_le_bytes(bytes))
+}
