@@ -81,7 +81,7 @@ impl ApplierThread {
         if answers.iter().any(|(ticket, _)| ticket.is_embedded()) {
             let (embedded, clients): (Vec<_>, Vec<_>) =
                 answers.into_iter().partition(|(ticket, _)| ticket.is_embedded());
-            self.service.waiters.tell(&embedded, &responses);
+            self.service.handles.tell(&embedded, &responses);
             answers = clients;
         }
         if let Some(queue) = self.answers.as_ref().filter(|_| !answers.is_empty()) {

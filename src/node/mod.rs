@@ -22,10 +22,13 @@ mod builder;
 pub mod clients;
 mod clock;
 mod ending;
+mod errors;
+mod handles;
 mod health;
 mod items;
 #[doc(hidden)]
 pub mod log;
+mod parts;
 #[doc(hidden)]
 pub mod peers;
 mod proposing;
@@ -47,66 +50,23 @@ use crate::client::Service;
 use crate::config::Config;
 use crate::consensus::protocol::Status;
 use crate::consensus::types::{Command, Index, NodeId, RequestId};
-use crate::store;
 
 use self::log::{Log, LogControl};
 use self::service::NodeService;
 use self::wiring::Threads;
 
-pub use self::builder::{Builder, MemoryDisk, Opened, StartError};
+pub use self::builder::{Builder, MemoryDisk, Opened};
 pub use self::ending::{End, Ender, ExitCode, Failure};
+pub use self::errors::{ProposeError, ReadError, StartError, TransferError, WaitError};
+pub use self::handles::Delivered;
 pub use self::items::{ApplySender, Items, Received, apply_channel};
-pub use self::proposing::{Delivered, MAX_COMMANDS, PLACEMENT_WAIT, ProposeError, Proposed, WaitError};
+pub use self::proposing::{PLACEMENT_WAIT, Proposed};
+
+/// One proposal holds at most so many commands.
+pub const MAX_COMMANDS: usize = 4096;
 
 /// What [`Node::read_log`] takes from the log at most, unless its first item alone is larger.
 const READ_BYTES: usize = 1 << 20;
-
-/// Why leadership is not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransferError {
-    /// The successor is this node, or none of the cluster.
-    #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
-    NoOtherMember {
-        /// Who was to lead.
-        to: NodeId,
-        /// Who can.
-        others: Vec<NodeId>,
-    },
-    /// Only the leader can hand over.
-    #[error("this node does not lead; ask the leader ({leader:?})")]
-    NotLeading {
-        /// Who leads, if known.
-        leader: Option<NodeId>,
-    },
-    /// Earlier wishes wait for the state machine.
-    #[error("earlier wishes have not been looked at; try again")]
-    Busy,
-}
-
-/// Why the log cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// It is no longer kept.
-    #[error("entries up to index {compacted} are no longer kept")]
-    Compacted {
-        /// The highest index that is no longer kept.
-        compacted: Index,
-    },
-    /// The disk cannot be read, or what is on it is damaged; if that lasts the node ends, and says why.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-impl From<store::ReadError> for ReadError {
-    fn from(error: store::ReadError) -> ReadError {
-        match error {
-            store::ReadError::Compacted { compacted } => ReadError::Compacted { compacted },
-            other => ReadError::Unreadable(other.to_string()),
-        }
-    }
-}
 
 /// An item of the log, as [`Node::read_log`] finds it: delivered, and so the same on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,10 +22,10 @@ use crate::store::{LogReader, ReadError};
 use super::LogItem;
 use super::applied::Applied;
 use super::clock::Clock;
+use super::handles::Handles;
 use super::health::Health;
 use super::log::LogControl;
 use super::peers::PeerTable;
-use super::proposing::Waiters;
 
 /// See the module.
 pub(super) struct NodeService {
@@ -41,7 +41,7 @@ pub(super) struct NodeService {
     /// it.
     pub(super) session: u128,
     pub(super) last_number: AtomicU64,
-    pub(super) waiters: Waiters,
+    pub(super) handles: Arc<Handles>,
     pub(super) clock: Clock,
     pub(super) inbox: Arc<Inbox>,
     pub(super) works: Arc<Queue<Work>>,
@@ -162,7 +162,7 @@ impl NodeService {
         self.inbox.proposals.close();
         self.works.close();
         self.outgoing.close();
-        self.waiters.end();
+        self.handles.end();
         self.applied.end();
     }
 

@@ -28,15 +28,16 @@ use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 use super::Node;
 use super::applied::Applied;
 use super::applier::ApplierThread;
-use super::builder::{Builder, Opened, StartError};
 use super::clients::{Answers, ClientOptions, ClientPort, Stop};
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
+use super::errors::StartError;
+use super::handles::Handles;
 use super::health::Health;
 use super::items::{ApplySender, Closer};
 use super::log::{ChosenLog, RateLimited};
+use super::parts::Parts;
 use super::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
-use super::proposing::Waiters;
 use super::service::NodeService;
 use super::state_machine::{EventLog, StateMachineThread};
 use super::storage::{self, StorageThread};
@@ -54,9 +55,8 @@ const ANSWERS_CAPACITY: usize = 1024;
 const RECENT_BYTES: usize = 32 << 20;
 
 /// Binds the ports and starts the threads.
-pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
-    let Opened { builder, store, recovered, log } = opened;
-    let Builder { config, application, apply, client, peer_listener, .. } = builder;
+pub(super) fn start(parts: Parts) -> Result<Node, StartError> {
+    let Parts { config, application, apply, client, peer_listener, store, recovered, log } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
     if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
@@ -74,6 +74,7 @@ pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
     let seed = recovered.directory as u64 ^ recovered.start;
     let state_machine =
         StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
+    let requests = Arc::new(Mutex::new(Requests::default()));
     let service = Arc::new(NodeService {
         cluster: config.cluster.clone(),
         node: config.node,
@@ -83,12 +84,12 @@ pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
         propose_timeout_ms: config.client.timeout_ms,
         session: session(&recovered),
         last_number: AtomicU64::new(0),
-        waiters: Waiters::default(),
+        handles: Arc::new(Handles::new(requests.clone())),
         clock: Clock::start(),
         inbox: Arc::new(Inbox::new()),
         works: works(),
         outgoing: outgoing(network_bell),
-        requests: Arc::new(Mutex::new(Requests::default())),
+        requests,
         reader: store.reader(),
         applied: Applied::new(recovered.compacted),
         status: Arc::new(Mutex::new(state_machine.status())),
@@ -159,7 +160,7 @@ impl Threads {
         self.stop_applier.store(true, Ordering::Release);
         self.applier_bell.ring();
         join(self.applier);
-        service.waiters.end();
+        service.handles.end();
         service.applied.end();
     }
 }
@@ -436,9 +437,10 @@ mod tests {
              [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n"
         );
         let config = Config::parse(&text, Path::new("test.toml")).unwrap();
-        let opened = Builder::new(config.clone()).open().unwrap();
-        let ahead = |logged| lines_ahead(&config, &opened.recovered, logged);
-        assert_eq!((ahead(None), ahead(Some(opened.recovered.last))), (None, None));
+        let opened = Node::builder(config.clone()).open().unwrap();
+        let recovered = &opened.parts.recovered;
+        let ahead = |logged| lines_ahead(&config, recovered, logged);
+        assert_eq!((ahead(None), ahead(Some(recovered.last))), (None, None));
         let text = ahead(Some(41)).unwrap();
         for part in ["simplesvr.log", "up to index 41", "entries up to 0", "move the file away"] {
             assert!(text.contains(part), "{text} does not say {part}");
