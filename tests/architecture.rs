@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file may import its own layer and those after it. A name stands for `src/NAME.rs` or `src/NAME/`.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "bin",
     "cli",
     "node",
+    "logfile",
     "fuzzing",
     "sim",
     "client",
@@ -37,8 +38,8 @@ fn an_import_that_points_up_is_found() {
         ("consensus/types.rs", "use crate::pipeline::queue::Queue;", 1),
         ("consensus/paxos/mod.rs", "use super::super::wire::frame;", 1),
         ("config.rs", "fn load() { super::store::open() }", 1),
-        ("store/sled.rs", "use crate::{node::log, consensus::types};", 1),
-        ("store/sled.rs", "use crate::{\n    consensus::types,\n    node::log,\n};", 1),
+        ("store/sled.rs", "use crate::{node::peers, consensus::types};", 1),
+        ("store/sled.rs", "use crate::{\n    consensus::types,\n    node::peers,\n};", 1),
         ("consensus/types.rs", "// as crate::pipeline has it\nuse super::message;", 0),
         ("consensus/paxos/mod.rs", "use super::super::types;\nuse crate::consensus::batch;", 0),
         ("node/mod.rs", "use crate::pipeline::queue; use crate::config::Config;", 0),

@@ -165,9 +165,10 @@ fn shape_error(text: &str, at: usize, message: &str) -> String {
     let here: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect();
     let message = message.replace("unknown field", "unknown key").replace("missing field", "missing key");
     let message = message.replace("expected one of", "allowed are");
-    let hint = match message.starts_with("missing key") {
-        true => "; cluster, node, protocol, data and [[peers]] with node and address must be there",
-        false => "",
+    let hint = if message.starts_with("missing key") {
+        "; cluster, node, protocol, data and [[peers]] with node and address must be there"
+    } else {
+        ""
     };
     if here.is_empty() { format!("{message}{hint}") } else { format!("{message}{hint}, in `{here}`") }
 }

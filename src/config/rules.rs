@@ -80,10 +80,10 @@ pub fn cluster(name: &str) -> Result<()> {
 }
 
 pub fn peer_count(count: usize) -> Result<()> {
-    match (1..=MAX_PEERS).contains(&count) {
-        true => Ok(()),
-        false => Err(format!("{count} [[peers]]; allowed are 1 to {MAX_PEERS}")),
+    if !(1..=MAX_PEERS).contains(&count) {
+        return Err(format!("{count} [[peers]]; allowed are 1 to {MAX_PEERS}"));
     }
+    Ok(())
 }
 
 /// This node is one of the peers.
@@ -120,10 +120,10 @@ pub fn stands_twice(node: NodeId) -> String {
 }
 
 pub fn path(key: &str, path: &Path) -> Result<()> {
-    match path.as_os_str().is_empty() {
-        true => Err(format!("{key} is empty; write a path")),
-        false => Ok(()),
+    if path.as_os_str().is_empty() {
+        return Err(format!("{key} is empty; write a path"));
     }
+    Ok(())
 }
 
 /// What is allowed with this `election_ms`, and why.
@@ -135,8 +135,8 @@ pub fn heartbeat_ms(election_ms: u64) -> (Allowed, String) {
 pub fn in_range(key: &str, number: impl Into<i128> + Copy, allowed: &Allowed, why: &str) -> Result<()> {
     let number: i128 = number.into();
     let (first, last) = (*allowed.start(), *allowed.end());
-    match number >= i128::from(first) && number <= i128::from(last) {
-        true => Ok(()),
-        false => Err(format!("{key} is {number}; allowed are {first} to {last}{why}")),
+    if number < i128::from(first) || number > i128::from(last) {
+        return Err(format!("{key} is {number}; allowed are {first} to {last}{why}"));
     }
+    Ok(())
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::application::Application;
 use crate::config::Config;
-use crate::pipeline::requests;
+use crate::logfile::{self, Log, LogOptions};
+use crate::pipeline::ledger;
 use crate::store::memory::MemoryEngine;
 use crate::store::{Founding, Recovered, Store, StoreOptions};
 
 use super::ending::ExitCode;
 use super::errors::StartError;
 use super::items::ApplySender;
-use super::log::{self, Log, LogOptions};
 use super::parts::Parts;
 use super::{Node, wiring};
 
@@ -97,7 +97,7 @@ impl Builder {
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
-        let log = self.log_file.then(|| log::open(&log_options(&self.config))).transpose();
+        let log = self.log_file.then(|| logfile::open(&log_options(&self.config))).transpose();
         let log = log.map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let Builder { config, application, apply, client, peer_listener, .. } = self;
         let parts = Parts { config, application, apply, client, peer_listener, store, recovered, log };
@@ -147,7 +147,7 @@ fn open_store(config: &Config, memory: Option<&MemoryDisk>) -> Result<(Store, Re
         node: config.node,
         protocol: config.protocol.name().to_owned(),
         members,
-        delivery_window: requests::WINDOW as u64,
+        delivery_window: ledger::WINDOW as u64,
     };
     let opened = match memory {
         Some(MemoryDisk(engine)) => {

@@ -40,7 +40,7 @@ pub enum ProposeError {
     /// Not between 1 and [`MAX_COMMANDS`] commands.
     #[error("{0} commands in one proposal; allowed are 1 to {MAX_COMMANDS}")]
     Count(usize),
-    /// [`RequestId::NONE`] names nothing.
+    /// [`RequestId::NONE`](crate::RequestId::NONE) names nothing.
     #[error("the request id 0 names nothing; use another")]
     NoRequest,
     /// The node has failed: see [`Node::failure`](super::Node::failure).
@@ -53,8 +53,8 @@ pub enum ProposeError {
 #[non_exhaustive]
 pub enum WaitError {
     /// It was not delivered on this node in time. It may have been chosen, or still be. Propose it again with
-    /// [`Node::propose_as`](super::Node::propose_as) and the same [`Proposed::request`](super::Proposed::request): it is
-    /// delivered once.
+    /// [`Node::propose_as`](super::Node::propose_as) and the same
+    /// [`Proposed::request`](super::Proposed::request): it is delivered once.
     #[error(
         "not delivered in time: whether it is chosen is unknown; propose it again with the same request id"
     )]
@@ -73,7 +73,7 @@ pub enum WaitError {
 /// Why the log cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReadError {
+pub enum ReadLogError {
     /// It is no longer kept.
     #[error("entries up to index {compacted} are no longer kept")]
     Compacted {
@@ -85,11 +85,11 @@ pub enum ReadError {
     Unreadable(String),
 }
 
-impl From<store::ReadError> for ReadError {
-    fn from(error: store::ReadError) -> ReadError {
+impl From<store::ReadError> for ReadLogError {
+    fn from(error: store::ReadError) -> ReadLogError {
         match error {
-            store::ReadError::Compacted { compacted } => ReadError::Compacted { compacted },
-            other => ReadError::Unreadable(other.to_string()),
+            store::ReadError::Compacted { compacted } => ReadLogError::Compacted { compacted },
+            other => ReadLogError::Unreadable(other.to_string()),
         }
     }
 }

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::consensus::types::{Index, RequestId};
-use crate::pipeline::requests::{Answer, Requests, Ticket};
+use crate::pipeline::ledger::Answer;
+use crate::pipeline::requests::Requests;
+use crate::pipeline::waiters::Ticket;
 
 use super::errors::WaitError;
 
@@ -147,7 +149,7 @@ impl Drop for Handle {
         if let Some(table) = self.table.upgrade()
             && table.close(self.ticket)
         {
-            table.requests.lock().forget(self.request, self.ticket);
+            table.requests.lock().waiters.forget(self.request, self.ticket);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A running node: the only place that starts threads.
+//! A running node: the only place that starts threads, but for those of the log file.
 //!
 //! | thread | does | waits in |
 //! | --- | --- | --- |
@@ -7,14 +7,17 @@
 //! | `storage` | one durable write for all that waits | the works queue |
 //! | `network` | peers: frames in and out; own messages back to the inbox | its poll |
 //! | `applier` | delivery: the application, the apply channel, answers, chosen lines | its bell |
-//! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file | their queues |
+//! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file (`logfile`) | their queues |
 //!
 //! State machine → storage and storage → network block when full; network → state machine never does, so the
 //! ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
 //! and `pipeline::inbox`.
 //!
-//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one.
+//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one: `builder`
+//! makes the `parts`, `wiring` puts them together. What the threads share is in `shared`. Clients come in by
+//! `front`, the embedder by `proposing`, both past `admission`.
 
+mod admission;
 mod applied;
 mod applier;
 mod builder;
@@ -23,16 +26,15 @@ pub mod clients;
 mod clock;
 mod ending;
 mod errors;
+mod front;
 mod handles;
 mod health;
 mod items;
-#[doc(hidden)]
-pub mod log;
 mod parts;
 #[doc(hidden)]
 pub mod peers;
 mod proposing;
-mod service;
+mod shared;
 mod state_machine;
 mod storage;
 mod wiring;
@@ -40,27 +42,29 @@ mod wiring;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::log::info;
 use bytes::Bytes;
+use log::info;
 
-use crate::client::Service;
+use crate::client::front::Front;
 use crate::config::Config;
 use crate::consensus::protocol::Status;
-use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::consensus::types::{Index, NodeId, RequestId};
+use crate::logfile::{Log, LogControl};
 
-use self::log::{Log, LogControl};
-use self::service::NodeService;
+use self::front::NodeFront;
+use self::proposing::Proposer;
+use self::shared::Shared;
 use self::wiring::Threads;
 
 pub use self::builder::{Builder, MemoryDisk, Opened};
 pub use self::ending::{End, Ender, ExitCode, Failure};
-pub use self::errors::{ProposeError, ReadError, StartError, TransferError, WaitError};
+pub use self::errors::{ProposeError, ReadLogError, StartError, TransferError, WaitError};
 pub use self::handles::Delivered;
 pub use self::items::{ApplySender, Items, Received, apply_channel};
 pub use self::proposing::{PLACEMENT_WAIT, Proposed};
+pub use crate::client::front::LogItem;
 
 /// One proposal holds at most so many commands.
 pub const MAX_COMMANDS: usize = 4096;
@@ -68,23 +72,15 @@ pub const MAX_COMMANDS: usize = 4096;
 /// What [`Node::read_log`] takes from the log at most, unless its first item alone is larger.
 const READ_BYTES: usize = 1 << 20;
 
-/// An item of the log, as [`Node::read_log`] finds it: delivered, and so the same on all nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogItem {
-    /// Where it stands.
-    pub index: Index,
-    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered
-    /// before).
-    pub command: Option<Command>,
-}
-
 /// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it
 /// into an [`Arc`].
 pub struct Node {
     chosen_at_start: Index,
     client_address: Option<SocketAddr>,
     peer_address: SocketAddr,
-    service: Arc<NodeService>,
+    shared: Arc<Shared>,
+    proposer: Proposer,
+    front: Arc<NodeFront>,
     ender: Ender,
     /// `None` once they have ended.
     threads: Option<Threads>,
@@ -106,7 +102,7 @@ impl Node {
     /// The request id is made here. A caller that may have to propose again, after a restart say, gives its
     /// own: [`Node::propose_as`].
     pub fn propose(&self, payload: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
-        self.propose_as(self.next_request(), payload)
+        self.propose_as(self.proposer.next_request(), payload)
     }
 
     /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at
@@ -117,7 +113,7 @@ impl Node {
         request: RequestId,
         payload: impl Into<Bytes>,
     ) -> Result<Proposed, ProposeError> {
-        let proposed = proposing::propose(&self.service, vec![(request, payload.into())])?;
+        let proposed = self.proposer.propose(vec![(request, payload.into())])?;
         Ok(proposed.into_iter().next().expect("one command was proposed"))
     }
 
@@ -127,8 +123,8 @@ impl Node {
         &self,
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Proposed>, ProposeError> {
-        let commands = payloads.into_iter().map(|payload| (self.next_request(), payload.into()));
-        proposing::propose(&self.service, commands.collect())
+        let commands = payloads.into_iter().map(|payload| (self.proposer.next_request(), payload.into()));
+        self.proposer.propose(commands.collect())
     }
 
     /// As [`Node::propose_all`], each under an id of the caller's.
@@ -137,12 +133,7 @@ impl Node {
         commands: impl IntoIterator<Item = (RequestId, T)>,
     ) -> Result<Vec<Proposed>, ProposeError> {
         let commands = commands.into_iter().map(|(request, payload)| (request, payload.into()));
-        proposing::propose(&self.service, commands.collect())
-    }
-
-    fn next_request(&self) -> RequestId {
-        let number = 1 + self.service.last_number.fetch_add(1, Ordering::Relaxed);
-        RequestId { session: self.service.session, number }
+        self.proposer.propose(commands.collect())
     }
 
     // ---- reading ----
@@ -150,28 +141,25 @@ impl Node {
     /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1
     /// MiB. None if nothing is delivered there yet. It reads what this node has delivered, which may be less
     /// than what is chosen.
-    pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
-        Ok(self.service.delivered_from(first.max(1), count, READ_BYTES)?)
+    pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadLogError> {
+        Ok(self.front.read_log(first.max(1), count, READ_BYTES)?)
     }
 
     /// What was delivered at an index; `None` if nothing was delivered there yet.
-    pub fn get(&self, index: Index) -> Result<Option<LogItem>, ReadError> {
-        let items = self.service.delivered_from(index.max(1), 1, READ_BYTES)?;
+    pub fn get(&self, index: Index) -> Result<Option<LogItem>, ReadLogError> {
+        let items = self.front.read_log(index.max(1), 1, READ_BYTES)?;
         Ok(items.into_iter().find(|item| item.index == index))
     }
 
     /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node
     /// ended.
-    pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadError> {
-        match self.service.applied.wait_for(index, timeout) {
-            true => self.get(index),
-            false => Ok(None),
-        }
+    pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadLogError> {
+        if self.shared.applied.wait_for(index, timeout) { self.get(index) } else { Ok(None) }
     }
 
     /// Up to it everything was delivered here.
     pub fn applied(&self) -> Index {
-        self.service.applied.index()
+        self.shared.applied.index()
     }
 
     /// Whether what was known to be chosen at the start is delivered.
@@ -183,18 +171,18 @@ impl Node {
 
     /// This node's id.
     pub fn id(&self) -> NodeId {
-        self.service.node
+        self.front.node()
     }
 
     /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth
     /// of a heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
     pub fn status(&self) -> Status {
-        self.service.status.lock().clone()
+        self.shared.status.lock().clone()
     }
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
-        self.service.status.lock().leader
+        self.shared.status.lock().leader
     }
 
     /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it.
@@ -209,7 +197,7 @@ impl Node {
         if !status.is_leader() {
             return Err(TransferError::NotLeading { leader: status.leader });
         }
-        self.service.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
+        self.shared.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
     }
 
     /// Where clients connect, if there is a client port.
@@ -267,7 +255,7 @@ impl Node {
         if let Some(log) = &log {
             log.control().stop_waiting();
         }
-        threads.end(&self.service);
+        threads.end(&self.shared);
         self.ender.forget();
         if self.ender.failure().is_none() {
             info!("ended");
@@ -277,10 +265,10 @@ impl Node {
 
     // ---- for the command line ----
 
-    /// The node as its client port sees it.
+    /// The node as its client faces see it.
     #[doc(hidden)]
-    pub fn service(&self) -> Arc<dyn Service> {
-        self.service.clone()
+    pub fn front(&self) -> Arc<dyn Front> {
+        self.front.clone()
     }
 
     /// The log file, if there is one.

@@ -4,10 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::application::Application;
 use crate::config::Config;
+use crate::logfile::{ChosenLog, Log};
 use crate::store::{Recovered, Store};
 
 use super::items::ApplySender;
-use super::log::{ChosenLog, Log};
 
 /// The parts of a node whose data directory is open.
 pub(super) struct Parts {

@@ -5,20 +5,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::consensus::protocol::Proposal;
-use crate::consensus::types::{Ballot, Command, Index, Kind, RequestId};
+use crate::consensus::types::{Ballot, Index, Kind, RequestId};
 use crate::pipeline::placement::{Placed, Placement, Submission};
-use crate::pipeline::requests::Digest;
 
 use super::MAX_COMMANDS;
 use super::errors::{ProposeError, WaitError};
 use super::handles::{Delivered, Handle};
-use super::service::NodeService;
+use super::shared::Shared;
 
 /// A node gives the place of a proposal after one turn of its state machine, some 20 µs if it is idle. If
 /// that turn does not come so soon (the disk holds everything up), the proposal goes its way all the same,
@@ -79,89 +79,102 @@ impl fmt::Debug for Proposed {
     }
 }
 
-/// Proposes commands together, and waits for one turn of the state machine.
-pub(super) fn propose(
-    service: &NodeService,
-    commands: Vec<(RequestId, Bytes)>,
-) -> Result<Vec<Proposed>, ProposeError> {
-    check(service, &commands)?;
-    let handles = register(service, &commands);
-    let deadline_ms = service.clock.now_ms().saturating_add(service.propose_timeout_ms);
-    // What was delivered before is not proposed again.
-    let open = handles.iter().zip(commands).filter(|(handle, _)| handle.outcome().is_none());
-    let proposals = open.map(|(handle, (_, payload))| {
-        let command = Command { request: handle.request(), from: service.node, kind: Kind::Value, payload };
-        Proposal { command, deadline_ms }
-    });
-    let proposals: Vec<Proposal> = proposals.collect();
-    let open_ids: Vec<RequestId> = proposals.iter().map(|proposal| proposal.command.request).collect();
-    let (ballot, leads, places) = match submit(service, proposals)? {
-        Some(Placement::Refused(why)) => return Err(ProposeError::Busy(why)),
-        Some(Placement::Taken { ballot, leads, indexes }) => {
-            (ballot, leads, open_ids.into_iter().zip(indexes).collect())
-        }
-        None => {
-            let status = service.status.lock();
-            (status.promised, status.is_leader(), BTreeMap::new())
-        }
-    };
-    let proposed = |handle: Handle| {
-        let index = places.get(&handle.request()).copied().flatten();
-        Proposed { index, ballot, leads, handle }
-    };
-    Ok(handles.into_iter().map(proposed).collect())
+/// The embedder's way into the node.
+pub(super) struct Proposer {
+    pub(super) shared: Arc<Shared>,
+    /// The longest payload: `limits.value_bytes`.
+    pub(super) value_limit: usize,
+    /// How long the node goes on proposing what it was given: `client.timeout_ms`.
+    pub(super) timeout_ms: u64,
+    /// Of requests that the embedder gave no id, in this run.
+    pub(super) session: u128,
+    /// The last number in that session.
+    pub(super) last_number: AtomicU64,
 }
 
-fn check(service: &NodeService, commands: &[(RequestId, Bytes)]) -> Result<(), ProposeError> {
-    if service.inbox.submissions.is_closed() {
-        return Err(ProposeError::Ended);
+impl Proposer {
+    /// A request id that was never used.
+    pub(super) fn next_request(&self) -> RequestId {
+        let number = 1 + self.last_number.fetch_add(1, Ordering::Relaxed);
+        RequestId { session: self.session, number }
     }
-    if !(1..=MAX_COMMANDS).contains(&commands.len()) {
-        return Err(ProposeError::Count(commands.len()));
-    }
-    for (request, payload) in commands {
-        if *request == RequestId::NONE {
-            return Err(ProposeError::NoRequest);
-        }
-        let (bytes, limit) = (payload.len(), service.value_limit);
-        if bytes > limit {
-            return Err(ProposeError::TooLong { bytes, limit });
-        }
-    }
-    if let Some(why) = service.health.refuses() {
-        return Err(ProposeError::Busy(why));
-    }
-    if service.requests.lock().waiting() + commands.len() > service.pending_limit {
-        return Err(ProposeError::Busy("too many requests wait for their answers (limits.pending)"));
-    }
-    Ok(())
-}
 
-/// A handle for each command; of one that was delivered before the outcome is known immediately.
-fn register(service: &NodeService, commands: &[(RequestId, Bytes)]) -> Vec<Handle> {
-    let handles = service.handles.open(commands.iter().map(|(request, _)| *request));
-    let mut requests = service.requests.lock();
-    for (handle, (request, payload)) in handles.iter().zip(commands) {
-        let digest = Digest::of_payload(Kind::Value, payload);
-        if let Some(answer) = requests.register(*request, Some(digest), handle.ticket()) {
-            handle.tell_earlier(answer);
-        }
-    }
-    handles
-}
-
-/// `None`: no turn came in time, or nothing is left to propose.
-fn submit(service: &NodeService, proposals: Vec<Proposal>) -> Result<Option<Placement>, ProposeError> {
-    if proposals.is_empty() {
-        return Ok(None);
-    }
-    let placed = Arc::new(Placed::default());
-    let submission = Submission { proposals, placed: placed.clone() };
-    if service.inbox.submissions.try_push(submission).is_err() {
-        return match service.inbox.submissions.is_closed() {
-            true => Err(ProposeError::Ended),
-            false => Err(ProposeError::Busy("the proposing queue is full; try again")),
+    /// Proposes commands together, and waits for one turn of the state machine.
+    pub(super) fn propose(&self, commands: Vec<(RequestId, Bytes)>) -> Result<Vec<Proposed>, ProposeError> {
+        self.check(&commands)?;
+        let handles = self.shared.handles.open(commands.iter().map(|(request, _)| *request));
+        let proposals = self.admit(&handles, commands).map_err(ProposeError::Busy)?;
+        let ids: Vec<RequestId> = proposals.iter().map(|proposal| proposal.command.request).collect();
+        let (ballot, leads, places) = match self.submit(proposals)? {
+            Some(Placement::Refused(why)) => return Err(ProposeError::Busy(why)),
+            Some(Placement::Taken { ballot, leads, indexes }) => {
+                (ballot, leads, ids.into_iter().zip(indexes).collect())
+            }
+            None => {
+                let status = self.shared.status.lock();
+                (status.promised, status.is_leader(), BTreeMap::new())
+            }
         };
+        let proposed = |handle: Handle| {
+            let index = places.get(&handle.request()).copied().flatten();
+            Proposed { index, ballot, leads, handle }
+        };
+        Ok(handles.into_iter().map(proposed).collect())
     }
-    Ok(placed.wait(PLACEMENT_WAIT))
+
+    /// The form of the commands, and that all of them would be admitted now.
+    fn check(&self, commands: &[(RequestId, Bytes)]) -> Result<(), ProposeError> {
+        if self.shared.inbox.submissions.is_closed() {
+            return Err(ProposeError::Ended);
+        }
+        if !(1..=MAX_COMMANDS).contains(&commands.len()) {
+            return Err(ProposeError::Count(commands.len()));
+        }
+        for (request, payload) in commands {
+            if *request == RequestId::NONE {
+                return Err(ProposeError::NoRequest);
+            }
+            let (bytes, limit) = (payload.len(), self.value_limit);
+            if bytes > limit {
+                return Err(ProposeError::TooLong { bytes, limit });
+            }
+        }
+        let admitting = self.shared.admission.open().map_err(ProposeError::Busy)?;
+        admitting.check_room(commands.len()).map_err(ProposeError::Busy)
+    }
+
+    /// What is to be proposed: not what was delivered before, of which the handle is told, nor what a node
+    /// that ended in the meantime has told already.
+    fn admit(
+        &self,
+        handles: &[Handle],
+        commands: Vec<(RequestId, Bytes)>,
+    ) -> Result<Vec<Proposal>, &'static str> {
+        let mut admitting = self.shared.admission.open()?;
+        let mut proposals = Vec::with_capacity(commands.len());
+        for (handle, (request, payload)) in handles.iter().zip(commands) {
+            match admitting.admit((request, Kind::Value, payload), self.timeout_ms, handle.ticket()) {
+                Err(answer) => handle.tell_earlier(answer),
+                Ok(_) if handle.outcome().is_some() => {}
+                Ok(proposal) => proposals.push(proposal),
+            }
+        }
+        Ok(proposals)
+    }
+
+    /// `None`: no turn came in time, or nothing is left to propose.
+    fn submit(&self, proposals: Vec<Proposal>) -> Result<Option<Placement>, ProposeError> {
+        if proposals.is_empty() {
+            return Ok(None);
+        }
+        let submissions = &self.shared.inbox.submissions;
+        let placed = Arc::new(Placed::default());
+        if submissions.try_push(Submission { proposals, placed: placed.clone() }).is_ok() {
+            return Ok(placed.wait(PLACEMENT_WAIT));
+        }
+        if submissions.is_closed() {
+            return Err(ProposeError::Ended);
+        }
+        Err(ProposeError::Busy("the proposing queue is full; try again"))
+    }
 }

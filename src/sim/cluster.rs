@@ -16,7 +16,7 @@ use crate::consensus::config::Config;
 use crate::consensus::quorum::Voters;
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
-use crate::pipeline::requests::Ticket;
+use crate::pipeline::waiters::Ticket;
 
 use super::chaos::{Act, Chaos};
 use super::checker::Checker;

@@ -7,7 +7,7 @@ use crate::consensus::message::{Body, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
-use crate::pipeline::applier::{Delivered, Delivery};
+use crate::pipeline::applier::{Deliveries, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
 use crate::store::ReadError;
@@ -27,7 +27,7 @@ impl Cluster {
         let running = self.running(id);
         let (status, chosen) = (running.status(), running.recent.chosen());
         let applied = running.applier.applied();
-        let waiting = running.requests.lock().waiting();
+        let waiting = running.requests.lock().waiters.count();
         let is_rebuilt = running.machine.generation() > 0;
         hold!(
             Watermarks,
@@ -116,7 +116,7 @@ impl Cluster {
         id: NodeId,
         before: Index,
         applied: Index,
-        delivered: &Delivered,
+        delivered: &Deliveries,
     ) {
         let mut last = before;
         for Delivery { entry, counts, number } in &delivered.entries {
@@ -186,7 +186,7 @@ impl Cluster {
             return;
         }
         for entry in entries {
-            let shown = (!requests.lock().is_noop(&entry)).then_some(&entry.command);
+            let shown = (!requests.lock().ledger.is_noop(&entry)).then_some(&entry.command);
             let delivered = self.checker.log().get(entry.index as usize - 1);
             hold!(
                 Linearizable,
@@ -221,7 +221,7 @@ impl Cluster {
         let requests = requests.lock();
         for (place, command) in self.checker.log().iter().take(applied as usize).enumerate() {
             let Some(command) = command else { continue };
-            let (index, told) = (place as u64 + 1, requests.lookup(command.request));
+            let (index, told) = (place as u64 + 1, requests.ledger.lookup(command.request));
             hold!(
                 OnceOnly,
                 told == Some(index),
