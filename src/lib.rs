@@ -56,7 +56,7 @@
 //! * An error of a flush ends the node; a write that failed for want of room rebuilds it from what is
 //!   durable: `node::storage`.
 //! * A chosen index never changes, a promise never regresses, a ballot is used once: [`consensus::paxos`].
-//! * A request is delivered at most once, in index order, on every node alike: `pipeline::requests`.
+//! * A request is delivered at most once, in index order, on every node alike: `pipeline::ledger`.
 //! * Nothing that a peer, a client, a file or the disk does makes the process panic; every queue and buffer
 //!   is bounded, and what happens when it is full stands beside its capacity.
 //!
@@ -69,8 +69,9 @@
 //! | `cli` | the commands of `spaxos` and `simplesvr` |
 //! | [`node`] | threads, sockets, the clock: the only place that has them |
 //! | `directory` | the data directory: lock, files, sled |
+//! | `logfile` | the rotating file of chosen and diagnostic lines |
 //! | `sim` | a cluster in one thread and virtual time: faults from a seed, rules after every step |
-//! | `client` | the client port as functions of bytes: RESP2 and telnet lines |
+//! | `client` | what clients see of a node; the client port as functions of bytes: RESP2 and telnet lines |
 //! | `pipeline` | the turns of state machine, storage and applier: functions of plain data |
 //! | [`application`] | what a replicated service implements |
 //! | `store` | a journal of records and a few small values over an engine, without files |
@@ -91,6 +92,8 @@ pub mod config;
 pub mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc(hidden)]
+pub mod logfile;
 pub mod node;
 #[doc(hidden)]
 pub mod pipeline;

@@ -67,7 +67,7 @@ fn live(protocol: ProtocolName, fate: Fate, which: usize) -> bool {
         let chosen = life.cluster.status(id).chosen;
         assert_eq!(chosen, first, "{protocol}, {fate:?} of message {which}: nodes {id} and 1 differ");
         for reqid in [10, 20, 30, 12, 22, 32] {
-            let found = life.cluster.requests(id).lookup(RequestId::user(reqid));
+            let found = life.cluster.requests(id).ledger.lookup(RequestId::user(reqid));
             let case = format!("{protocol}, {fate:?} of message {which}");
             assert!(found.is_some(), "{case}: {reqid} is not delivered on node {id}");
         }
@@ -163,7 +163,10 @@ fn the_only_node_that_reaches_a_majority_leads() {
         let _ = cluster.propose(hub, vec![Command::value(1, hub, "v")], 10_000);
         cluster.run(ELECTION_MS);
         for id in cluster.ids() {
-            assert!(cluster.requests(id).lookup(RequestId::user(1)).is_some(), "not delivered on {id}");
+            assert!(
+                cluster.requests(id).ledger.lookup(RequestId::user(1)).is_some(),
+                "not delivered on {id}"
+            );
         }
     }
 }

@@ -384,7 +384,8 @@ impl Schedule {
             let _ = self.cluster.propose(id, vec![command], 1000 * ELECTION_MS);
         }
         self.wait_until("new proposals are delivered", 6, |cluster| {
-            let delivered = |id, other| cluster.requests(id).lookup(RequestId::user(1000 + other)).is_some();
+            let delivered =
+                |id, other| cluster.requests(id).ledger.lookup(RequestId::user(1000 + other)).is_some();
             (1..=nodes).all(|id| (1..=nodes).all(|other| delivered(id, other)))
         });
     }

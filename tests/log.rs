@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::{LevelFilter, Log as _, Record};
 use spaxos::config::Terminal;
 use spaxos::consensus::types::{Ballot, Command as Chosen, Index};
-use spaxos::node::log::{self as node_log, ChosenLog, LogOptions};
+use spaxos::logfile::{self, ChosenLog, LogOptions};
 use spaxos::pipeline::chosen_line::parse_index;
 
 const BALLOT: Ballot = Ballot { round: 1, node: 1 };
@@ -21,8 +21,8 @@ fn options(path: &Path) -> LogOptions {
     LogOptions { path, level: LevelFilter::Info, terminal: Terminal::Off, max_bytes: 1 << 30, keep: 4 }
 }
 
-fn open(options: &LogOptions) -> (node_log::Log, ChosenLog) {
-    node_log::open(options).unwrap_or_else(|error| panic!("{error}"))
+fn open(options: &LogOptions) -> (logfile::Log, ChosenLog) {
+    logfile::open(options).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn append(chosen: &mut ChosenLog, index: Index) {
@@ -177,7 +177,7 @@ fn a_log_fifo_that_nobody_reads_holds_up_nobody_but_the_applier() {
     let (terminal_end, terminal) = std::io::pipe().unwrap();
     let options = LogOptions { terminal: Terminal::Diagnostics, ..options(&fifo(dir.path())) };
     let terminal = File::from(std::os::fd::OwnedFd::from(terminal));
-    let (log, mut chosen) = node_log::open_with_terminal(&options, terminal).unwrap();
+    let (log, mut chosen) = logfile::open_with_terminal(&options, terminal).unwrap();
     let (control, logger) = (log.control(), log.logger());
     // The applier fills the FIFO and waits.
     let applier = std::thread::spawn(move || {
@@ -226,7 +226,7 @@ fn a_terminal_that_nobody_reads_holds_up_nobody() {
     let (terminal_end, terminal) = std::io::pipe().unwrap();
     let terminal = File::from(std::os::fd::OwnedFd::from(terminal));
     let options = LogOptions { terminal: Terminal::All, ..options(&path) };
-    let (log, mut chosen) = node_log::open_with_terminal(&options, terminal).unwrap();
+    let (log, mut chosen) = logfile::open_with_terminal(&options, terminal).unwrap();
     (1..=50_000).for_each(|index| append(&mut chosen, index));
     assert!(chosen.flush());
     assert_eq!(indexes(&path), (1..=50_000).collect::<Vec<_>>());
@@ -244,7 +244,7 @@ fn a_terminal_that_is_gone_is_no_matter() {
     drop(terminal_end);
     let terminal = File::from(std::os::fd::OwnedFd::from(terminal));
     let options = LogOptions { terminal: Terminal::Diagnostics, ..options(&path) };
-    let (log, _chosen) = node_log::open_with_terminal(&options, terminal).unwrap();
+    let (log, _chosen) = logfile::open_with_terminal(&options, terminal).unwrap();
     let logger = log.logger();
     say(&*logger, log::Level::Warn, "hello");
     logger.flush();
@@ -258,7 +258,7 @@ fn the_terminal_is_told_of_a_full_disk_and_the_lines_are_kept() {
     let (mut terminal_end, terminal) = std::io::pipe().unwrap();
     let terminal = File::from(std::os::fd::OwnedFd::from(terminal));
     let options = LogOptions { terminal: Terminal::Diagnostics, ..options(Path::new("/dev/full")) };
-    let (log, mut chosen) = node_log::open_with_terminal(&options, terminal).unwrap();
+    let (log, mut chosen) = logfile::open_with_terminal(&options, terminal).unwrap();
     let control = log.control();
     append(&mut chosen, 1);
     let (ended, end) = mpsc::channel();
@@ -281,13 +281,13 @@ fn the_terminal_is_told_of_a_full_disk_and_the_lines_are_kept() {
 fn a_log_that_cannot_be_opened_is_an_error_in_words() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("missing/log");
-    let error = node_log::open(&options(&path)).err().unwrap().to_string();
+    let error = logfile::open(&options(&path)).err().unwrap().to_string();
     assert!(error.contains("missing/log") && error.contains("log.file"), "{error}");
-    let error = node_log::open(&options(dir.path())).err().unwrap().to_string();
+    let error = logfile::open(&options(dir.path())).err().unwrap().to_string();
     assert!(error.contains("Is a directory"), "{error}");
     let path = dir.path().join("log");
     let (_log, _chosen) = open(&options(&path));
-    let error = node_log::open(&options(&path)).err().unwrap().to_string();
+    let error = logfile::open(&options(&path)).err().unwrap().to_string();
     assert!(error.contains("another process writes"), "{error}");
 }
 

@@ -15,10 +15,10 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::client::Service;
+use crate::client::front::Front;
 use crate::config::Config;
 use crate::directory;
-use crate::node::log::LogControl;
+use crate::logfile::LogControl;
 use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
 
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
@@ -84,7 +84,7 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
     if until.stdin_closes {
         end_with_stdin(ender.clone());
     }
-    handle_signals(signals, ender.clone(), log.clone(), node.service());
+    handle_signals(signals, ender.clone(), log.clone(), node.front());
     let end = wait_for_replay(&node, &ender).unwrap_or_else(|| {
         // The line that scripts wait for.
         info!(
@@ -142,7 +142,7 @@ fn exit_on_panic(log: LogControl) {
     }));
 }
 
-fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, service: Arc<dyn Service>) {
+fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, front: Arc<dyn Front>) {
     let handle = move || {
         let mut asked = false;
         for signal in signals.forever() {
@@ -151,7 +151,7 @@ fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, service: 
                     Ok(()) => info!("SIGHUP: the log file was opened again"),
                     Err(error) => error!("SIGHUP: {error}; lines go on into the old file"),
                 },
-                SIGUSR1 => log_status(&*service),
+                SIGUSR1 => log_status(&*front),
                 _ if asked => std::process::exit(128 + signal),
                 _ => {
                     asked = true;
@@ -166,8 +166,8 @@ fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, service: 
     }
 }
 
-fn log_status(service: &dyn Service) {
-    for (section, lines) in service.status() {
+fn log_status(front: &dyn Front) {
+    for (section, lines) in front.status().lines() {
         let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key}:{value}")).collect();
         info!("status {section}: {}", lines.join(" "));
     }

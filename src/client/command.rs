@@ -290,10 +290,10 @@ fn hello(arguments: &Arguments, spec: &'static Spec) -> Result<Option<Bytes>, Co
 
 fn connection_name(text: &[u8]) -> Result<Bytes, CommandError> {
     let is_visible = text.iter().all(u8::is_ascii_graphic);
-    match is_visible && text.len() <= MAX_NAME_BYTES {
-        true => Ok(Bytes::copy_from_slice(text)),
-        false => Err(CommandError::Name),
+    if !is_visible || text.len() > MAX_NAME_BYTES {
+        return Err(CommandError::Name);
     }
+    Ok(Bytes::copy_from_slice(text))
 }
 
 fn commands(arguments: &Arguments, spec: &'static Spec) -> Result<Commands, CommandError> {

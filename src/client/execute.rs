@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use super::command::{Commands, Read};
-use super::{Limits, Section, Service, catalog, reply};
+use super::front::Front;
+use super::status::Lines;
+use super::{Limits, catalog, reply};
 
 /// Items of one `LOG` reply at most: ask again from the last index + 1.
 pub const LOG_COUNT: usize = 1000;
@@ -14,12 +16,12 @@ pub const LOG_COUNT: usize = 1000;
 pub const LOG_BYTES: usize = 1024 * 1024;
 
 /// Executes `read`. `clock` is the time since 1970.
-pub fn execute(read: &Read, service: &dyn Service, limits: &Limits, clock: Duration, out: &mut Vec<u8>) {
+pub fn execute(read: &Read, front: &dyn Front, limits: &Limits, clock: Duration, out: &mut Vec<u8>) {
     match read {
-        Read::Log { first, count } => log(*first, *count, service, out),
-        Read::Leader => leader(service, out),
-        Read::Status => reply::bulk(out, render(&service.status())),
-        Read::Info(sections) => info(sections, service, out),
+        Read::Log { first, count } => log(*first, *count, front, out),
+        Read::Leader => leader(front, out),
+        Read::Status => reply::bulk(out, render(&front.status().lines())),
+        Read::Info(sections) => info(sections, front, out),
         Read::Ping(None) => reply::simple(out, "PONG"),
         Read::Ping(Some(message)) | Read::Echo(message) => reply::bulk(out, message),
         Read::Time => {
@@ -52,9 +54,9 @@ pub fn hello(connection: u64, out: &mut Vec<u8>) {
     reply::array(out, 0);
 }
 
-fn log(first: u64, count: u64, service: &dyn Service, out: &mut Vec<u8>) {
+fn log(first: u64, count: u64, front: &dyn Front, out: &mut Vec<u8>) {
     let count = usize::try_from(count).map_or(LOG_COUNT, |count| count.min(LOG_COUNT));
-    let items = match service.read_log(first, count, LOG_BYTES) {
+    let items = match front.read_log(first, count, LOG_BYTES) {
         Ok(items) => items,
         Err(why) => return reply::error(out, &format!("ERR {why}")),
     };
@@ -62,16 +64,18 @@ fn log(first: u64, count: u64, service: &dyn Service, out: &mut Vec<u8>) {
     for item in items {
         reply::array(out, 3);
         reply::integer(out, item.index);
-        reply::bulk(out, item.reqid.to_string());
-        match item.value {
-            Some(value) => reply::bulk(out, value),
+        // Users' reqids only: what a server made for itself has none.
+        let users = item.command.as_ref().filter(|command| command.request.session == 0);
+        reply::bulk(out, users.map_or(0, |command| command.request.number).to_string());
+        match item.command {
+            Some(command) => reply::bulk(out, command.payload),
             None => reply::nil(out),
         }
     }
 }
 
-fn leader(service: &dyn Service, out: &mut Vec<u8>) {
-    match service.leader() {
+fn leader(front: &dyn Front, out: &mut Vec<u8>) {
+    match front.leader() {
         Some((node, address)) => {
             reply::array(out, 2);
             reply::integer(out, node);
@@ -81,17 +85,17 @@ fn leader(service: &dyn Service, out: &mut Vec<u8>) {
     }
 }
 
-fn info(wanted: &[String], service: &dyn Service, out: &mut Vec<u8>) {
+fn info(wanted: &[String], front: &dyn Front, out: &mut Vec<u8>) {
     let server = [
         // What Redis's tools look for; the port understands what a client of that version sends.
         ("redis_version", "7.0.0".to_owned()),
         ("redis_mode", "standalone".to_owned()),
         ("spaxos_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("node", service.node().to_string()),
+        ("node", front.node().to_string()),
     ];
     let server = server.map(|(key, value)| (key.to_owned(), value)).to_vec();
-    let mut sections = vec![("Server".to_owned(), server)];
-    sections.extend(service.status());
+    let mut sections = vec![("Server", server)];
+    sections.extend(front.status().lines());
     let is_wanted = |name: &str| {
         let name = name.to_ascii_lowercase();
         wanted.is_empty()
@@ -103,7 +107,7 @@ fn info(wanted: &[String], service: &dyn Service, out: &mut Vec<u8>) {
     reply::bulk(out, render(&sections));
 }
 
-fn render(sections: &[Section]) -> String {
+fn render(sections: &[Lines]) -> String {
     let mut text = String::new();
     for (name, lines) in sections {
         if !text.is_empty() {

@@ -14,14 +14,14 @@ pub struct Waiting {
     /// Of the proposal, or the one that is awaited.
     pub reqid: u64,
     /// What was asked.
-    pub kind: Kind,
+    pub asked: Asked,
     /// When its time is up.
     pub deadline_ms: u64,
 }
 
 /// What was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Asked {
     /// `PROP` that is owed a reply.
     Prop,
     /// `PROP` of which only a failure is told.
@@ -32,11 +32,11 @@ pub enum Kind {
     Await,
 }
 
-impl Kind {
+impl Asked {
     fn lane(self) -> u64 {
         match self {
-            Kind::Prop | Kind::Await => ORDERED,
-            Kind::QuietProp | Kind::MutedProp => SILENT,
+            Asked::Prop | Asked::Await => ORDERED,
+            Asked::QuietProp | Asked::MutedProp => SILENT,
         }
     }
 }
@@ -77,19 +77,19 @@ struct Lane {
 }
 
 impl Pending {
-    /// The sequence number that [`Pending::begin`] will give to the next request of a kind.
-    pub fn next_sequence(&self, kind: Kind) -> u64 {
-        let lane = self.lane(kind.lane());
-        (lane.base + lane.slots.len() as u64) << 1 | kind.lane()
+    /// The sequence number that [`Pending::begin`] will give to the next request that asks for this.
+    pub fn next_sequence(&self, asked: Asked) -> u64 {
+        let lane = self.lane(asked.lane());
+        (lane.base + lane.slots.len() as u64) << 1 | asked.lane()
     }
 
     /// Adds a request. Proposals come in order of their deadlines.
     pub fn begin(&mut self, waiting: Waiting) -> u64 {
-        let sequence = self.next_sequence(waiting.kind);
-        self.lane_mut(waiting.kind.lane()).slots.push_back(Slot::Waiting(waiting));
+        let sequence = self.next_sequence(waiting.asked);
+        self.lane_mut(waiting.asked.lane()).slots.push_back(Slot::Waiting(waiting));
         self.waiting += 1;
-        match waiting.kind {
-            Kind::Await => {
+        match waiting.asked {
+            Asked::Await => {
                 self.await_deadlines.insert((waiting.deadline_ms, sequence));
             }
             _ => {
@@ -120,7 +120,7 @@ impl Pending {
     pub fn finish(&mut self, sequence: u64, reply: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
         let waiting = self.find(sequence).expect("it was found waiting");
         self.waiting -= 1;
-        if waiting.kind == Kind::Await {
+        if waiting.asked == Asked::Await {
             self.await_deadlines.remove(&(waiting.deadline_ms, sequence));
         }
         let lane = self.lane_mut(sequence & 1);

@@ -10,7 +10,7 @@
 //! what it owes is at most that and one reply more. Requests that take too long to come, replies that
 //! are not taken and connections that are silent for too long end it, see [`Limits`].
 //!
-//! Left out: sockets and clocks (`node::clients`), and what a proposal goes through ([`Service`]).
+//! Left out: sockets and clocks (`node::clients`), and what a proposal goes through ([`Front`]).
 
 use std::time::Duration;
 
@@ -19,10 +19,12 @@ use bytes::Bytes;
 use super::buffer::Buffer;
 use super::command::{Client, Command, CommandError, Quoted, Read};
 use super::execute::{self, execute};
-use super::pending::{Kind, Pending, Waiting};
+use super::front::{ClientProposal, Front, Outcome};
+use super::pending::{Asked, Pending, Waiting};
 use super::splitter::{Form, Splitter, Step};
-use super::{Limits, Outcome, Service, Submission, reply};
-use crate::pipeline::requests::Ticket;
+use super::{Limits, reply};
+use crate::consensus::types::{Kind, RequestId};
+use crate::pipeline::waiters::Ticket;
 
 mod complaint;
 mod texts;
@@ -95,9 +97,9 @@ pub struct Turn<'a> {
     /// The time since 1970, for `TIME`.
     pub clock: Duration,
     /// The node.
-    pub service: &'a dyn Service,
+    pub front: &'a dyn Front,
     /// To be proposed at the end of the turn.
-    pub proposals: Vec<Submission>,
+    pub proposals: Vec<ClientProposal>,
     /// Requests of all sessions that wait.
     pub outstanding: usize,
     /// The node is ending: proposals are answered `-TRYAGAIN`.
@@ -207,7 +209,7 @@ impl Session {
     /// The connection is gone: nobody waits any more.
     pub fn handle_gone(&mut self, turn: &mut Turn) {
         for (sequence, waiting) in self.pending.iter() {
-            turn.service.forget(waiting.reqid, self.ticket(sequence));
+            turn.front.forget(RequestId::user(waiting.reqid), self.ticket(sequence));
         }
         turn.outstanding -= self.pending.waiting();
         self.pending = Pending::default();
@@ -348,12 +350,12 @@ impl Session {
         let is_quiet = is_prop && form == Form::Line && self.replies == Replies::Seed;
         match command {
             Ok(Command::Prop { reqid, value }) => {
-                let kind = match (is_muted, is_quiet) {
-                    (true, _) => Kind::MutedProp,
-                    (false, true) => Kind::QuietProp,
-                    (false, false) => Kind::Prop,
+                let asked = match (is_muted, is_quiet) {
+                    (true, _) => Asked::MutedProp,
+                    (false, true) => Asked::QuietProp,
+                    (false, false) => Asked::Prop,
                 };
-                self.handle_prop(reqid, value, kind, turn);
+                self.handle_prop(reqid, value, asked, turn);
             }
             Ok(Command::Client(setting)) => self.handle_setting(setting, is_muted),
             Ok(Command::Quit) => {
@@ -377,16 +379,22 @@ impl Session {
         }
     }
 
-    fn handle_prop(&mut self, reqid: u64, value: Bytes, kind: Kind, turn: &mut Turn) {
+    fn handle_prop(&mut self, reqid: u64, value: Bytes, asked: Asked, turn: &mut Turn) {
         let timeout_ms = self.limits.propose_timeout_ms;
         let refused = self.refuse_now(reqid, turn);
-        let waiting = Waiting { reqid, kind, deadline_ms: turn.now_ms.saturating_add(timeout_ms) };
+        let waiting = Waiting { reqid, asked, deadline_ms: turn.now_ms.saturating_add(timeout_ms) };
         let sequence = self.pending.begin(waiting);
         turn.outstanding += 1;
         match refused {
             Some(error) => self.fail(sequence, waiting, &error, turn),
             None => {
-                turn.proposals.push(Submission { reqid, value, ticket: self.ticket(sequence), timeout_ms });
+                turn.proposals.push(ClientProposal {
+                    request: RequestId::user(reqid),
+                    kind: Kind::Value,
+                    payload: value,
+                    ticket: self.ticket(sequence),
+                    timeout_ms,
+                });
             }
         }
     }
@@ -394,7 +402,7 @@ impl Session {
     /// Why a proposal is refused before the node sees it.
     fn refuse_now(&self, reqid: u64, turn: &Turn) -> Option<String> {
         if turn.ending {
-            let leader = turn.service.leader().filter(|(node, _)| *node != turn.service.node());
+            let leader = turn.front.leader().filter(|(node, _)| *node != turn.front.node());
             return Some(texts::try_again(reqid, leader.as_ref()));
         }
         (turn.outstanding >= OUTSTANDING_OF_ALL).then(|| texts::busy_port(reqid))
@@ -403,7 +411,7 @@ impl Session {
     fn handle_await(&mut self, reqid: u64, timeout_ms: Option<u64>, turn: &mut Turn) {
         let timeout_ms = timeout_ms.unwrap_or(self.limits.propose_timeout_ms);
         if timeout_ms == 0 {
-            let index = turn.service.lookup(reqid);
+            let index = turn.front.lookup(RequestId::user(reqid));
             return self.answer(|out| match index {
                 Some(index) => reply::integer(out, index),
                 None => reply::nil(out),
@@ -412,20 +420,20 @@ impl Session {
         if turn.outstanding >= OUTSTANDING_OF_ALL {
             return self.answer(|out| reply::error(out, &texts::busy_port(reqid)));
         }
-        let sequence = self.pending.next_sequence(Kind::Await);
-        match turn.service.wait(reqid, self.ticket(sequence)) {
+        let sequence = self.pending.next_sequence(Asked::Await);
+        match turn.front.wait(RequestId::user(reqid), self.ticket(sequence)) {
             Some(index) => self.answer(|out| reply::integer(out, index)),
             None => {
                 let deadline_ms = turn.now_ms.saturating_add(timeout_ms);
-                self.pending.begin(Waiting { reqid, kind: Kind::Await, deadline_ms });
+                self.pending.begin(Waiting { reqid, asked: Asked::Await, deadline_ms });
                 turn.outstanding += 1;
             }
         }
     }
 
     fn handle_read(&mut self, read: &Read, turn: &mut Turn) {
-        let (limits, service, clock) = (self.limits, turn.service, turn.clock);
-        self.answer(|out| execute(read, service, &limits, clock, out));
+        let (limits, front, clock) = (self.limits, turn.front, turn.clock);
+        self.answer(|out| execute(read, front, &limits, clock, out));
     }
 
     fn handle_setting(&mut self, setting: Client, is_muted: bool) {
@@ -461,8 +469,8 @@ impl Session {
     /// Ends the wait of a request whose time is up.
     fn give_up(&mut self, sequence: u64, waiting: Waiting, when: &str, turn: &mut Turn) {
         let reqid = waiting.reqid;
-        turn.service.forget(reqid, self.ticket(sequence));
-        if waiting.kind == Kind::Await {
+        turn.front.forget(RequestId::user(reqid), self.ticket(sequence));
+        if waiting.asked == Asked::Await {
             return self.finish(sequence, turn, reply::nil);
         }
         self.fail(sequence, waiting, &texts::timeout(reqid, when), turn);
@@ -470,7 +478,7 @@ impl Session {
 
     /// Answers a request with an error, if it is owed one.
     fn fail(&mut self, sequence: u64, waiting: Waiting, text: &str, turn: &mut Turn) {
-        if waiting.kind == Kind::QuietProp && self.replies == Replies::Seed {
+        if waiting.asked == Asked::QuietProp && self.replies == Replies::Seed {
             reply::error(self.output.end(), text);
         }
         self.finish(sequence, turn, |out| reply::error(out, text));

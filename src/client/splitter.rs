@@ -267,12 +267,13 @@ impl Splitter {
             line::strip_telnet(raw, &mut self.line);
         }
         let text = if has_telnet { &self.line } else { raw };
-        let data = match line::split_prop(text, &mut self.arguments) {
-            true => text,
-            false => match line::split_words(text, MAX_ARGUMENTS + 1, &mut self.words, &mut self.arguments) {
+        let data = if line::split_prop(text, &mut self.arguments) {
+            text
+        } else {
+            match line::split_words(text, MAX_ARGUMENTS + 1, &mut self.words, &mut self.arguments) {
                 Ok(()) => &self.words,
                 Err(line::UnbalancedQuotes) => return Step::Unbalanced(len),
-            },
+            }
         };
         let arguments = Arguments { data, ranges: &self.arguments };
         if arguments.is_empty() {

@@ -2,54 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{LogItem, Outcome, Section, Service, Submission};
-use crate::consensus::types::{Index, NodeId};
-use crate::pipeline::requests::Ticket;
+use super::front::{ClientProposal, Front, LogItem, Outcome};
+use super::status::NodeStatus;
+use crate::consensus::types::{Command, Index, NodeId, RequestId};
+use crate::pipeline::waiters::Ticket;
+use crate::store::LogReadError;
 
 #[derive(Default)]
 pub(crate) struct FakeNode {
     /// Index by reqid.
     pub(crate) delivered: Mutex<BTreeMap<u64, Index>>,
-    pub(crate) waiters: Mutex<Vec<(u64, Ticket)>>,
+    pub(crate) waiters: Mutex<Vec<(RequestId, Ticket)>>,
     pub(crate) log: Mutex<Vec<LogItem>>,
 }
 
 impl FakeNode {
     pub(crate) fn item(index: Index, reqid: u64, value: &'static str) -> LogItem {
-        let value = (reqid > 0).then_some(Bytes::from_static(value.as_bytes()));
-        LogItem { index, reqid, value }
+        LogItem { index, command: (reqid > 0).then(|| Command::value(reqid, 1, value)) }
     }
 }
 
-impl Service for FakeNode {
-    fn propose(&self, proposals: Vec<Submission>, _: &mut Vec<(Ticket, Outcome)>) {
-        let waiters = proposals.iter().map(|proposal| (proposal.reqid, proposal.ticket));
+impl Front for FakeNode {
+    fn propose(&self, proposals: Vec<ClientProposal>, _: &mut Vec<(Ticket, Outcome)>) {
+        let waiters = proposals.iter().map(|proposal| (proposal.request, proposal.ticket));
         self.waiters.lock().extend(waiters);
     }
 
-    fn wait(&self, reqid: u64, ticket: Ticket) -> Option<Index> {
-        let index = self.lookup(reqid);
+    fn wait(&self, request: RequestId, ticket: Ticket) -> Option<Index> {
+        let index = self.lookup(request);
         if index.is_none() {
-            self.waiters.lock().push((reqid, ticket));
+            self.waiters.lock().push((request, ticket));
         }
         index
     }
 
-    fn lookup(&self, reqid: u64) -> Option<Index> {
-        self.delivered.lock().get(&reqid).copied()
+    fn lookup(&self, request: RequestId) -> Option<Index> {
+        self.delivered.lock().get(&request.number).copied()
     }
 
-    fn forget(&self, reqid: u64, ticket: Ticket) {
-        self.waiters.lock().retain(|waiter| *waiter != (reqid, ticket));
+    fn forget(&self, request: RequestId, ticket: Ticket) {
+        self.waiters.lock().retain(|waiter| *waiter != (request, ticket));
     }
 
-    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, String> {
+    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, LogReadError> {
         let log = self.log.lock();
         if log.first().is_some_and(|item| first < item.index) {
-            return Err(format!("index {first} is no longer kept"));
+            return Err(LogReadError::Compacted { compacted: first });
         }
         Ok(log.iter().filter(|item| item.index >= first).take(count).cloned().collect())
     }
@@ -62,7 +62,7 @@ impl Service for FakeNode {
         Some((2, "127.0.0.1:9002".to_owned()))
     }
 
-    fn status(&self) -> Vec<Section> {
-        vec![("Consensus".to_owned(), vec![("role".to_owned(), "follower".to_owned())])]
+    fn status(&self) -> NodeStatus {
+        NodeStatus::default()
     }
 }

@@ -99,7 +99,10 @@ pub fn stands_twice(node: NodeId) -> String {
 }
 
 pub fn path(key: &str, path: &Path) -> Result<()> {
-    if path.as_os_str().is_empty() { Err(format!("{key} is empty; write a path")) } else { Ok(()) }
+    if path.as_os_str().is_empty() {
+        return Err(format!("{key} is empty; write a path"));
+    }
+    Ok(())
 }
 
 /// What is allowed with this `election_ms`, and why.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use crate::client::Limits;
 use crate::client::command::{Command, CommandError};
+use crate::client::front::{ClientProposal, Front, LogItem, Outcome};
 use crate::client::session::{Session, Turn};
 use crate::client::splitter::{Form, ProtocolError, Splitter, Step};
-use crate::client::{Limits, LogItem, Outcome, Section, Service, Submission};
-use crate::consensus::types::{Index, NodeId};
-use crate::pipeline::requests::Ticket;
+use crate::client::status::NodeStatus;
+use crate::consensus::types::{self, Index, NodeId, RequestId};
+use crate::pipeline::waiters::Ticket;
+use crate::store::LogReadError;
 
 use super::pieces;
 
@@ -97,7 +98,7 @@ fn converse(pieces: &[&[u8]]) -> Vec<u8> {
     let mut turn = Turn {
         now_ms: 0,
         clock: Duration::from_secs(1_795_246_789),
-        service: &Node,
+        front: &Node,
         proposals: vec![],
         outstanding: 0,
         ending: false,
@@ -123,7 +124,7 @@ fn converse(pieces: &[&[u8]]) -> Vec<u8> {
 fn settle(session: &mut Session, turn: &mut Turn, answers: &mut Vec<u8>) {
     loop {
         let mut outcomes = vec![];
-        turn.service.propose(std::mem::take(&mut turn.proposals), &mut outcomes);
+        turn.front.propose(std::mem::take(&mut turn.proposals), &mut outcomes);
         for (ticket, outcome) in outcomes {
             session.handle_outcome(ticket.sequence, &outcome, turn);
         }
@@ -159,38 +160,37 @@ fn skip_reply(bytes: &[u8], depth: u32) -> Option<&[u8]> {
 /// A node whose answer depends on the reqid alone.
 struct Node;
 
-impl Service for Node {
-    fn propose(&self, proposals: Vec<Submission>, outcomes: &mut Vec<(Ticket, Outcome)>) {
-        for Submission { reqid, ticket, .. } in proposals {
-            let outcome = match reqid % 6 {
+impl Front for Node {
+    fn propose(&self, proposals: Vec<ClientProposal>, outcomes: &mut Vec<(Ticket, Outcome)>) {
+        for ClientProposal { request, ticket, .. } in proposals {
+            let outcome = match request.number % 6 {
                 0 => continue,
-                1 => Outcome::OtherValue(reqid),
+                1 => Outcome::OtherValue(request.number),
                 2 => Outcome::Busy("the queue is full"),
                 3 => Outcome::TryAgain(self.leader()),
-                _ => Outcome::Delivered(reqid),
+                _ => Outcome::Delivered(request.number),
             };
             outcomes.push((ticket, outcome));
         }
     }
 
-    fn wait(&self, reqid: u64, _: Ticket) -> Option<Index> {
-        self.lookup(reqid)
+    fn wait(&self, request: RequestId, _: Ticket) -> Option<Index> {
+        self.lookup(request)
     }
 
-    fn lookup(&self, reqid: u64) -> Option<Index> {
-        reqid.is_multiple_of(2).then_some(reqid)
+    fn lookup(&self, request: RequestId) -> Option<Index> {
+        request.number.is_multiple_of(2).then_some(request.number)
     }
 
-    fn forget(&self, _: u64, _: Ticket) {}
+    fn forget(&self, _: RequestId, _: Ticket) {}
 
-    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, String> {
-        let item = |index| LogItem {
+    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, LogReadError> {
+        let item = |index: Index| LogItem {
             index,
-            reqid: index % 3,
-            value: (index % 3 > 0).then(|| Bytes::from_static(b"\r\n+")),
+            command: (!index.is_multiple_of(3)).then(|| types::Command::value(index % 3, 1, "\r\n+")),
         };
         match first % 4 {
-            0 => Err(format!("index {first} is no longer kept")),
+            0 => Err(LogReadError::Compacted { compacted: first }),
             _ => Ok((first..first.saturating_add(count.min(5) as u64)).map(item).collect()),
         }
     }
@@ -203,7 +203,7 @@ impl Service for Node {
         Some((2, "127.0.0.1:9002".to_owned()))
     }
 
-    fn status(&self) -> Vec<Section> {
-        vec![("Consensus".to_owned(), vec![("role".to_owned(), "follower".to_owned())])]
+    fn status(&self) -> NodeStatus {
+        NodeStatus::default()
     }
 }

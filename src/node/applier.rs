@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use crate::application::Item;
 use crate::consensus::types::Index;
-use crate::pipeline::applier::{Applier, ApplyError, Delivered, Delivery};
+use crate::logfile::ChosenLog;
+use crate::pipeline::applier::{Applier, ApplyError, Deliveries, Delivery};
 use crate::pipeline::queue::Bell;
 
 use super::clients::Answers;
 use super::ending::{Ender, ExitCode};
 use super::items::ApplySender;
-use super::log::ChosenLog;
-use super::service::NodeService;
+use super::shared::Shared;
 
 /// How long the thread sleeps at most when nothing is chosen.
 const IDLE: Duration = Duration::from_millis(500);
 
 pub(super) struct ApplierThread {
     pub(super) applier: Applier,
-    /// Who embeds the node may want the items, its waiters their answers, and all how far it came.
+    /// The embedder may want the items.
     pub(super) apply: Option<ApplySender>,
-    pub(super) service: Arc<NodeService>,
-    /// The client port's.
+    pub(super) shared: Arc<Shared>,
+    /// On their way to the client port.
     pub(super) answers: Option<Arc<Answers>>,
     pub(super) lines: Option<ChosenLog>,
     /// The log file has the lines up to it.
@@ -70,18 +70,18 @@ impl ApplierThread {
     fn is_wanted(&mut self) -> bool {
         match self.lines {
             Some(_) => self.applier.applied() >= self.logged && self.flush(),
-            None => self.service.requests.lock().waiting() > 0,
+            None => self.shared.requests.lock().waiters.count() > 0,
         }
     }
 
-    fn hand_on(&mut self, delivered: Delivered) {
-        let Delivered { entries, mut answers, responses, .. } = delivered;
-        self.service.applied.raise(self.applier.applied());
+    fn hand_on(&mut self, delivered: Deliveries) {
+        let Deliveries { entries, mut answers, responses, .. } = delivered;
+        self.shared.applied.raise(self.applier.applied());
         self.send_items(&entries);
         if answers.iter().any(|(ticket, _)| ticket.is_embedded()) {
             let (embedded, clients): (Vec<_>, Vec<_>) =
                 answers.into_iter().partition(|(ticket, _)| ticket.is_embedded());
-            self.service.waiters.tell(&embedded, &responses);
+            self.shared.handles.tell(&embedded, &responses);
             answers = clients;
         }
         if let Some(queue) = self.answers.as_ref().filter(|_| !answers.is_empty()) {

@@ -7,39 +7,25 @@ use std::sync::Arc;
 use crate::application::Application;
 use crate::config::Config;
 use crate::directory::{self, StoreOptions};
-use crate::pipeline::requests;
+use crate::logfile::{self, Log, LogOptions};
+use crate::pipeline::ledger;
 use crate::store::memory::MemoryEngine;
 use crate::store::{Founding, Recovered, Store};
 
 use super::ending::ExitCode;
+use super::errors::StartError;
 use super::items::ApplySender;
-use super::log::{self, ChosenLog, Log, LogOptions};
+use super::parts::Parts;
 use super::{Node, wiring};
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct StartError {
-    /// What kind it is; a server's exit code.
-    pub code: ExitCode,
-    /// What is wrong and what to do.
-    pub text: String,
-}
-
-impl StartError {
-    pub(crate) fn new(code: ExitCode, text: impl Into<String>) -> StartError {
-        StartError { code, text: text.into() }
-    }
-}
 
 /// What a node is to be, before it starts. Made by [`Node::builder`].
 #[must_use = "a node that is not started does nothing"]
 pub struct Builder {
-    pub(super) config: Config,
-    pub(super) application: Option<Box<dyn Application>>,
-    pub(super) apply: Option<ApplySender>,
-    pub(super) client: Option<SocketAddr>,
-    pub(super) peer_listener: Option<TcpListener>,
+    config: Config,
+    application: Option<Box<dyn Application>>,
+    apply: Option<ApplySender>,
+    client: Option<SocketAddr>,
+    peer_listener: Option<TcpListener>,
     memory: Option<MemoryDisk>,
     log_file: bool,
 }
@@ -112,14 +98,11 @@ impl Builder {
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
-        let log = match self.log_file {
-            true => Some(
-                log::open(&log_options(&self.config))
-                    .map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?,
-            ),
-            false => None,
-        };
-        Ok(Opened { builder: self, store, recovered, log })
+        let log = self.log_file.then(|| logfile::open(&log_options(&self.config))).transpose();
+        let log = log.map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let Builder { config, application, apply, client, peer_listener, .. } = self;
+        let parts = Parts { config, application, apply, client, peer_listener, store, recovered, log };
+        Ok(Opened { parts })
     }
 }
 
@@ -132,28 +115,25 @@ impl fmt::Debug for Builder {
 /// A node whose data directory is open: nobody else uses it now.
 #[must_use = "a node that is not started does nothing"]
 pub struct Opened {
-    pub(super) builder: Builder,
-    pub(super) store: Store,
-    pub(super) recovered: Recovered,
-    pub(super) log: Option<(Log, ChosenLog)>,
+    pub(super) parts: Parts,
 }
 
 impl Opened {
     /// The log file, if one was asked for: a server makes it the process's logger.
     #[doc(hidden)]
     pub fn log(&self) -> Option<&Log> {
-        self.log.as_ref().map(|(log, _)| log)
+        self.parts.log.as_ref().map(|(log, _)| log)
     }
 
     /// Binds the ports and starts the threads.
     pub fn start(self) -> Result<Node, StartError> {
-        wiring::start(self)
+        Ok(Node { running: wiring::start(self.parts)? })
     }
 }
 
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("config", &self.builder.config).finish_non_exhaustive()
+        f.debug_struct("Opened").field("config", &self.parts.config).finish_non_exhaustive()
     }
 }
 
@@ -168,7 +148,7 @@ fn open_store(config: &Config, memory: Option<&MemoryDisk>) -> Result<(Store, Re
         node: config.node,
         protocol: config.protocol.name().to_owned(),
         members,
-        delivery_window: requests::WINDOW as u64,
+        delivery_window: ledger::WINDOW as u64,
     };
     let opened = match memory {
         Some(MemoryDisk(engine)) => {

@@ -16,10 +16,12 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::client::Limits;
+use crate::client::front::{Front, Outcome};
 use crate::client::session::Turn;
-use crate::client::{Limits, Outcome, Service};
+use crate::pipeline::ledger::Answer;
 use crate::pipeline::queue::{Bell, Queue};
-use crate::pipeline::requests::{Answer, Ticket};
+use crate::pipeline::waiters::Ticket;
 
 mod connection;
 mod warnings;
@@ -145,12 +147,12 @@ impl ClientPort {
     }
 
     /// Serves clients until [`Stop::stop`]. An error is one of the poll itself; nothing a client does is.
-    pub fn run(self, service: Arc<dyn Service>, answers: Arc<Answers>) -> io::Result<()> {
+    pub fn run(self, front: Arc<dyn Front>, answers: Arc<Answers>) -> io::Result<()> {
         let ClientPort { options, poll, listener, bell, stop } = self;
         let turn = Turn {
             now_ms: 0,
             clock: Duration::ZERO,
-            service: &*service,
+            front: &*front,
             proposals: Vec::new(),
             outstanding: 0,
             ending: false,
@@ -368,7 +370,7 @@ impl Running<'_> {
         let mut outcomes = Vec::new();
         let room = self.turn.proposals.len();
         let proposals = std::mem::replace(&mut self.turn.proposals, Vec::with_capacity(room));
-        self.turn.service.propose(proposals, &mut outcomes);
+        self.turn.front.propose(proposals, &mut outcomes);
         for (ticket, outcome) in outcomes {
             self.handle_outcome(ticket, &outcome);
         }
@@ -392,9 +394,10 @@ impl Running<'_> {
                 let kind = complaint.kind();
                 self.warnings.warn(kind, || format!("client {address} {complaint}"));
             }
-            match client.is_over(self.turn.now_ms) {
-                true => self.remove(place),
-                false => self.expect(place),
+            if client.is_over(self.turn.now_ms) {
+                self.remove(place);
+            } else {
+                self.expect(place);
             }
         }
     }

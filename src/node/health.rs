@@ -24,11 +24,10 @@ impl Health {
 
     pub(super) fn set_low_on_space(&self, low: bool) {
         if self.low_on_space.swap(low, Ordering::Relaxed) != low {
-            match low {
-                true => {
-                    log::warn!("free space is below store.free_mb: proposals are refused until there is more")
-                }
-                false => log::info!("there is free space again: proposals are taken"),
+            if low {
+                log::warn!("free space is below store.free_mb: proposals are refused until there is more");
+            } else {
+                log::info!("there is free space again: proposals are taken");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A running node: the only place that starts threads.
+//! A running node: the only place that starts threads, but for those of the log file.
 //!
 //! | thread | does | waits in |
 //! | --- | --- | --- |
@@ -7,14 +7,17 @@
 //! | `storage` | one durable write for all that waits | the works queue |
 //! | `network` | peers: frames in and out; own messages back to the inbox | its poll |
 //! | `applier` | delivery: the application, the apply channel, answers, chosen lines | its bell |
-//! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file | their queues |
+//! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file (`logfile`) | their queues |
 //!
 //! State machine → storage and storage → network block when full; network → state machine never does, so the
 //! ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
 //! and `pipeline::inbox`.
 //!
-//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one.
+//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one: `builder`
+//! makes the `parts`, `wiring` puts them together. What the threads share is in `shared`. Clients come in by
+//! `front`, the embedder by `proposing`, both past `admission`.
 
+mod admission;
 mod applied;
 mod applier;
 mod builder;
@@ -22,14 +25,16 @@ mod builder;
 pub mod clients;
 mod clock;
 mod ending;
+mod errors;
+mod front;
+mod handles;
 mod health;
 mod items;
-#[doc(hidden)]
-pub mod log;
+mod parts;
 #[doc(hidden)]
 pub mod peers;
 mod proposing;
-mod service;
+mod shared;
 mod state_machine;
 mod storage;
 mod wiring;
@@ -37,98 +42,34 @@ mod wiring;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::log::info;
 use bytes::Bytes;
+use log::info;
 
-use crate::client::Service;
+use crate::client::front::Front;
 use crate::config::Config;
 use crate::consensus::protocol::Status;
-use crate::consensus::types::{Command, Index, NodeId, RequestId};
-use crate::store;
+use crate::consensus::types::{Index, NodeId, RequestId};
+use crate::logfile::{Log, LogControl};
 
-use self::log::{Log, LogControl};
-use self::service::NodeService;
-use self::wiring::Threads;
+use self::wiring::Running;
 
-pub use self::builder::{Builder, MemoryDisk, Opened, StartError};
+pub use self::builder::{Builder, MemoryDisk, Opened};
 pub use self::ending::{End, Ender, ExitCode, Failure};
+pub use self::errors::{MAX_COMMANDS, ProposeError, ReadError, StartError, TransferError, WaitError};
+pub use self::handles::Delivered;
 pub use self::items::{ApplySender, Items, Received, apply_channel};
-pub use self::proposing::{Delivered, MAX_COMMANDS, PLACEMENT_WAIT, ProposeError, Proposed, WaitError};
+pub use self::proposing::{PLACEMENT_WAIT, Proposed};
+pub use crate::client::front::LogItem;
 
 /// What [`Node::read_log`] takes from the log at most, unless its first item alone is larger.
 const READ_BYTES: usize = 1 << 20;
 
-/// Why leadership is not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransferError {
-    /// The successor is this node, or none of the cluster.
-    #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
-    NoOtherMember {
-        /// Who was to lead.
-        to: NodeId,
-        /// Who can.
-        others: Vec<NodeId>,
-    },
-    /// Only the leader can hand over.
-    #[error("this node does not lead; ask the leader ({leader:?})")]
-    NotLeading {
-        /// Who leads, if known.
-        leader: Option<NodeId>,
-    },
-    /// Earlier wishes wait for the state machine.
-    #[error("earlier wishes have not been looked at; try again")]
-    Busy,
-}
-
-/// Why the log cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// It is no longer kept.
-    #[error("entries up to index {compacted} are no longer kept")]
-    Compacted {
-        /// The highest index that is no longer kept.
-        compacted: Index,
-    },
-    /// The disk cannot be read, or what is on it is damaged; if that lasts the node ends, and says why.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-impl From<store::LogReadError> for ReadError {
-    fn from(error: store::LogReadError) -> ReadError {
-        match error {
-            store::LogReadError::Compacted { compacted } => ReadError::Compacted { compacted },
-            other => ReadError::Unreadable(other.to_string()),
-        }
-    }
-}
-
-/// An item of the log, as [`Node::read_log`] finds it: delivered, and so the same on all nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogItem {
-    /// Where it stands.
-    pub index: Index,
-    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered
-    /// before).
-    pub command: Option<Command>,
-}
-
 /// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it
 /// into an [`Arc`].
 pub struct Node {
-    chosen_at_start: Index,
-    client_address: Option<SocketAddr>,
-    peer_address: SocketAddr,
-    service: Arc<NodeService>,
-    ender: Ender,
-    /// `None` once they have ended.
-    threads: Option<Threads>,
-    log: Option<Log>,
+    running: Running,
 }
 
 impl Node {
@@ -146,7 +87,7 @@ impl Node {
     /// The request id is made here. A caller that may have to propose again, after a restart say, gives its
     /// own: [`Node::propose_as`].
     pub fn propose(&self, payload: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
-        self.propose_as(self.next_request(), payload)
+        self.propose_as(self.running.proposer.next_request(), payload)
     }
 
     /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at
@@ -157,7 +98,7 @@ impl Node {
         request: RequestId,
         payload: impl Into<Bytes>,
     ) -> Result<Proposed, ProposeError> {
-        let proposed = proposing::propose(&self.service, vec![(request, payload.into())])?;
+        let proposed = self.running.proposer.propose(vec![(request, payload.into())])?;
         Ok(proposed.into_iter().next().expect("one command was proposed"))
     }
 
@@ -167,8 +108,9 @@ impl Node {
         &self,
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Proposed>, ProposeError> {
-        let commands = payloads.into_iter().map(|payload| (self.next_request(), payload.into()));
-        proposing::propose(&self.service, commands.collect())
+        let commands =
+            payloads.into_iter().map(|payload| (self.running.proposer.next_request(), payload.into()));
+        self.running.proposer.propose(commands.collect())
     }
 
     /// As [`Node::propose_all`], each under an id of the caller's.
@@ -177,12 +119,7 @@ impl Node {
         commands: impl IntoIterator<Item = (RequestId, T)>,
     ) -> Result<Vec<Proposed>, ProposeError> {
         let commands = commands.into_iter().map(|(request, payload)| (request, payload.into()));
-        proposing::propose(&self.service, commands.collect())
-    }
-
-    fn next_request(&self) -> RequestId {
-        let number = 1 + self.service.last_number.fetch_add(1, Ordering::Relaxed);
-        RequestId { session: self.service.session, number }
+        self.running.proposer.propose(commands.collect())
     }
 
     // ---- reading ----
@@ -191,50 +128,47 @@ impl Node {
     /// MiB. None if nothing is delivered there yet. It reads what this node has delivered, which may be less
     /// than what is chosen.
     pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
-        Ok(self.service.delivered_from(first.max(1), count, READ_BYTES)?)
+        Ok(self.running.front.read_log(first.max(1), count, READ_BYTES)?)
     }
 
     /// What was delivered at an index; `None` if nothing was delivered there yet.
     pub fn get(&self, index: Index) -> Result<Option<LogItem>, ReadError> {
-        let items = self.service.delivered_from(index.max(1), 1, READ_BYTES)?;
+        let items = self.running.front.read_log(index.max(1), 1, READ_BYTES)?;
         Ok(items.into_iter().find(|item| item.index == index))
     }
 
     /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node
     /// ended.
     pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadError> {
-        match self.service.applied.wait_for(index, timeout) {
-            true => self.get(index),
-            false => Ok(None),
-        }
+        if self.running.shared.applied.wait_for(index, timeout) { self.get(index) } else { Ok(None) }
     }
 
     /// Up to it everything was delivered here.
     pub fn applied(&self) -> Index {
-        self.service.applied.index()
+        self.running.shared.applied.index()
     }
 
     /// Whether what was known to be chosen at the start is delivered.
     pub fn is_replayed(&self) -> bool {
-        self.applied() >= self.chosen_at_start
+        self.applied() >= self.running.chosen_at_start
     }
 
     // ---- the cluster ----
 
     /// This node's id.
     pub fn id(&self) -> NodeId {
-        self.service.node
+        self.running.front.node()
     }
 
     /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth
     /// of a heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
     pub fn status(&self) -> Status {
-        self.service.status.lock().clone()
+        self.running.shared.status.lock().clone()
     }
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
-        self.service.status.lock().leader
+        self.running.shared.status.lock().leader
     }
 
     /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it.
@@ -249,17 +183,17 @@ impl Node {
         if !status.is_leader() {
             return Err(TransferError::NotLeading { leader: status.leader });
         }
-        self.service.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
+        self.running.shared.inbox.transfers.try_push(to).map_err(|_| TransferError::Busy)
     }
 
     /// Where clients connect, if there is a client port.
     pub fn client_address(&self) -> Option<SocketAddr> {
-        self.client_address
+        self.running.client_address
     }
 
     /// Where peers connect.
     pub fn peer_address(&self) -> SocketAddr {
-        self.peer_address
+        self.running.peer_address
     }
 
     // ---- the end ----
@@ -268,7 +202,7 @@ impl Node {
     /// stopped.
     pub fn wait(&self) -> End {
         loop {
-            if let Some(end) = self.ender.wait(None) {
+            if let Some(end) = self.running.ender.wait(None) {
                 return end;
             }
         }
@@ -276,19 +210,19 @@ impl Node {
 
     /// The same, at most so long.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<End> {
-        self.ender.wait(Some(timeout))
+        self.running.ender.wait(Some(timeout))
     }
 
     /// Why the node cannot go on, if so: a disk that failed, a damaged or wiped data directory, an
     /// application that panicked. From then on it proposes, acknowledges and delivers nothing; its process
     /// goes on.
     pub fn failure(&self) -> Option<Failure> {
-        self.ender.failure()
+        self.running.ender.failure()
     }
 
     /// For signal handlers and others that want the node to end.
     pub fn ender(&self) -> Ender {
-        self.ender.clone()
+        self.running.ender.clone()
     }
 
     /// Ends in order: no new proposals, replies flushed, threads joined. What is chosen and not delivered yet
@@ -297,19 +231,19 @@ impl Node {
     /// before or meanwhile.
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end();
-        self.ender.failure().map_or(Ok(()), Err)
+        self.running.ender.failure().map_or(Ok(()), Err)
     }
 
     fn end(&mut self) {
-        let Some(threads) = self.threads.take() else { return };
+        let Some(threads) = self.running.threads.take() else { return };
         info!("ending in order");
-        let log = self.log.take();
+        let log = self.running.log.take();
         if let Some(log) = &log {
             log.control().stop_waiting();
         }
-        threads.end(&self.service);
-        self.ender.forget();
-        if self.ender.failure().is_none() {
+        threads.end(&self.running.shared);
+        self.running.ender.forget();
+        if self.running.ender.failure().is_none() {
             info!("ended");
         }
         log.into_iter().for_each(Log::close);
@@ -317,22 +251,22 @@ impl Node {
 
     // ---- for the command line ----
 
-    /// The node as its client port sees it.
+    /// The node as its client faces see it.
     #[doc(hidden)]
-    pub fn service(&self) -> Arc<dyn Service> {
-        self.service.clone()
+    pub fn front(&self) -> Arc<dyn Front> {
+        self.running.front.clone()
     }
 
     /// The log file, if there is one.
     #[doc(hidden)]
     pub fn log(&self) -> Option<LogControl> {
-        self.log.as_ref().map(Log::control)
+        self.running.log.as_ref().map(Log::control)
     }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, peers, clients) = (self.id(), self.peer_address, self.client_address);
+        let (id, peers, clients) = (self.id(), self.running.peer_address, self.running.client_address);
         f.debug_struct("Node")
             .field("id", &id)
             .field("peers", &peers)

@@ -36,12 +36,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
+use crate::logfile::RateLimited;
 use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::trust::{Trust, Verdict};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
 
-use super::log::RateLimited;
 use inbound::Inbounds;
 use outbound::Outbound;
 use socket::Ended;

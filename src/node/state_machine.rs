@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use crate::consensus::batch::Event;
 use crate::consensus::protocol::Status;
 use crate::consensus::types::HardState;
+use crate::logfile::RateLimited;
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 
 use super::clock::Clock;
-use super::log::RateLimited;
 
 /// An event that may repeat without end is told at most so often.
 const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::logfile::RateLimited;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing};
 use crate::pipeline::queue::Queue;
 use crate::pipeline::state_machine::Work;
@@ -19,7 +20,6 @@ use crate::store::WriteError;
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
 use super::health::Health;
-use super::log::RateLimited;
 
 /// How long the thread sleeps at most when there is nothing to write.
 const IDLE: Duration = Duration::from_millis(500);

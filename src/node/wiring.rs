@@ -7,37 +7,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
-use ::log::{info, warn};
+use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::application::Application;
 use crate::config::Config;
-use crate::consensus::config as core;
+use crate::consensus::config::Config as CoreConfig;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
+use crate::logfile::{ChosenLog, Log, RateLimited};
 use crate::pipeline::applier::Applier;
 use crate::pipeline::inbox::{Inbox, Outgoing};
+use crate::pipeline::ledger;
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
-use crate::pipeline::requests::{self, Requests};
+use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::{Storage, restored};
 use crate::store::{Binding, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
 
-use super::Node;
+use super::admission::Admission;
 use super::applied::Applied;
 use super::applier::ApplierThread;
-use super::builder::{Builder, Opened, StartError};
 use super::clients::{Answers, ClientOptions, ClientPort, Stop};
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
+use super::errors::StartError;
+use super::front::NodeFront;
+use super::handles::Handles;
 use super::health::Health;
 use super::items::{ApplySender, Closer};
-use super::log::{ChosenLog, RateLimited};
+use super::parts::Parts;
 use super::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
-use super::proposing::Waiters;
-use super::service::NodeService;
+use super::proposing::Proposer;
+use super::shared::Shared;
 use super::state_machine::{EventLog, StateMachineThread};
 use super::storage::{self, StorageThread};
 
@@ -53,10 +57,23 @@ const ANSWERS_CAPACITY: usize = 1024;
 /// What is kept in memory of the latest entries for the applier and lagging peers.
 const RECENT_BYTES: usize = 32 << 20;
 
+/// A node whose threads run: what a [`Node`](super::Node) has in its hands.
+pub(super) struct Running {
+    pub(super) chosen_at_start: Index,
+    pub(super) client_address: Option<SocketAddr>,
+    pub(super) peer_address: SocketAddr,
+    pub(super) shared: Arc<Shared>,
+    pub(super) proposer: Proposer,
+    pub(super) front: Arc<NodeFront>,
+    pub(super) ender: Ender,
+    /// `None` once they have ended.
+    pub(super) threads: Option<Threads>,
+    pub(super) log: Option<Log>,
+}
+
 /// Binds the ports and starts the threads.
-pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
-    let Opened { builder, store, recovered, log } = opened;
-    let Builder { config, application, apply, client, peer_listener, .. } = builder;
+pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
+    let Parts { config, application, apply, client, peer_listener, store, recovered, log } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
     if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
@@ -64,70 +81,126 @@ pub(super) fn start(opened: Opened) -> Result<Node, StartError> {
     }
     assert_own_room();
     let ender = Ender::default();
-    let port = client.map(|address| bind_clients(&config, address)).transpose()?;
-    let client_address = port.as_ref().map(|(port, _)| port.address());
-    let (network, network_bell) =
-        bind_peers(peer_listener, peer_options(&config, client_address, &recovered, ender.clone()))?;
-    let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
-
+    let ports = Ports::bind(&config, client, peer_listener, &recovered, ender.clone())?;
+    let (client_address, peer_address) = (ports.client_address, ports.peer_address);
     let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
     let seed = recovered.directory as u64 ^ recovered.start;
     let state_machine =
         StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
-    let service = Arc::new(NodeService {
+    let shared = Arc::new(share(&config, &store, &recovered, &state_machine, recent, ports.network_bell));
+    let front = Arc::new(NodeFront {
         cluster: config.cluster.clone(),
         node: config.node,
         client_address: client_address.map_or(String::new(), |address| address.to_string()),
-        pending_limit: config.limits.pending,
-        value_limit: config.limits.value_bytes,
-        propose_timeout_ms: config.client.timeout_ms,
-        session: session(&recovered),
-        last_number: AtomicU64::new(0),
-        waiters: Waiters::default(),
-        clock: Clock::start(),
-        inbox: Arc::new(Inbox::new()),
-        works: works(),
-        outgoing: outgoing(network_bell),
-        requests: Arc::new(Mutex::new(Requests::default())),
-        reader: store.reader(),
-        applied: Applied::new(recovered.compacted),
-        status: Arc::new(Mutex::new(state_machine.status())),
-        health: Arc::new(Health::default()),
-        peers: network.table(),
+        shared: shared.clone(),
+        peers: ports.network.table(),
         log: log.as_ref().map(|log| log.control()),
-        recent,
     });
     let close_apply = apply.as_ref().map(|apply| apply.closer());
     ender.on_failure({
-        let (service, close_apply) = (service.clone(), close_apply.clone());
+        let (shared, close_apply) = (shared.clone(), close_apply.clone());
         move || {
-            service.fail();
+            shared.fail();
             close_apply.iter().for_each(|close| close());
         }
     });
     let tick_ms = (config.timing.heartbeat_ms / 5).clamp(1, 10);
-    let starting = Starting { service: &service, ender: &ender };
-    let answers = port.as_ref().map(|(_, answers)| answers.clone());
+    let starting = Starting { shared: &shared, ender: &ender };
+    let answers = ports.clients.as_ref().map(|(_, answers)| answers.clone());
     let (stop_applier, applier_bell, applier) = starting.applier(application, apply, answers, lines)?;
+    let clients = |(port, answers)| starting.clients(port, front.clone(), answers);
     let threads = Threads {
-        storage: starting.storage(store)?,
-        network: starting.network(network)?,
+        storage: starting.storage(config.node, store)?,
+        network: starting.network(ports.network)?,
         state_machine: starting.state_machine(state_machine, tick_ms, applier_bell.clone())?,
         stop_applier,
         applier_bell,
         applier,
         close_apply,
-        clients: port.map(|(port, answers)| starting.clients(port, answers)).transpose()?,
+        clients: ports.clients.map(clients).transpose()?,
     };
-    Ok(Node {
+    Ok(Running {
         chosen_at_start: recovered.hard_state.chosen,
         client_address,
         peer_address,
-        service,
+        proposer: proposer(&config, &recovered, shared.clone()),
+        shared,
+        front,
         ender,
         threads: Some(threads),
         log,
     })
+}
+
+/// The sockets that listen, and nothing that reads from them yet.
+struct Ports {
+    /// With the queue of the answers that it gives, if there is a client port.
+    clients: Option<(ClientPort, Arc<Answers>)>,
+    client_address: Option<SocketAddr>,
+    network: PeerNetwork,
+    network_bell: Bell,
+    peer_address: SocketAddr,
+}
+
+impl Ports {
+    fn bind(
+        config: &Config,
+        client: Option<SocketAddr>,
+        peer_listener: Option<TcpListener>,
+        recovered: &Recovered,
+        ender: Ender,
+    ) -> Result<Ports, StartError> {
+        let clients = client.map(|address| bind_clients(config, address)).transpose()?;
+        let client_address = clients.as_ref().map(|(port, _)| port.address());
+        let options = peer_options(config, client_address, recovered, ender);
+        let (network, network_bell) = bind_peers(peer_listener, options)?;
+        let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
+        Ok(Ports { clients, client_address, network, network_bell, peer_address })
+    }
+}
+
+/// What the threads share, with empty queues between them.
+fn share(
+    config: &Config,
+    store: &Store,
+    recovered: &Recovered,
+    state_machine: &StateMachine,
+    recent: Arc<Recent>,
+    network: Bell,
+) -> Shared {
+    let (clock, health) = (Clock::start(), Arc::<Health>::default());
+    let requests = Arc::new(Mutex::new(Requests::default()));
+    Shared {
+        clock,
+        inbox: Arc::new(Inbox::new()),
+        works: works(),
+        outgoing: outgoing(network),
+        recent,
+        reader: store.reader(),
+        admission: Admission {
+            node: config.node,
+            pending_limit: config.limits.pending,
+            clock,
+            health: health.clone(),
+            requests: requests.clone(),
+        },
+        handles: Arc::new(Handles::new(requests.clone())),
+        requests,
+        applied: Applied::new(recovered.compacted),
+        status: Arc::new(Mutex::new(state_machine.status())),
+        health,
+    }
+}
+
+fn proposer(config: &Config, recovered: &Recovered, shared: Arc<Shared>) -> Proposer {
+    Proposer {
+        shared,
+        value_limit: config.limits.value_bytes,
+        timeout_ms: config.client.timeout_ms,
+        // For this run only: a directory's id is random, and its starts are counted.
+        session: recovered.directory.wrapping_add(u128::from(recovered.start)).max(1),
+        last_number: AtomicU64::new(0),
+    }
 }
 
 /// A node's threads, and what ends each of them.
@@ -145,22 +218,22 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Ends them in order: no new proposals, replies flushed, what was chosen delivered.
-    pub(super) fn end(self, service: &NodeService) {
+    pub(super) fn end(self, shared: &Shared) {
         self.close_apply.iter().for_each(|close| close());
         if let Some((stop, clients)) = self.clients {
             stop.stop();
             join(clients);
         }
-        service.inbox.submissions.close();
-        service.inbox.proposals.close();
+        shared.inbox.submissions.close();
+        shared.inbox.proposals.close();
         join(self.state_machine);
         join(self.storage);
         join(self.network);
         self.stop_applier.store(true, Ordering::Release);
         self.applier_bell.ring();
         join(self.applier);
-        service.waiters.end();
-        service.applied.end();
+        shared.handles.end();
+        shared.applied.end();
     }
 }
 
@@ -168,15 +241,20 @@ type Started = Result<JoinHandle<()>, StartError>;
 
 /// What all threads are started with.
 struct Starting<'a> {
-    service: &'a Arc<NodeService>,
+    shared: &'a Arc<Shared>,
     ender: &'a Ender,
 }
 
 impl Starting<'_> {
-    fn clients(&self, port: ClientPort, answers: Arc<Answers>) -> Result<(Stop, JoinHandle<()>), StartError> {
-        let (stop, service, ender) = (port.stopper(), self.service.clone(), self.ender.clone());
+    fn clients(
+        &self,
+        port: ClientPort,
+        front: Arc<NodeFront>,
+        answers: Arc<Answers>,
+    ) -> Result<(Stop, JoinHandle<()>), StartError> {
+        let (stop, ender) = (port.stopper(), self.ender.clone());
         let thread = self.spawn("clients", move || {
-            let ended = port.run(service, answers.clone());
+            let ended = port.run(front, answers.clone());
             // The applier goes on to the end, and nobody takes answers any more.
             answers.close();
             end_of_poll("clients", ended, &ender)
@@ -192,11 +270,11 @@ impl Starting<'_> {
         lines: Option<ChosenLog>,
     ) -> Result<(Arc<AtomicBool>, Bell, JoinHandle<()>), StartError> {
         let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::new());
-        let NodeService { recent, reader, requests, .. } = &**self.service;
+        let Shared { recent, reader, requests, .. } = &**self.shared;
         let thread = ApplierThread {
             applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
             apply,
-            service: self.service.clone(),
+            shared: self.shared.clone(),
             answers,
             logged: lines.as_ref().and_then(ChosenLog::last).unwrap_or(0),
             lines,
@@ -207,15 +285,15 @@ impl Starting<'_> {
         Ok((stop, bell, self.spawn("applier", move || thread.run())?))
     }
 
-    fn storage(&self, store: Store) -> Started {
-        let service = self.service;
+    fn storage(&self, node: NodeId, store: Store) -> Started {
+        let shared = self.shared;
         let thread = StorageThread {
-            storage: Storage::new(service.node, store, service.recent.clone()),
-            works: service.works.clone(),
-            outgoing: service.outgoing.clone(),
-            inbox: service.inbox.clone(),
-            health: service.health.clone(),
-            clock: service.clock,
+            storage: Storage::new(node, store, shared.recent.clone()),
+            works: shared.works.clone(),
+            outgoing: shared.outgoing.clone(),
+            inbox: shared.inbox.clone(),
+            health: shared.health.clone(),
+            clock: shared.clock,
             ender: self.ender.clone(),
             slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
         };
@@ -223,7 +301,7 @@ impl Starting<'_> {
     }
 
     fn network(&self, network: PeerNetwork) -> Started {
-        let (outgoing, inbox) = (self.service.outgoing.clone(), self.service.inbox.clone());
+        let (outgoing, inbox) = (self.shared.outgoing.clone(), self.shared.inbox.clone());
         let ender = self.ender.clone();
         self.spawn("network", move || {
             let ended = network.run(&outgoing, &inbox);
@@ -234,16 +312,16 @@ impl Starting<'_> {
     }
 
     fn state_machine(&self, state_machine: StateMachine, tick_ms: u64, applier: Bell) -> Started {
-        let service = self.service;
+        let shared = self.shared;
         let thread = StateMachineThread {
             state_machine,
-            clock: service.clock,
+            clock: shared.clock,
             tick_ms,
-            inbox: service.inbox.clone(),
-            works: service.works.clone(),
-            outgoing: service.outgoing.clone(),
+            inbox: shared.inbox.clone(),
+            works: shared.works.clone(),
+            outgoing: shared.outgoing.clone(),
             applier,
-            status: service.status.clone(),
+            status: shared.status.clone(),
             events: EventLog::new(),
         };
         self.spawn("state-machine", move || thread.run())
@@ -274,11 +352,6 @@ fn works() -> Arc<Queue<Work>> {
 fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
     let weigh = |item: &Outgoing| item.cost_bytes().max(ITEM_MIN_BYTES);
     Arc::new(Queue::new(OUTGOING_CAPACITY_BYTES, weigh, network))
-}
-
-/// Of this start only: a directory's id is random, and its starts are counted.
-fn session(recovered: &Recovered) -> u128 {
-    recovered.directory.wrapping_add(u128::from(recovered.start)).max(1)
 }
 
 /// With the queue of the answers that it gives.
@@ -367,8 +440,8 @@ fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
     }
 }
 
-fn core_config(config: &Config, seed: u64) -> core::Config {
-    core::Config {
+fn core_config(config: &Config, seed: u64) -> CoreConfig {
+    CoreConfig {
         node: config.node,
         voters: Voters::new(config.peers.keys().copied().collect()),
         election_ms: config.timing.election_ms,
@@ -382,7 +455,7 @@ fn core_config(config: &Config, seed: u64) -> core::Config {
 /// Tells apart clusters that were founded differently: what all members must agree on for ever.
 fn founding_hash(config: &Config) -> u64 {
     let voters: Vec<String> = config.peers.keys().map(NodeId::to_string).collect();
-    let text = format!("voters={} delivery_window={}", voters.join(","), requests::WINDOW);
+    let text = format!("voters={} delivery_window={}", voters.join(","), ledger::WINDOW);
     u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c_append(1, text.as_bytes()))
 }
 
@@ -424,6 +497,7 @@ fn join(thread: JoinHandle<()>) {
 mod tests {
     use std::path::Path;
 
+    use super::super::Node;
     use super::*;
 
     /// A log file that is ahead of the store is told of, with both indexes and what to do.
@@ -436,9 +510,10 @@ mod tests {
              [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n"
         );
         let config = Config::parse(&text, Path::new("test.toml")).unwrap();
-        let opened = Builder::new(config.clone()).open().unwrap();
-        let ahead = |logged| lines_ahead(&config, &opened.recovered, logged);
-        assert_eq!((ahead(None), ahead(Some(opened.recovered.last))), (None, None));
+        let opened = Node::builder(config.clone()).open().unwrap();
+        let recovered = &opened.parts.recovered;
+        let ahead = |logged| lines_ahead(&config, recovered, logged);
+        assert_eq!((ahead(None), ahead(Some(recovered.last))), (None, None));
         let text = ahead(Some(41)).unwrap();
         for part in ["simplesvr.log", "up to index 41", "entries up to 0", "move the file away"] {
             assert!(text.contains(part), "{text} does not say {part}");

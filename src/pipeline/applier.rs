@@ -15,9 +15,11 @@ use crate::consensus::types::{Entry, Index, Kind};
 use crate::store::engine::EngineError;
 use crate::store::{LogReadError, LogReader};
 
+use super::ledger::Answer;
 use super::recent::Recent;
-use super::requests::{Answer, Requests, Ticket};
+use super::requests::Requests;
 use super::storage::read_chosen;
+use super::waiters::Ticket;
 
 /// What a turn takes at most; then the answers of what it took go out.
 const TURN_BYTES: usize = 256 * 1024;
@@ -39,9 +41,9 @@ pub struct Applier {
     reader: LogReader,
 }
 
-/// What was delivered in a turn.
+/// What a turn delivered.
 #[derive(Debug, Default)]
-pub struct Delivered {
+pub struct Deliveries {
     /// In index order.
     pub entries: Vec<Delivery>,
     /// For those who waited.
@@ -91,7 +93,7 @@ impl Applier {
         application: Option<Box<dyn Application>>,
     ) -> Applier {
         let applied = reader.compacted();
-        requests.lock().start_at(applied);
+        requests.lock().ledger.start_at(applied);
         Applier { applied, items: 0, application, requests, recent, reader }
     }
 
@@ -101,7 +103,7 @@ impl Applier {
     }
 
     /// Delivers some of what is chosen and not delivered yet.
-    pub fn turn(&mut self) -> Result<Delivered, ApplyError> {
+    pub fn turn(&mut self) -> Result<Deliveries, ApplyError> {
         let next = self.applied + 1;
         let turn_bytes = if self.application.is_some() { APPLICATION_TURN_BYTES } else { TURN_BYTES };
         let read = self.recent.read_chosen(|chosen| {
@@ -112,16 +114,16 @@ impl Applier {
             Some(Ok(read)) => read,
             // The store is being opened again.
             Some(Err(LogReadError::Unreadable { why: EngineError::Closed, .. })) => {
-                return Ok(Delivered::default());
+                return Ok(Deliveries::default());
             }
             Some(Err(error)) => return Err(error.into()),
             // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
-            None => return Ok(Delivered::default()),
+            None => return Ok(Deliveries::default()),
         };
         if let Some(entry) = entries.iter().find(|entry| matches!(entry.command.kind, Kind::Unknown(_))) {
             return Err(ApplyError::UnknownKind { index: entry.index, code: entry.command.kind.code() });
         }
-        let mut delivered = Delivered::default();
+        let mut delivered = Deliveries::default();
         let requests = self.requests.clone();
         let mut requests = requests.lock();
         for entry in entries {
@@ -133,11 +135,11 @@ impl Applier {
 
     /// The application first, then those who wait: what is answered is applied. The lock is not held
     /// meanwhile, and as nobody else delivers, what counted before counts after.
-    fn deliver(&mut self, entry: Entry, requests: &mut MutexGuard<'_, Requests>, delivered: &mut Delivered) {
+    fn deliver(&mut self, entry: Entry, requests: &mut MutexGuard<'_, Requests>, delivered: &mut Deliveries) {
         let is_item = matches!(entry.command.kind, Kind::Value | Kind::Operation);
         if let Some(application) = &mut self.application
             && is_item
-            && requests.counts(&entry)
+            && requests.ledger.counts(&entry)
         {
             let item = Item { index: entry.index, number: self.items + 1, command: entry.command.clone() };
             let response = MutexGuard::unlocked(requests, || application.apply(&item));

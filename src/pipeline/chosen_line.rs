@@ -11,7 +11,7 @@
 //! there and followed by ` len=N crc=XXXXXXXX`: length and CRC-32C of the whole, in upper-case hex digits.
 //!
 //! Hundreds of thousands are written a second, so this appends bytes without `fmt`. Left out: timestamps
-//! and files, which are `node::log`'s.
+//! and files, which are `logfile`'s.
 
 use crate::consensus::types::{Ballot, Command, Index, Kind};
 
@@ -64,7 +64,7 @@ pub fn format_operation(out: &mut Vec<u8>, index: Index, command: &Command, ball
 }
 
 /// The index of a chosen line, whole or cut anywhere after ` reqid=`; `None` of any other line. Strict: a
-/// diagnostic line cannot pass for a chosen one, because `node::log` lets none begin its text with `chosen `.
+/// diagnostic line cannot pass for a chosen one, because `logfile` lets none begin its text with `chosen `.
 pub fn parse_index(line: &[u8]) -> Option<Index> {
     let rest = skip_timestamp(line)?.strip_prefix(MARK)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -2,12 +2,14 @@
 //! simulator runs in virtual time.
 //!
 //! [`state_machine`] → [`storage`] → network (`node`) → [`inbox`] → state machine, with [`applier`] beside
-//! it, pulling what is chosen. See the crate's documentation for the picture.
+//! it, pulling what is chosen. What was delivered is in the [`ledger`], who waits for it in [`waiters`]. See
+//! the crate's documentation for the picture.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod applier;
 pub mod chosen_line;
 pub mod inbox;
+pub mod ledger;
 pub mod placement;
 pub mod queue;
 pub mod recent;
@@ -15,3 +17,4 @@ pub mod requests;
 pub mod state_machine;
 pub mod storage;
 pub mod trust;
+pub mod waiters;

@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::consensus::protocol::Proposal;
 use crate::consensus::types::{Command, NodeId, RequestId};
-use crate::pipeline::requests::{Answer, Digest, Ticket};
+use crate::pipeline::ledger::{Answer, Digest};
+use crate::pipeline::waiters::Ticket;
 
 use super::counts::Count;
 use super::invariant::{Invariant, Shown, broken, hold};
@@ -177,7 +178,7 @@ impl World {
         if node.process == process
             && let Some(running) = &node.running
         {
-            let was = running.requests.lock().forget(request, ticket);
+            let was = running.requests.lock().waiters.forget(request, ticket);
             hold!(OnceOnly, was, "{ticket:?} was not answered, and is not found waiting for {request}");
         }
     }
@@ -205,7 +206,8 @@ impl World {
             if self.node(id).lost.is_some() {
                 continue;
             }
-            let told = self.node(id).running.as_ref().and_then(|it| it.requests.lock().lookup(request));
+            let told =
+                self.node(id).running.as_ref().and_then(|it| it.requests.lock().ledger.lookup(request));
             if told.is_some() {
                 continue;
             }
@@ -239,7 +241,7 @@ impl World {
     /// Whether a node has delivered a request.
     pub(super) fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
         let running = self.node(id).running.as_ref();
-        running.is_some_and(|running| running.requests.lock().lookup(RequestId::user(reqid)).is_some())
+        running.is_some_and(|running| running.requests.lock().ledger.lookup(RequestId::user(reqid)).is_some())
     }
 
     /// Whose probe is not delivered there.

@@ -55,7 +55,7 @@ impl World {
             return;
         }
         for entry in entries {
-            let shown = (!requests.lock().is_noop(&entry)).then_some(&entry.command);
+            let shown = (!requests.lock().ledger.is_noop(&entry)).then_some(&entry.command);
             let delivered = self.checker.log().get(entry.index as usize - 1);
             hold!(
                 Linearizable,

@@ -7,7 +7,7 @@ use crate::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message};
 use crate::consensus::proposals::Proposals;
 use crate::consensus::protocol::{Role, Status};
 use crate::consensus::types::{Ballot, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId};
-use crate::pipeline::applier::{Delivered, Delivery};
+use crate::pipeline::applier::{Deliveries, Delivery};
 use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
 use crate::store::LogReadError;
@@ -51,7 +51,7 @@ impl World {
     fn check_status(&mut self, id: NodeId, status: &Status, chosen: Index) {
         let running = self.running(id);
         let applied = running.applier.applied();
-        let waiting = running.requests.lock().waiting();
+        let waiting = running.requests.lock().waiters.count();
         let is_rebuilt = running.machine.generation() > 0;
         hold!(
             Watermarks,
@@ -130,7 +130,7 @@ impl World {
         id: NodeId,
         before: Index,
         applied: Index,
-        delivered: &Delivered,
+        delivered: &Deliveries,
     ) {
         let mut last = before;
         for Delivery { entry, counts, number } in &delivered.entries {
@@ -185,7 +185,7 @@ impl World {
         let requests = requests.lock();
         for (place, command) in self.checker.log().iter().take(applied as usize).enumerate() {
             let Some(command) = command else { continue };
-            let (index, told) = (place as u64 + 1, requests.lookup(command.request));
+            let (index, told) = (place as u64 + 1, requests.ledger.lookup(command.request));
             hold!(
                 OnceOnly,
                 told == Some(index),

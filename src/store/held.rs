@@ -9,9 +9,13 @@ use parking_lot::RwLock;
 use crate::consensus::types::{HardState, NodeId, Round};
 
 use super::engine::Engine;
+use super::error::OpenError;
+use super::identity::Identity;
+use super::reader::LogReader;
 use super::reader::Shared;
+use super::recover;
 use super::tail::Mark;
-use super::{DirectoryId, Identity, LogReader, OpenError, recover};
+use super::types::DirectoryId;
 
 /// All that a store holds.
 pub struct Held {

@@ -7,7 +7,7 @@ use crate::consensus::types::NodeId;
 
 use super::error::OpenError;
 use super::seal::{Cursor, Damage, FORMAT, FORMAT_LOWEST, put_varint};
-use super::{DirectoryId, Founding};
+use super::types::{DirectoryId, Founding};
 
 /// No name, address or list in an identity is longer.
 const MAX_BYTES: usize = 4096;

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::consensus::types::{Ballot, Command};
+use crate::consensus::types::{Ballot, Command, Entry};
 
 /// Checks an empty engine against the contract of its traits.
 pub(crate) fn check_contract(engine: &dyn Engine) {

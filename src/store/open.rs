@@ -10,14 +10,15 @@ use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, HardState, Index};
 
 use super::engine::{Commit, Engine, Meta, Put};
+use super::error::{LogReadError, OpenError};
+use super::identity::Identity;
 use super::reader::Shared;
 use super::record::Builder;
 use super::recover::{self, Found};
 use super::seal::seal;
 use super::tail::Tail;
-use super::{
-    DirectoryId, Founding, Identity, LogReadError, OpenError, Recovered, Store, commit_and_sync, seal_number,
-};
+use super::types::{DirectoryId, Founding, Recovered};
+use super::{Store, commit_and_sync, seal_number};
 
 /// What a store in a data directory has besides its engine.
 pub struct Home {

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use crate::consensus::types::{HardState, Index, NodeId, Round};
 
-use super::DirectoryId;
 use super::engine::{Journal, Meta};
 use super::error::OpenError;
 use super::identity::Identity;
@@ -14,6 +13,7 @@ use super::index::LogIndex;
 use super::record::{Item, Items, Record, Shape, entry_of_first_part};
 use super::seal::{Cursor, Damage, FORMAT, unseal};
 use super::tail::Mark;
+use super::types::DirectoryId;
 
 /// The key of the identity.
 pub const IDENTITY: &[u8] = b"identity";

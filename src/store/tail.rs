@@ -8,8 +8,8 @@
 use std::io;
 use std::path::Path;
 
-use super::DirectoryId;
 use super::error::OpenError;
+use super::types::DirectoryId;
 
 /// What is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

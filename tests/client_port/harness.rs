@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use spaxos::client::{LogItem, Outcome, Section, Service, Submission};
-use spaxos::consensus::types::{Index, NodeId};
+use spaxos::client::front::{ClientProposal, Front, LogItem, Outcome};
+use spaxos::client::status::NodeStatus;
+use spaxos::consensus::types::{Command, Index, NodeId, RequestId};
 use spaxos::node::clients::{Answers, ClientOptions, ClientPort, Stop};
-use spaxos::pipeline::requests::{Answer, Ticket};
+use spaxos::pipeline::ledger::Answer;
+use spaxos::pipeline::waiters::Ticket;
+use spaxos::store::LogReadError;
 
 /// Proposals from this reqid on are not delivered before [`FakeNode::release`].
 pub const HELD: u64 = 1 << 63;
@@ -32,17 +35,17 @@ struct State {
     answers: Option<Arc<Answers>>,
     log: Vec<(u64, Bytes)>,
     index_by_reqid: BTreeMap<u64, Index>,
-    held: Vec<Submission>,
+    held: Vec<ClientProposal>,
 }
 
 impl State {
-    fn deliver(&mut self, proposal: &Submission) -> Answer {
-        let next = self.log.len() as u64 + 1;
-        let index = *self.index_by_reqid.entry(proposal.reqid).or_insert(next);
+    fn deliver(&mut self, proposal: &ClientProposal) -> Answer {
+        let (reqid, next) = (proposal.request.number, self.log.len() as u64 + 1);
+        let index = *self.index_by_reqid.entry(reqid).or_insert(next);
         if index == next {
-            self.log.push((proposal.reqid, proposal.value.clone()));
+            self.log.push((reqid, proposal.payload.clone()));
         }
-        match self.log[index as usize - 1].1 == proposal.value {
+        match self.log[index as usize - 1].1 == proposal.payload {
             true => Answer::Delivered(index),
             false => Answer::OtherValue(index),
         }
@@ -81,12 +84,12 @@ impl FakeNode {
     }
 }
 
-impl Service for FakeNode {
-    fn propose(&self, proposals: Vec<Submission>, _: &mut Vec<(Ticket, Outcome)>) {
+impl Front for FakeNode {
+    fn propose(&self, proposals: Vec<ClientProposal>, _: &mut Vec<(Ticket, Outcome)>) {
         let mut state = self.state.lock();
         let mut answers = vec![];
         for proposal in proposals {
-            match proposal.reqid >= HELD {
+            match proposal.request.number >= HELD {
                 true => state.held.push(proposal),
                 false => answers.push((proposal.ticket, state.deliver(&proposal))),
             }
@@ -95,24 +98,23 @@ impl Service for FakeNode {
         self.changed.notify_all();
     }
 
-    fn wait(&self, reqid: u64, _: Ticket) -> Option<Index> {
-        self.lookup(reqid)
+    fn wait(&self, request: RequestId, _: Ticket) -> Option<Index> {
+        self.lookup(request)
     }
 
-    fn lookup(&self, reqid: u64) -> Option<Index> {
-        self.state.lock().index_by_reqid.get(&reqid).copied()
+    fn lookup(&self, request: RequestId) -> Option<Index> {
+        self.state.lock().index_by_reqid.get(&request.number).copied()
     }
 
-    fn forget(&self, _: u64, ticket: Ticket) {
+    fn forget(&self, _: RequestId, ticket: Ticket) {
         self.state.lock().held.retain(|proposal| proposal.ticket != ticket);
     }
 
-    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, String> {
+    fn read_log(&self, first: Index, count: usize, _: usize) -> Result<Vec<LogItem>, LogReadError> {
         let state = self.state.lock();
         let items = state.log.iter().enumerate().map(|(place, (reqid, value))| LogItem {
             index: place as u64 + 1,
-            reqid: *reqid,
-            value: Some(value.clone()),
+            command: Some(Command::value(*reqid, 1, value.clone())),
         });
         Ok(items.filter(|item| item.index >= first).take(count).collect())
     }
@@ -125,8 +127,8 @@ impl Service for FakeNode {
         Some((2, "127.0.0.1:9002".to_owned()))
     }
 
-    fn status(&self) -> Vec<Section> {
-        vec![("Consensus".to_owned(), vec![("role".to_owned(), "follower".to_owned())])]
+    fn status(&self) -> NodeStatus {
+        NodeStatus::default()
     }
 }
 
@@ -152,8 +154,8 @@ impl Port {
         let node = Arc::new(FakeNode::default());
         node.state.lock().answers = Some(answers.clone());
         let (address, stop) = (port.local_address().unwrap(), port.stopper());
-        let service = node.clone();
-        let thread = Some(std::thread::spawn(move || port.run(service, answers)));
+        let front = node.clone();
+        let thread = Some(std::thread::spawn(move || port.run(front, answers)));
         Port { address, node, stop, thread }
     }
 

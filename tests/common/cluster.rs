@@ -365,14 +365,15 @@ impl Cluster {
     }
 
     pub fn applied(&self, id: NodeId) -> Index {
-        self.node(id).requests.applied()
+        self.node(id).requests.ledger.applied()
     }
 
     /// The requests that a node delivered, in order: no no-ops, and none twice.
     pub fn delivered(&self, id: NodeId) -> Vec<Entry> {
         let node = self.node(id);
-        let entries = node.seen.range(..=node.requests.applied()).map(|(_, entry)| entry);
-        let is_first = |entry: &&Entry| node.requests.lookup(entry.command.request) == Some(entry.index);
+        let entries = node.seen.range(..=node.requests.ledger.applied()).map(|(_, entry)| entry);
+        let is_first =
+            |entry: &&Entry| node.requests.ledger.lookup(entry.command.request) == Some(entry.index);
         entries.filter(is_first).cloned().collect()
     }
 
@@ -533,8 +534,8 @@ impl Cluster {
     }
 
     fn deliver_entries(&mut self, id: NodeId, chosen: Index) {
-        while self.node(id).requests.applied() < chosen {
-            let index = self.node(id).requests.applied() + 1;
+        while self.node(id).requests.ledger.applied() < chosen {
+            let index = self.node(id).requests.ledger.applied() + 1;
             let node = self.nodes.get_mut(&id).expect("a node of the cluster");
             let entry = node.seen.get(&index).unwrap_or_else(|| panic!("{id}: {index} is chosen, not held"));
             self.checker.believed(id, entry);
@@ -542,7 +543,7 @@ impl Cluster {
             self.checker.delivered(id, entry, counts);
             let Entry { command, .. } = entry;
             if self.detail > Detail::Nothing || self.tracer.is_some() {
-                let repeat = node.requests.lookup(command.request).filter(|first| *first < index);
+                let repeat = node.requests.ledger.lookup(command.request).filter(|first| *first < index);
                 let word = match repeat {
                     Some(first) => format!("a no-op, {command} was delivered at {first}"),
                     None => command.to_string(),

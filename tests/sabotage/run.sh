@@ -21,7 +21,7 @@ PATCHES=$SOURCE/tests/sabotage
 WORK=${SABOTAGE_DIR:-${CARGO_TARGET_DIR:-$SOURCE/target}/sabotage}
 STAGE=$WORK/stage
 TREE=$WORK/tree
-LEFT_OUT=(bin fuzzing node directory client)
+LEFT_OUT=(bin fuzzing node directory logfile client)
 # A run of 200 seeds takes seconds; a bug that makes it longer than this is one that the net did not find.
 LIMIT_S=900
 

@@ -10,7 +10,7 @@ struct Bench {
     now_ms: u64,
     outstanding: usize,
     ending: bool,
-    proposals: Vec<Submission>,
+    proposals: Vec<ClientProposal>,
 }
 
 impl Bench {
@@ -25,7 +25,7 @@ impl Bench {
         let mut turn = Turn {
             now_ms: self.now_ms,
             clock: Duration::from_micros(1_700_000_000_000_005),
-            service: &self.node,
+            front: &self.node,
             proposals: vec![],
             outstanding: self.outstanding,
             ending: self.ending,
@@ -82,7 +82,7 @@ fn a_prop_line_is_answered_only_if_it_fails() {
     let mut bench = Bench::new();
     bench.send("PROP 1 a\r\nPROP 2  b \r\nPROP 3 c\r\nPING\r\n");
     assert_eq!(bench.read(), "+PONG\r\n");
-    assert_eq!(bench.proposals[1].value, " b ");
+    assert_eq!(bench.proposals[1].payload, " b ");
     assert_eq!(bench.outcome(1, Outcome::Delivered(2)).read(), "");
     let busy = "-BUSY reqid=3 not proposed: the queue is full; send it again later\r\n";
     assert_eq!(bench.outcome(2, Outcome::Busy("the queue is full")).read(), busy);
@@ -190,7 +190,7 @@ fn log_answers_items() {
     let expected = "*2\r\n*3\r\n:5\r\n$1\r\n0\r\n$-1\r\n*3\r\n:6\r\n$20\r\n18446744073709551615\r\n$7\r\n\r\n+OK\r\n\r\n";
     assert_eq!(bench.send("LOG 5\r\n").read(), expected);
     assert_eq!(bench.send("LOG 7 18446744073709551615\r\n").read(), "*0\r\n");
-    assert_eq!(bench.send("LOG 4\r\n").read(), "-ERR index 4 is no longer kept\r\n");
+    assert_eq!(bench.send("LOG 4\r\n").read(), "-ERR entries up to index 4 are no longer kept\r\n");
 }
 
 /// Rule: the small commands answer as Redis does.
@@ -203,8 +203,18 @@ fn small_commands() {
     assert_eq!(ask("ECHO x"), "$1\r\nx\r\n");
     assert_eq!(ask("TIME"), "*2\r\n$10\r\n1700000000\r\n$1\r\n5\r\n");
     assert_eq!(ask("LEADER"), "*2\r\n:2\r\n$14\r\n127.0.0.1:9002\r\n");
-    assert_eq!(ask("STATUS"), "$28\r\n# Consensus\r\nrole:follower\r\n\r\n");
-    assert_eq!(ask("INFO consensus"), "$28\r\n# Consensus\r\nrole:follower\r\n\r\n");
+    assert_eq!(ask("INFO log"), "$49\r\n# Log\r\ncompacted:0\r\napplied:0\r\nchosen:0\r\nlast:0\r\n\r\n");
+    let status = ask("STATUS");
+    let (len, text) = status.split_once("\r\n").unwrap();
+    assert_eq!(len, format!("${}", text.len() - 2));
+    let node = "# Node\r\ncluster:\r\nnode:0\r\nrole:follower\r\nballot:0.0\r\nleader:none\r\nleader_address:none\r\n\
+                uptime_ms:0\r\naccepts_proposals:yes\r\n";
+    let log = "# Log\r\ncompacted:0\r\napplied:0\r\nchosen:0\r\nlast:0\r\n";
+    assert!(
+        text.starts_with(&format!("{node}\r\n{log}\r\n# Peers\r\n\r\n# Queues\r\nproposing:0\r\n")),
+        "{text}"
+    );
+    assert!(text.ends_with("log_rotations:0\r\nlog_stuck:no\r\n\r\n"), "{text}");
     assert!(ask("INFO").contains("# Server\r\nredis_version:7.0.0\r\n"));
     assert_eq!(ask("CLIENT GETNAME"), "$-1\r\n");
     assert_eq!(ask("CLIENT SETNAME me"), "+OK\r\n");
@@ -335,7 +345,7 @@ fn outstanding_requests_are_bounded() {
     }
     bench.turn(|session, turn| session.resume(turn));
     assert_eq!(bench.proposals.len(), count);
-    assert_eq!(bench.proposals.last().map(|last| last.reqid), Some(count as u64));
+    assert_eq!(bench.proposals.last().map(|last| last.request), Some(RequestId::user(count as u64)));
     assert!(!bench.session.has_unread_requests());
 }
 
@@ -397,7 +407,7 @@ fn requests_of_all_clients_are_bounded() {
     let mut turn = Turn {
         now_ms: 0,
         clock: Duration::ZERO,
-        service: &bench.node,
+        front: &bench.node,
         proposals: vec![],
         outstanding: OUTSTANDING_OF_ALL,
         ending: false,

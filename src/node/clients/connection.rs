@@ -162,9 +162,10 @@ impl Connection {
         if self.phase == Phase::Open && self.session.is_finished() {
             // A failure means that the client ended the connection before.
             let ended = self.session.is_dropped() || self.stream.shutdown(Shutdown::Write).is_err();
-            self.phase = match ended {
-                true => Phase::Gone,
-                false => Phase::Lingering { until_ms: now_ms + LINGER_MS, left_bytes: LINGER_BYTES },
+            self.phase = if ended {
+                Phase::Gone
+            } else {
+                Phase::Lingering { until_ms: now_ms + LINGER_MS, left_bytes: LINGER_BYTES }
             };
         }
         match self.phase {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::node::log::RateLimited;
+use crate::logfile::RateLimited;
 
 const EVERY: Duration = Duration::from_secs(10);
 

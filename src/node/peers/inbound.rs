@@ -17,7 +17,7 @@ use crate::wire::message::{Decoded, decode_message};
 
 use super::socket::{Ended, ReadEnd, Socket};
 use super::{PeerNetwork, TROUBLE_EVERY};
-use crate::node::log::RateLimited;
+use crate::logfile::RateLimited;
 use crate::pipeline::trust::Verdict;
 
 /// Connections accepted in one turn at most.
@@ -290,8 +290,8 @@ fn answer(inbound: &mut Inbound, greeting: &Greeting) -> Result<(), Ended> {
     let mut out = BytesMut::new();
     greeting.encode(&mut out)?;
     inbound.socket.write(&mut out)?;
-    match out.is_empty() {
-        true => Ok(()),
-        false => Err(Ended::Broken("its socket took no greeting".to_owned())),
+    if !out.is_empty() {
+        return Err(Ended::Broken("its socket took no greeting".to_owned()));
     }
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::wire::message::encode_message;
 use super::TROUBLE_EVERY;
 use super::socket::{Ended, Socket};
 use super::{PeerLimits, Tokens};
-use crate::node::log::RateLimited;
+use crate::logfile::RateLimited;
 
 /// An out-buffer above this that was emptied is given back.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -138,10 +138,10 @@ impl Outbound {
             return (None, Err(error));
         }
         let ended = event.is_read_closed() || event.is_error();
-        match (event.is_readable() || ended) && !matches!(self.stage, Stage::Connecting) {
-            true => self.read(ended, scratch),
-            false => (None, Ok(())),
+        if (event.is_readable() || ended) && !matches!(self.stage, Stage::Connecting) {
+            return self.read(ended, scratch);
         }
+        (None, Ok(()))
     }
 
     fn handle_writable(&mut self, own: &Hello, now: Instant) -> Result<(), Ended> {

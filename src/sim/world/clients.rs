@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::consensus::random::Random;
 use crate::consensus::types::{Index, NodeId, RequestId};
-use crate::pipeline::requests::Ticket;
+use crate::pipeline::waiters::Ticket;
 
 use super::super::plan::Plan;
 

@@ -2,7 +2,7 @@
 
 use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
-use crate::pipeline::requests::Ticket;
+use crate::pipeline::waiters::Ticket;
 
 use super::super::plan::Class;
 

@@ -91,9 +91,10 @@ impl ChosenLog {
             terminal.offer(Bytes::copy_from_slice(&self.block[..taken]));
         }
         let all = taken == self.block.len();
-        let lines = match all {
-            true => self.block_lines,
-            false => self.block[..taken].iter().filter(|byte| **byte == b'\n').count() as u64,
+        let lines = if all {
+            self.block_lines
+        } else {
+            self.block[..taken].iter().filter(|byte| **byte == b'\n').count() as u64
         };
         self.block.drain(..taken);
         self.block_lines -= lines;

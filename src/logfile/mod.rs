@@ -1,4 +1,4 @@
-//! The log: one file with two ways into it, and the terminal.
+//! The log of a node: one file with two ways into it, and the terminal.
 //!
 //! ```text
 //! log::info!(…) on any thread ─► bounded queue ─► log-file thread ──┐

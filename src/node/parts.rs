@@ -1,0 +1,24 @@
+//! What the builder made ready and wiring puts together: plain data between the two.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::application::Application;
+use crate::config::Config;
+use crate::logfile::{ChosenLog, Log};
+use crate::store::{Recovered, Store};
+
+use super::items::ApplySender;
+
+/// The parts of a node whose data directory is open.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) application: Option<Box<dyn Application>>,
+    pub(super) apply: Option<ApplySender>,
+    /// Where clients connect, if there is a client port.
+    pub(super) client: Option<SocketAddr>,
+    /// Listens for peers already.
+    pub(super) peer_listener: Option<TcpListener>,
+    pub(super) store: Store,
+    pub(super) recovered: Recovered,
+    pub(super) log: Option<(Log, ChosenLog)>,
+}

@@ -1,0 +1,49 @@
+//! What the threads of a node share with each other, with its client faces and with its embedder.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::consensus::protocol::Status;
+use crate::pipeline::inbox::{Inbox, Outgoing};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::recent::Recent;
+use crate::pipeline::requests::Requests;
+use crate::pipeline::state_machine::Work;
+use crate::store::LogReader;
+
+use super::admission::Admission;
+use super::applied::Applied;
+use super::clock::Clock;
+use super::handles::Handles;
+use super::health::Health;
+
+/// See the module. Plain handles: what each of them is for is said where its type is.
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) works: Arc<Queue<Work>>,
+    pub(super) outgoing: Arc<Queue<Outgoing>>,
+    pub(super) recent: Arc<Recent>,
+    pub(super) reader: LogReader,
+    pub(super) requests: Arc<Mutex<Requests>>,
+    pub(super) admission: Admission,
+    pub(super) handles: Arc<Handles>,
+    pub(super) applied: Applied,
+    /// How the core stands; renewed each tick and whenever something happened.
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+}
+
+impl Shared {
+    /// The node failed: nothing more is proposed, written or sent, and all that wait for it are told. The
+    /// threads end.
+    pub(super) fn fail(&self) {
+        self.inbox.submissions.close();
+        self.inbox.proposals.close();
+        self.works.close();
+        self.outgoing.close();
+        self.handles.end();
+        self.applied.end();
+    }
+}
