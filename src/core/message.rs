@@ -1,9 +1,9 @@
-//! The messages that nodes exchange: a [`Body`] says which part of the vocabulary it is from, and each part
-//! has its kinds with just their fields.
+//! The messages that nodes exchange. The kinds that all protocols share are a part of [`Body`], and each
+//! protocol's own kinds are another. A kind is a variant with just its fields.
 //!
-//! Here is what holds for all kinds. What a kind means, whether it promises, what can be said in one message
-//! and how it is printed is in its part's file: `message/cluster.rs` (shared by all protocols),
-//! `paxos/message.rs`, `raft/message.rs`. No kind relies on order, and each may be lost or come twice.
+//! This file has what holds for all kinds. The file of a part says what its kinds mean, whether they promise,
+//! which of them can be joined, and how they are printed: `message/cluster.rs` (shared), `paxos/message.rs`,
+//! `raft/message.rs`. No kind relies on order, and each may be lost or come twice.
 
 pub(super) mod cluster;
 pub(super) mod lists;
@@ -61,8 +61,9 @@ impl Body {
         }
     }
 
-    /// Says `later`, to the same node, in this message, too, if that says the same: the same kind and ballot,
-    /// indexes still ascending, together at most a page. Otherwise `later` is returned.
+    /// Takes `later`, which goes to the same node, into this message if one message can say both: they have
+    /// the same kind and ballot, indexes still ascend, and together they fill at most a page. A protocol may
+    /// also take in a shared kind that its own says all of. Otherwise `later` is returned.
     pub(super) fn join(&mut self, later: Body) -> Result<(), Body> {
         match (self, later) {
             (Body::Cluster(body), Body::Cluster(later)) => body.join(later).map_err(Body::Cluster),

@@ -1,5 +1,5 @@
-//! The protobuf form of [`Message`]: one flat record for all kinds (`record`). Which fields a kind uses,
-//! under which number, is with the part of the vocabulary that it is from: `cluster`, `paxos`, `raft`.
+//! The protobuf form of [`Message`]: one flat record for all kinds (`record`). `cluster`, `paxos` and `raft`
+//! have the kinds of one part of [`Body`](crate::consensus::message::Body) each: their numbers and fields.
 //!
 //! Numbers are only ever added: a node skips fields that it does not know, and a message of an unknown kind
 //! as a whole ([`Decoded::UnknownKind`]), so that versions can be mixed in a rolling upgrade. Written and

@@ -1,4 +1,4 @@
-//! What members say whatever the protocol: who leads, what is chosen, proposals and reads on their way to the
+//! The messages that all protocols share: who leads, what is chosen, proposals and reads on their way to the
 //! leader, and the hand-over of leadership.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What the nodes of a Multi-Paxos cluster say besides [`ClusterBody`]: pre-vote, and both phases.
+//! The messages that only Multi-Paxos has, besides those of [`ClusterBody`]: pre-vote and both phases.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the nodes of a Raft cluster say besides [`ClusterBody`]: pre-vote, votes, and the log.
+//! The messages that only Raft has, besides those of [`ClusterBody`]: pre-vote, votes and the log.
 
 use std::fmt;
 

@@ -35,9 +35,15 @@
 //! | `promised` in the hard state | currentTerm, votedFor | highest promised ballot |
 //! | entry | log entry | accepted value of an instance |
 //! | chosen, watermark | committed, commitIndex | chosen |
-//! | [`RequestVote`](RaftBody::RequestVote), [`Vote`](RaftBody::Vote) | RequestVote RPC | Prepare, Promise (phase 1) |
-//! | [`Append`](RaftBody::Append), [`Appended`](RaftBody::Appended) | AppendEntries RPC | Accept, Accepted (phase 2) |
-//! | [`Learn`](ClusterBody::Learn) | (a part of InstallSnapshot's work) | what a learner asks for |
+//! | [`RequestVote`], [`Vote`] | RequestVote RPC | Prepare, Promise (phase 1) |
+//! | [`Append`], [`Appended`] | AppendEntries RPC | Accept, Accepted (phase 2) |
+//! | [`Learn`] | (a part of InstallSnapshot's work) | what a learner asks for |
+//!
+//! [`RequestVote`]: RaftBody::RequestVote
+//! [`Vote`]: RaftBody::Vote
+//! [`Append`]: RaftBody::Append
+//! [`Appended`]: RaftBody::Appended
+//! [`Learn`]: ClusterBody::Learn
 //!
 //! Three differences are real; all else is naming ("Paxos vs Raft: Have we reached consensus on distributed
 //! consensus?", Howard and Mortier, 2020):

@@ -1,5 +1,5 @@
 //! What an honest node never says, whatever its state: the checks that kinds share. A core may rely on all of
-//! it.
+//! them.
 
 use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, RequestId};
 

@@ -173,7 +173,7 @@ proptest! {
     }
 }
 
-/// Versions are mixed in a rolling upgrade, so that the bytes of a message stay, and its number is its own.
+/// Versions are mixed in a rolling upgrade: the bytes of a message stay, and no two kinds share a number.
 #[test]
 fn recorded_frames_stay() {
     let mut kinds = Vec::new();

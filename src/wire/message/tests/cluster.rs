@@ -30,7 +30,7 @@ pub fn bodies() -> impl Strategy<Value = ClusterBody> {
     ]
 }
 
-/// A frame of each kind, as nodes have written it ever since there is the kind: in hexadecimal digits.
+/// Each kind, and the frame that nodes have written for it ever since it exists, in hexadecimal digits.
 pub fn recorded() -> Vec<(Body, &'static str)> {
     let ballot = BALLOT;
     let promised = PROMISED;
