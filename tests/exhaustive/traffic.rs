@@ -41,10 +41,10 @@ pub fn check_early(message: &Message) -> Result<(), Broken> {
             | Body::Vote { .. }
             | Body::Appended { .. }
     );
-    match promises || message.from == message.to {
-        true => Err(format!("it leaves before the write: {message}")),
-        false => Ok(()),
+    if promises || message.from == message.to {
+        return Err(format!("it leaves before the write: {message}"));
     }
+    Ok(())
 }
 
 /// Whether a message means nothing to a node and all that it can become: the ballot is below its durable

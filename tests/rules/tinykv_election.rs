@@ -9,14 +9,15 @@ use spaxos::consensus::protocol::Role;
 use spaxos::consensus::types::Ballot;
 
 use super::common::cluster::{Cluster, Shape};
-use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, position, receivers, said_to};
+use super::common::one_core::at;
+use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, receivers, said_to};
 
 /// TinyKV 2AA: a higher term in any message makes any role a follower of that term. Pre-vote changes nobody's
 /// state by design (thesis section 9.6); a TimeoutNow makes its follower stand at once.
 #[test]
 fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     let ballot = Ballot { round: 9, node: 2 };
-    let last = position(0, 0);
+    let last = at(0, 0);
     let bodies = [
         Body::RequestVote { ballot, last },
         append(9, 0, last, &[]),
@@ -120,7 +121,7 @@ fn one_vote_a_term() {
     {
         let mut core = Core::voted(3, Ballot { round: 4, node: voted }, &[]);
         let ballot = Ballot { round: 4, node: asks };
-        let batch = core.told(asks, Body::RequestVote { ballot, last: position(0, 0) });
+        let batch = core.told(asks, Body::RequestVote { ballot, last: at(0, 0) });
         assert_eq!(receivers(&batch, "Vote") == [asks], granted, "voted for {voted}, asked by {asks}");
         assert_eq!(core.ballot().node, if granted { asks } else { voted });
     }
@@ -132,7 +133,7 @@ fn an_append_makes_a_candidate_a_follower() {
     for higher in [0, 1] {
         let mut core = Core::new(3).candidate();
         let round = core.ballot().round + higher;
-        let _ = core.told(2, append(round, 0, position(0, 0), &[]));
+        let _ = core.told(2, append(round, 0, at(0, 0), &[]));
         let status = core.status();
         assert_eq!((status.role, status.promised.round, status.leader), (Role::Follower, round, Some(2)));
     }
@@ -167,7 +168,7 @@ fn election_timeouts_are_random() {
 fn a_higher_term_vote_is_granted_from_any_role() {
     for (role, mut core) in Core::in_each_role(&[]) {
         let ballot = Ballot { round: 9, node: 3 };
-        let batch = core.told(3, Body::RequestVote { ballot, last: position(5, 8) });
+        let batch = core.told(3, Body::RequestVote { ballot, last: at(5, 8) });
         assert_eq!(receivers(&batch, "Vote"), [3], "a {role}");
         assert_eq!((core.status().role, core.ballot()), (Role::Follower, ballot));
     }
@@ -194,7 +195,7 @@ fn every_node_can_win_in_turn() {
 #[test]
 fn an_isolated_candidate_returns_to_the_leaders_term() {
     for (role, ballot) in [(Role::Follower, 1), (Role::Candidate, 1)] {
-        for body in [heartbeat(1, 0), append(1, 0, position(0, 0), &[1])] {
+        for body in [heartbeat(1, 0), append(1, 0, at(0, 0), &[1])] {
             let core = Core::with_log(3, 1, &[]);
             let mut core = if role == Role::Candidate { core.until_it_asks().0 } else { core };
             let _ = core.told(2, body);

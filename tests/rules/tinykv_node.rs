@@ -6,7 +6,8 @@ use spaxos::consensus::message::Body;
 use spaxos::consensus::protocol::Role;
 use spaxos::consensus::types::{Ballot, Command};
 
-use super::raft_core::{Core, T, position, receivers};
+use super::common::one_core::at;
+use super::raft_core::{Core, T, receivers};
 use super::tinykv_election::{campaign, cluster};
 
 /// TinyKV 2AC: a started node of one yields its entry and commit, then nothing more.
@@ -110,7 +111,7 @@ fn a_higher_term_vote_aborts_a_transfer() {
     }
     assert_eq!(receivers(&core.transfer(3), "TimeoutNow"), [3]);
     let ballot = Ballot { round: 5, node: 2 };
-    let batch = core.told(2, Body::RequestVote { ballot, last: position(1, 1) });
+    let batch = core.told(2, Body::RequestVote { ballot, last: at(1, 1) });
     assert_eq!(receivers(&batch, "Vote"), [2]);
     assert_eq!(core.status().role, Role::Follower);
     for _ in 0..T / 2 {
