@@ -305,10 +305,7 @@ impl Schedule {
             return;
         }
         let id = writing[self.random.between(0, writing.len() as u64) as usize];
-        let count = match self.percent(80) {
-            true => usize::MAX,
-            false => 1,
-        };
+        let count = if self.percent(80) { usize::MAX } else { 1 };
         self.cluster.flush(id, count);
     }
 
@@ -328,16 +325,18 @@ impl Schedule {
             return;
         }
         let disorder = self.disorder;
-        let place = match self.percent(disorder) {
-            true => self.random.between(0, self.cluster.flight.len() as u64) as usize,
-            false => 0,
+        let place = if self.percent(disorder) {
+            self.random.between(0, self.cluster.flight.len() as u64) as usize
+        } else {
+            0
         };
         // What a node tells itself arrives once, in order.
         let message = self.cluster.flight[place].clone();
         let own = |message: &Message| (message.from, message.to);
-        let place = match message.from == message.to {
-            true => self.cluster.flight.iter().position(|other| own(other) == own(&message)),
-            false => Some(place),
+        let place = if message.from == message.to {
+            self.cluster.flight.iter().position(|other| own(other) == own(&message))
+        } else {
+            Some(place)
         };
         let message = self.cluster.flight.remove(place.expect("it is there"));
         if message.from != message.to {
