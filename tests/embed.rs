@@ -1,31 +1,21 @@
 //! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. Nodes are of
 //! one process, on real sockets; most keep their log in memory.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spaxos::{
     Application, Bytes, Config, End, ExitCode, Item, Items, MemoryDisk, Node, NodeId, ProposeError,
     ProtocolName, Received, RequestId, WaitError, apply_channel,
 };
 
-/// Nothing here takes this long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
+use common::outside::{PATIENCE, own_address, wait_for};
 
 /// What holds whatever the protocol.
 fn both(test: impl Fn(ProtocolName)) {
@@ -53,15 +43,12 @@ struct Members {
 
 impl Members {
     fn new(protocol: ProtocolName, count: u64) -> Members {
-        let address: IpAddr = wait_for("a free loopback address", || {
-            let [_, a, b, c] = getrandom::u32().unwrap().to_be_bytes();
-            let address = Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254)).into();
-            TcpListener::bind((address, 7001)).is_ok().then_some(address)
-        });
         let ids = 1..=count;
+        let port = |id| 7000 + id as u16;
+        let address = own_address(&ids.clone().map(port).collect::<Vec<_>>());
         Members {
             protocol,
-            peers: ids.clone().map(|id| (id, SocketAddr::new(address, 7000 + id as u16))).collect(),
+            peers: ids.clone().map(|id| (id, SocketAddr::new(address, port(id)))).collect(),
             disks: ids.map(|id| (id, MemoryDisk::default())).collect(),
         }
     }

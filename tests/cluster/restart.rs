@@ -1,14 +1,17 @@
 //! kill -9 under load: nothing that was answered or logged as chosen is lost or changes.
 
+use spaxos::consensus::config::ProtocolName;
+
 use super::harness::{Cluster, Options};
 use super::load::Load;
+
+each_protocol!(any_one_node_may_be_killed, all_nodes_may_be_killed, random_kills_lose_nothing);
 
 /// Any one node killed with -9 under load, the leader too: the others go on after an election, and started
 /// again it catches up: its log misses no chosen index and has none twice, and all that was acknowledged
 /// stands in all logs where it was acknowledged.
-#[test]
-fn any_one_node_may_be_killed() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn any_one_node_may_be_killed(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     load.wait_for_more(50);
     let leader = cluster.leader();
@@ -27,9 +30,8 @@ fn any_one_node_may_be_killed() {
 
 /// All nodes killed with -9 at once under load, and started again, several times: nothing that was answered
 /// or logged is lost or changes, and work goes on.
-#[test]
-fn all_nodes_may_be_killed() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn all_nodes_may_be_killed(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     for _ in 0..3 {
         load.wait_for_more(100);
@@ -49,12 +51,11 @@ fn all_nodes_may_be_killed() {
 }
 
 /// Nodes killed at random moments under load, each started again while others are being killed: as above.
-#[test]
-fn random_kills_lose_nothing() {
+fn random_kills_lose_nothing(protocol: ProtocolName) {
     let seed = getrandom::u64().unwrap();
     println!("seed {seed}: which nodes are killed, and after how many acknowledged proposals");
     let mut random = fastrand(seed);
-    let mut cluster = Cluster::start(Options::nodes(3));
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     for _ in 0..8 {
         let victims = random() % 7 + 1; // a bit for each node

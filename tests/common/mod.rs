@@ -7,4 +7,5 @@ mod each_protocol;
 pub mod any_core;
 pub mod cluster;
 pub mod one_core;
+pub mod outside;
 pub mod tracer;
