@@ -14,7 +14,7 @@ use crate::common::outside::{wait_for, wait_until};
 each_protocol!(
     a_full_disk_is_busy_and_passes,
     a_node_with_a_full_disk_ends_in_order,
-    a_failing_fdatasync_ends_the_node
+    a_failing_fdatasync_ends_the_node,
 );
 
 /// A node whose disk is full, the leader or a follower: it refuses proposals with `-BUSY`, the others go on;

@@ -15,7 +15,7 @@ each_protocol!(
     another_set_of_members_is_refused,
     a_port_that_is_taken_is_refused,
     changed_addresses_are_used_and_logged,
-    dump_shows_what_the_log_shows
+    dump_shows_what_the_log_shows,
 );
 
 /// A node whose data directory was removed is refused by those who know it, and ends with exit code 2 and

@@ -14,7 +14,7 @@ each_protocol!(
     rotation_keeps_every_line,
     a_removed_log_is_written_again,
     a_terminal_that_is_gone_ends_nobody,
-    a_log_and_a_terminal_that_nobody_reads_hold_up_nobody
+    a_log_and_a_terminal_that_nobody_reads_hold_up_nobody,
 );
 
 /// A chosen line of it is about 600 bytes long: each byte is shown as `\xff`.

@@ -11,7 +11,7 @@ use crate::common::outside::{PATIENCE, wait_until};
 
 each_protocol!(
     without_a_majority_proposals_time_out_and_can_be_sent_again,
-    a_node_alone_chooses_and_restarts
+    a_node_alone_chooses_and_restarts,
 );
 
 /// With two of three nodes gone nothing is chosen, and proposals, in either form, are answered `-TIMEOUT`

@@ -10,7 +10,7 @@ each_protocol!(
     a_reqid_is_delivered_once,
     a_proposal_survives_the_leader_once,
     the_longest_values_reach_everybody,
-    reqids_and_values_have_limits
+    reqids_and_values_have_limits,
 );
 
 /// The same reqid and value through different nodes, at once and one after the other, and after restarts, is

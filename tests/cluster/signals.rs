@@ -15,7 +15,7 @@ each_protocol!(
     nodes_may_be_restarted_in_turn,
     the_ready_line_names_what_scripts_need,
     sighup_reopens_the_log,
-    sigusr1_writes_the_status
+    sigusr1_writes_the_status,
 );
 
 /// SIGTERM and SIGINT end a node in order, under load: exit code 0, and all that was acknowledged or logged

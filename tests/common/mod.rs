@@ -8,4 +8,5 @@ pub mod any_core;
 pub mod cluster;
 pub mod one_core;
 pub mod outside;
+pub mod seeds;
 pub mod tracer;
