@@ -42,9 +42,10 @@ impl State {
         if index == next {
             self.log.push((proposal.reqid, proposal.value.clone()));
         }
-        match self.log[index as usize - 1].1 == proposal.value {
-            true => Answer::Delivered(index),
-            false => Answer::OtherValue(index),
+        if self.log[index as usize - 1].1 == proposal.value {
+            Answer::Delivered(index)
+        } else {
+            Answer::OtherValue(index)
         }
     }
 
@@ -86,9 +87,10 @@ impl Service for FakeNode {
         let mut state = self.state.lock();
         let mut answers = vec![];
         for proposal in proposals {
-            match proposal.reqid >= HELD {
-                true => state.held.push(proposal),
-                false => answers.push((proposal.ticket, state.deliver(&proposal))),
+            if proposal.reqid >= HELD {
+                state.held.push(proposal);
+            } else {
+                answers.push((proposal.ticket, state.deliver(&proposal)));
             }
         }
         state.answer(answers);
