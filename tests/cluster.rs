@@ -1,11 +1,12 @@
 //! Clusters of real processes, sockets and disks, seen from outside: what a user does to them, and what the
-//! README promises about it.
+//! README promises about it. A user sees no difference between the protocols, so each test runs under both:
+//! `cargo test --test cluster raft` runs those of one.
 //!
 //! Each file has one subject. All of them wait for conditions, never for times; `harness` says how. Left out:
-//! an assertion of ours that fails (exit code 4), since nothing from outside is to make one fail.
+//! an assertion of ours that fails (exit code 4), since nothing from outside should make one fail.
 
-/// What the nodes run.
-const PROTOCOL: &str = "paxos";
+#[macro_use]
+mod common;
 
 #[path = "cluster/disk.rs"]
 mod disk;

@@ -1,6 +1,7 @@
 //! What one message can do to cores of either protocol: each may be lost, come twice or late, and none of a
 //! peer's nonsense makes a core panic or grow without limit.
 
+#[macro_use]
 mod common;
 #[path = "core_messages/nonsense.rs"]
 mod nonsense;
@@ -15,7 +16,10 @@ use spaxos::consensus::random::Random;
 use spaxos::consensus::types::{Command, NodeId, RequestId};
 
 use common::cluster::{Cluster, Shape};
+use common::seeds::each_seed;
 use nonsense::Nonsense;
+
+each_protocol!(any_one_message_may_be_lost_doubled_or_late, a_peers_nonsense_is_survived);
 
 const ELECTION_MS: u64 = 100;
 
@@ -29,16 +33,13 @@ enum Fate {
 
 /// Known bugs 15 and 24: whichever single message of a cluster's life is lost, comes twice or comes late,
 /// all nodes reach the same log and deliver each request once.
-#[test]
-fn any_one_message_may_be_lost_doubled_or_late() {
-    for protocol in ProtocolName::ALL {
-        for fate in [Fate::Lost, Fate::Twice, Fate::Late] {
-            let mut which = 0;
-            while live(protocol, fate, which) {
-                which += 1;
-            }
-            assert!(which > 100, "{protocol}: a life of only {which} messages");
+fn any_one_message_may_be_lost_doubled_or_late(protocol: ProtocolName) {
+    for fate in [Fate::Lost, Fate::Twice, Fate::Late] {
+        let mut which = 0;
+        while live(protocol, fate, which) {
+            which += 1;
         }
+        assert!(which > 100, "{protocol}: a life of only {which} messages");
     }
 }
 
@@ -172,18 +173,15 @@ fn the_only_node_that_reaches_a_majority_leads() {
 }
 
 /// Nothing that a peer says makes a core panic, and what it keeps stays within its limits.
-#[test]
-fn a_peers_nonsense_is_survived() {
-    for protocol in ProtocolName::ALL {
-        let (mut elections, mut chosen) = (0, 0);
-        for seed in 0..100 {
-            let status = suffer(protocol, seed);
-            elections += status.elections;
-            chosen += status.chosen;
-        }
-        let words = format!("{protocol}, mostly refused: {elections} elections, {chosen} chosen");
-        assert!(elections > 100 && chosen > 100, "{words}");
-    }
+fn a_peers_nonsense_is_survived(protocol: ProtocolName) {
+    let (mut elections, mut chosen) = (0, 0);
+    let enough = each_seed(0..100, |seed| {
+        let status = suffer(protocol, seed);
+        elections += status.elections;
+        chosen += status.chosen;
+    });
+    let words = format!("{protocol}, mostly refused: {elections} elections, {chosen} chosen");
+    assert!(!enough || (elections > 100 && chosen > 100), "{words}");
 }
 
 /// A core among liars; how it ends.

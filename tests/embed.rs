@@ -1,36 +1,36 @@
 //! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. Nodes are of
 //! one process, on real sockets; most keep their log in memory.
 
+#[macro_use]
+mod common;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spaxos::{
     Application, Bytes, Config, End, ExitCode, Item, Items, MemoryDisk, Node, NodeId, ProposeError,
     ProtocolName, Received, RequestId, WaitError, apply_channel,
 };
 
-/// Nothing here takes this long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+use common::outside::{PATIENCE, own_address, wait_for};
 
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// What holds whatever the protocol.
-fn both(test: impl Fn(ProtocolName)) {
-    ProtocolName::ALL.into_iter().for_each(test);
-}
+each_protocol!(
+    the_leader_says_at_once_where_a_command_stands,
+    a_follower_forwards_and_says_that_it_does_not_lead,
+    values_that_are_proposed_together_stand_together,
+    the_same_request_is_delivered_once,
+    channels_of_all_nodes_carry_the_same,
+    a_slow_consumer_holds_up_its_own_node_only,
+    the_log_is_read_and_waited_for,
+    a_restart_applies_the_log_again,
+    a_cluster_survives_a_node_and_takes_it_back,
+    without_a_majority_the_outcome_is_unknown,
+    leadership_is_handed_over,
+);
 
 /// Adds up numbers, and answers with the sum.
 #[derive(Default)]
@@ -53,15 +53,12 @@ struct Members {
 
 impl Members {
     fn new(protocol: ProtocolName, count: u64) -> Members {
-        let address: IpAddr = wait_for("a free loopback address", || {
-            let [_, a, b, c] = getrandom::u32().unwrap().to_be_bytes();
-            let address = Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254)).into();
-            TcpListener::bind((address, 7001)).is_ok().then_some(address)
-        });
         let ids = 1..=count;
+        let port = |id| 7000 + id as u16;
+        let address = own_address(&ids.clone().map(port).collect::<Vec<_>>());
         Members {
             protocol,
-            peers: ids.clone().map(|id| (id, SocketAddr::new(address, 7000 + id as u16))).collect(),
+            peers: ids.clone().map(|id| (id, SocketAddr::new(address, port(id)))).collect(),
             disks: ids.map(|id| (id, MemoryDisk::default())).collect(),
         }
     }
@@ -122,129 +119,110 @@ fn all_of_it_goes_between_threads() {
 
 /// Lab 2, `Start`: the leader says at once where a command stands, under which term, and that it leads; there
 /// it is delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
-#[test]
-fn the_leader_says_at_once_where_a_command_stands() {
-    both(|protocol| {
-        let nodes = Members::new(protocol, 3).start_all();
-        let at = leader(&nodes);
-        let mut last = 0;
-        for number in 1..=20u64 {
-            let proposed = nodes[at].propose(number.to_string()).unwrap();
-            assert!(proposed.leads, "{proposed:?}");
-            assert_eq!(proposed.ballot, nodes[at].status().promised);
-            let index = proposed.index.expect("a leader whose window has room places at once");
-            assert!(index > last, "index {index} after {last}");
-            last = index;
-            let delivered = proposed.wait(PATIENCE).unwrap();
-            assert_eq!(delivered.index, index);
-            assert_eq!(response(delivered), (number * (number + 1) / 2).to_string());
-            assert!(proposed.try_outcome().is_some());
-        }
-    });
+fn the_leader_says_at_once_where_a_command_stands(protocol: ProtocolName) {
+    let nodes = Members::new(protocol, 3).start_all();
+    let at = leader(&nodes);
+    let mut last = 0;
+    for number in 1..=20u64 {
+        let proposed = nodes[at].propose(number.to_string()).unwrap();
+        assert!(proposed.leads, "{proposed:?}");
+        assert_eq!(proposed.ballot, nodes[at].status().promised);
+        let index = proposed.index.expect("a leader whose window has room places at once");
+        assert!(index > last, "index {index} after {last}");
+        last = index;
+        let delivered = proposed.wait(PATIENCE).unwrap();
+        assert_eq!(delivered.index, index);
+        assert_eq!(response(delivered), (number * (number + 1) / 2).to_string());
+        assert!(proposed.try_outcome().is_some());
+    }
 }
 
 /// A node that does not lead says so, forwards the command, and is told its own application's response.
-#[test]
-fn a_follower_forwards_and_says_that_it_does_not_lead() {
-    both(|protocol| {
-        let nodes = Members::new(protocol, 3).start_all();
-        let at = leader(&nodes);
-        let follower = &nodes[(at + 1) % 3];
-        let proposed = follower.propose("42").unwrap();
-        assert_eq!((proposed.leads, proposed.index), (false, None));
-        let delivered = proposed.wait(PATIENCE).unwrap();
-        assert!(delivered.index > 0);
-        assert_eq!(response(delivered), "42");
-    });
+fn a_follower_forwards_and_says_that_it_does_not_lead(protocol: ProtocolName) {
+    let nodes = Members::new(protocol, 3).start_all();
+    let at = leader(&nodes);
+    let follower = &nodes[(at + 1) % 3];
+    let proposed = follower.propose("42").unwrap();
+    assert_eq!((proposed.leads, proposed.index), (false, None));
+    let delivered = proposed.wait(PATIENCE).unwrap();
+    assert!(delivered.index > 0);
+    assert_eq!(response(delivered), "42");
 }
 
 /// Several values in one proposal stand one after the other, and each has an outcome of its own.
-#[test]
-fn values_that_are_proposed_together_stand_together() {
-    both(|protocol| {
-        let nodes = Members::new(protocol, 3).start_all();
-        let at = leader(&nodes);
-        let proposed = nodes[at].propose_all(["1", "2", "3", "4"]).unwrap();
-        let indexes: Vec<u64> = proposed.iter().map(|proposed| proposed.index.unwrap()).collect();
-        assert!(indexes.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{indexes:?}");
-        let sums: Vec<_> =
-            proposed.iter().map(|proposed| response(proposed.wait(PATIENCE).unwrap())).collect();
-        assert_eq!(sums, ["1", "3", "6", "10"]);
-    });
+fn values_that_are_proposed_together_stand_together(protocol: ProtocolName) {
+    let nodes = Members::new(protocol, 3).start_all();
+    let at = leader(&nodes);
+    let proposed = nodes[at].propose_all(["1", "2", "3", "4"]).unwrap();
+    let indexes: Vec<u64> = proposed.iter().map(|proposed| proposed.index.unwrap()).collect();
+    assert!(indexes.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{indexes:?}");
+    let sums: Vec<_> = proposed.iter().map(|proposed| response(proposed.wait(PATIENCE).unwrap())).collect();
+    assert_eq!(sums, ["1", "3", "6", "10"]);
 }
 
 /// A request is delivered once, however often and wherever it is proposed; another command under its id
 /// never.
-#[test]
-fn the_same_request_is_delivered_once() {
-    both(|protocol| {
-        let nodes = Members::new(protocol, 3).start_all();
-        let at = leader(&nodes);
-        let request = RequestId { session: 77, number: 1 };
-        let first = nodes[at].propose_as(request, "5").unwrap();
-        let delivered = first.wait(PATIENCE).unwrap();
-        assert_eq!((first.request(), response(delivered.clone())), (request, "5".to_owned()));
-        let other = &nodes[(at + 1) % 3];
-        other.wait_for(delivered.index, PATIENCE).unwrap().expect("it is delivered there, too");
-        let again = other.propose_as(request, "5").unwrap().wait(PATIENCE).unwrap();
-        assert_eq!((again.index, again.response), (delivered.index, None));
-        let clash = other.propose_as(request, "6").unwrap();
-        let outcome = Err(WaitError::OtherCommand { index: delivered.index });
-        assert_eq!(clash.wait(PATIENCE), outcome);
-        assert_eq!(response(nodes[at].propose("1").unwrap().wait(PATIENCE).unwrap()), "6");
-        drop(nodes);
-        assert_eq!(clash.try_outcome(), Some(outcome), "an outcome stands");
-    });
+fn the_same_request_is_delivered_once(protocol: ProtocolName) {
+    let nodes = Members::new(protocol, 3).start_all();
+    let at = leader(&nodes);
+    let request = RequestId { session: 77, number: 1 };
+    let first = nodes[at].propose_as(request, "5").unwrap();
+    let delivered = first.wait(PATIENCE).unwrap();
+    assert_eq!((first.request(), response(delivered.clone())), (request, "5".to_owned()));
+    let other = &nodes[(at + 1) % 3];
+    other.wait_for(delivered.index, PATIENCE).unwrap().expect("it is delivered there, too");
+    let again = other.propose_as(request, "5").unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((again.index, again.response), (delivered.index, None));
+    let clash = other.propose_as(request, "6").unwrap();
+    let outcome = Err(WaitError::OtherCommand { index: delivered.index });
+    assert_eq!(clash.wait(PATIENCE), outcome);
+    assert_eq!(response(nodes[at].propose("1").unwrap().wait(PATIENCE).unwrap()), "6");
+    drop(nodes);
+    assert_eq!(clash.try_outcome(), Some(outcome), "an outcome stands");
 }
 
 /// All nodes send the same items through their channels: in order, numbered from 1 without gaps, no-ops left
 /// out.
-#[test]
-fn channels_of_all_nodes_carry_the_same() {
-    both(|protocol| {
-        let members = Members::new(protocol, 3);
-        let mut channels: Vec<Items> = Vec::new();
-        let mut nodes: Vec<Node> = Vec::new();
-        for id in 1..=3 {
-            let (sender, items) = apply_channel(8);
-            channels.push(items);
-            nodes.push(members.builder(id).apply_channel(sender).start().unwrap());
-        }
-        let at = leader(&nodes);
-        let values: Vec<String> = (0..40).map(|number| format!("value {number}")).collect();
-        let proposed = nodes[at].propose_all(values.clone()).unwrap();
-        let logs: Vec<Vec<Item>> = channels.iter_mut().map(|items| items.take(40).collect()).collect();
-        assert_eq!(proposed.iter().filter(|proposed| proposed.wait(PATIENCE).is_ok()).count(), 40);
-        assert!(logs[0] == logs[1] && logs[1] == logs[2]);
-        for (item, (number, value)) in logs[0].iter().zip((1..).zip(values)) {
-            assert_eq!((item.number, &item.command.payload[..]), (number, value.as_bytes()));
-        }
-    });
+fn channels_of_all_nodes_carry_the_same(protocol: ProtocolName) {
+    let members = Members::new(protocol, 3);
+    let mut channels: Vec<Items> = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    for id in 1..=3 {
+        let (sender, items) = apply_channel(8);
+        channels.push(items);
+        nodes.push(members.builder(id).apply_channel(sender).start().unwrap());
+    }
+    let at = leader(&nodes);
+    let values: Vec<String> = (0..40).map(|number| format!("value {number}")).collect();
+    let proposed = nodes[at].propose_all(values.clone()).unwrap();
+    let logs: Vec<Vec<Item>> = channels.iter_mut().map(|items| items.take(40).collect()).collect();
+    assert_eq!(proposed.iter().filter(|proposed| proposed.wait(PATIENCE).is_ok()).count(), 40);
+    assert!(logs[0] == logs[1] && logs[1] == logs[2]);
+    for (item, (number, value)) in logs[0].iter().zip((1..).zip(values)) {
+        assert_eq!((item.number, &item.command.payload[..]), (number, value.as_bytes()));
+    }
 }
 
 /// A consumer that does not read holds up delivery on its own node, and nothing else.
-#[test]
-fn a_slow_consumer_holds_up_its_own_node_only() {
-    both(|protocol| {
-        let members = Members::new(protocol, 3);
-        let (sender, mut slow) = apply_channel(1);
-        let mut nodes = vec![members.builder(1).apply_channel(sender).start().unwrap()];
-        nodes.extend([2, 3].map(|id| members.builder(id).application(Sum::default()).start().unwrap()));
-        leader(&nodes);
-        let proposed = nodes[1].propose_all(["1"; 100]).unwrap();
-        for proposed in &proposed {
-            proposed.wait(PATIENCE).unwrap();
-        }
-        let stuck = nodes[0].propose("1").unwrap();
-        nodes[2].wait_for(nodes[1].applied() + 1, PATIENCE).unwrap().expect("consensus goes on");
-        assert_eq!(stuck.try_outcome(), None);
-        let numbers: Vec<u64> = slow.by_ref().take(101).map(|item| item.number).collect();
-        assert_eq!(numbers, (1..=101).collect::<Vec<_>>());
-        stuck.wait(PATIENCE).unwrap();
-        assert_eq!(slow.try_recv(), Received::TimedOut);
-        drop(nodes);
-        assert_eq!((slow.try_recv(), slow.recv()), (Received::Ended, None));
-    });
+fn a_slow_consumer_holds_up_its_own_node_only(protocol: ProtocolName) {
+    let members = Members::new(protocol, 3);
+    let (sender, mut slow) = apply_channel(1);
+    let mut nodes = vec![members.builder(1).apply_channel(sender).start().unwrap()];
+    nodes.extend([2, 3].map(|id| members.builder(id).application(Sum::default()).start().unwrap()));
+    leader(&nodes);
+    let proposed = nodes[1].propose_all(["1"; 100]).unwrap();
+    for proposed in &proposed {
+        proposed.wait(PATIENCE).unwrap();
+    }
+    let stuck = nodes[0].propose("1").unwrap();
+    nodes[2].wait_for(nodes[1].applied() + 1, PATIENCE).unwrap().expect("consensus goes on");
+    assert_eq!(stuck.try_outcome(), None);
+    let numbers: Vec<u64> = slow.by_ref().take(101).map(|item| item.number).collect();
+    assert_eq!(numbers, (1..=101).collect::<Vec<_>>());
+    stuck.wait(PATIENCE).unwrap();
+    assert_eq!(slow.try_recv(), Received::TimedOut);
+    drop(nodes);
+    assert_eq!((slow.try_recv(), slow.recv()), (Received::Ended, None));
 }
 
 /// A node that nobody receives from any more, or that is stopped while its channel is full, does not hang.
@@ -265,58 +243,51 @@ fn a_channel_that_nobody_reads_does_not_keep_a_node_from_ending() {
 }
 
 /// What is delivered can be read from any index on, and waited for: no-ops are told apart.
-#[test]
-fn the_log_is_read_and_waited_for() {
-    both(|protocol| {
-        let (_members, node) = one(protocol);
-        let indexes: Vec<u64> = node
-            .propose_all(["1", "2", "3"])
-            .unwrap()
-            .iter()
-            .map(|proposed| proposed.wait(PATIENCE).unwrap().index)
-            .collect();
-        let items = node.read_log(indexes[1], 100).unwrap();
-        let values: Vec<_> =
-            items.iter().map(|item| item.command.as_ref().unwrap().payload.clone()).collect();
-        assert_eq!(values, ["2", "3"]);
-        assert_eq!(node.read_log(1, 1).unwrap()[0].command, None, "a new leader's no-op");
-        assert_eq!(node.read_log(0, 2).unwrap().len(), 2);
-        assert_eq!(node.read_log(indexes[2] + 1, 100).unwrap(), []);
-        assert_eq!(node.get(indexes[0]).unwrap().unwrap().index, indexes[0]);
-        assert_eq!(node.get(indexes[2] + 1).unwrap(), None);
-        assert_eq!(node.get(u64::MAX).unwrap(), None);
-        assert_eq!(node.wait_for(indexes[2] + 1, Duration::from_millis(1)).unwrap(), None);
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| node.wait_for(indexes[2] + 1, PATIENCE).unwrap());
-            node.propose("4").unwrap().wait(PATIENCE).unwrap();
-            assert_eq!(waiter.join().unwrap().unwrap().index, indexes[2] + 1);
-        });
+fn the_log_is_read_and_waited_for(protocol: ProtocolName) {
+    let (_members, node) = one(protocol);
+    let indexes: Vec<u64> = node
+        .propose_all(["1", "2", "3"])
+        .unwrap()
+        .iter()
+        .map(|proposed| proposed.wait(PATIENCE).unwrap().index)
+        .collect();
+    let items = node.read_log(indexes[1], 100).unwrap();
+    let values: Vec<_> = items.iter().map(|item| item.command.as_ref().unwrap().payload.clone()).collect();
+    assert_eq!(values, ["2", "3"]);
+    assert_eq!(node.read_log(1, 1).unwrap()[0].command, None, "a new leader's no-op");
+    assert_eq!(node.read_log(0, 2).unwrap().len(), 2);
+    assert_eq!(node.read_log(indexes[2] + 1, 100).unwrap(), []);
+    assert_eq!(node.get(indexes[0]).unwrap().unwrap().index, indexes[0]);
+    assert_eq!(node.get(indexes[2] + 1).unwrap(), None);
+    assert_eq!(node.get(u64::MAX).unwrap(), None);
+    assert_eq!(node.wait_for(indexes[2] + 1, Duration::from_millis(1)).unwrap(), None);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| node.wait_for(indexes[2] + 1, PATIENCE).unwrap());
+        node.propose("4").unwrap().wait(PATIENCE).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap().index, indexes[2] + 1);
     });
 }
 
 /// After a stop and a start on the same disk the log is applied again, from its beginning, to a new
 /// application.
-#[test]
-fn a_restart_applies_the_log_again() {
-    both(|protocol| {
-        let folder = tempfile::tempdir().unwrap();
-        let start = |number: u64| {
-            let peers = Members::new(protocol, 1).peers;
-            let mut config = Config::new("test", 1, peers, folder.path().join("data")).unwrap();
-            config.protocol = protocol;
-            let (sender, items) = apply_channel(100);
-            let node = Node::builder(config).application(Sum::default()).apply_channel(sender);
-            let node = node.start().unwrap();
-            let proposed = node.propose(number.to_string()).unwrap();
-            let sum = response(proposed.wait(PATIENCE).unwrap());
-            node.stop().unwrap();
-            (sum, items.map(|item| item.number).collect::<Vec<_>>())
-        };
-        assert_eq!(start(5), ("5".to_owned(), vec![1]));
-        assert_eq!(start(6), ("11".to_owned(), vec![1, 2]));
-        let files = walk(folder.path());
-        assert!(!files.iter().any(|file| file.ends_with(".log")), "no log file was asked for: {files:?}");
-    });
+fn a_restart_applies_the_log_again(protocol: ProtocolName) {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |number: u64| {
+        let peers = Members::new(protocol, 1).peers;
+        let mut config = Config::new("test", 1, peers, folder.path().join("data")).unwrap();
+        config.protocol = protocol;
+        let (sender, items) = apply_channel(100);
+        let node = Node::builder(config).application(Sum::default()).apply_channel(sender);
+        let node = node.start().unwrap();
+        let proposed = node.propose(number.to_string()).unwrap();
+        let sum = response(proposed.wait(PATIENCE).unwrap());
+        node.stop().unwrap();
+        (sum, items.map(|item| item.number).collect::<Vec<_>>())
+    };
+    assert_eq!(start(5), ("5".to_owned(), vec![1]));
+    assert_eq!(start(6), ("11".to_owned(), vec![1, 2]));
+    let files = walk(folder.path());
+    assert!(!files.iter().any(|file| file.ends_with(".log")), "no log file was asked for: {files:?}");
 }
 
 /// What outlives a node keeps nothing of it: the same process opens its directory again.
@@ -347,38 +318,32 @@ fn walk(folder: &Path) -> Vec<String> {
 }
 
 /// A cluster whose leader is stopped goes on, and the node that comes back on its disk catches up.
-#[test]
-fn a_cluster_survives_a_node_and_takes_it_back() {
-    both(|protocol| {
-        let members = Members::new(protocol, 3);
-        let mut nodes = members.start_all();
-        let at = leader(&nodes);
-        assert_eq!(response(nodes[at].propose("1").unwrap().wait(PATIENCE).unwrap()), "1");
-        let stopped = nodes.remove(at);
-        let id = stopped.id();
-        stopped.stop().unwrap();
-        let index = nodes[0].propose("2").unwrap().wait(PATIENCE).unwrap().index;
-        nodes.push(members.builder(id).application(Sum::default()).start().unwrap());
-        let command = nodes[2].wait_for(index, PATIENCE).unwrap().unwrap().command.unwrap();
-        assert_eq!(command.payload, "2");
-        assert_eq!(response(nodes[2].propose("3").unwrap().wait(PATIENCE).unwrap()), "6");
-    });
+fn a_cluster_survives_a_node_and_takes_it_back(protocol: ProtocolName) {
+    let members = Members::new(protocol, 3);
+    let mut nodes = members.start_all();
+    let at = leader(&nodes);
+    assert_eq!(response(nodes[at].propose("1").unwrap().wait(PATIENCE).unwrap()), "1");
+    let stopped = nodes.remove(at);
+    let id = stopped.id();
+    stopped.stop().unwrap();
+    let index = nodes[0].propose("2").unwrap().wait(PATIENCE).unwrap().index;
+    nodes.push(members.builder(id).application(Sum::default()).start().unwrap());
+    let command = nodes[2].wait_for(index, PATIENCE).unwrap().unwrap().command.unwrap();
+    assert_eq!(command.payload, "2");
+    assert_eq!(response(nodes[2].propose("3").unwrap().wait(PATIENCE).unwrap()), "6");
 }
 
 /// Without a majority nothing is delivered: the wait ends in time, the outcome is unknown; what the node is
 /// stopped with is told so.
-#[test]
-fn without_a_majority_the_outcome_is_unknown() {
-    both(|protocol| {
-        let members = Members::new(protocol, 3);
-        let alone = members.builder(1).start().unwrap();
-        let proposed = alone.propose("1").unwrap();
-        assert_eq!((proposed.leads, proposed.index), (false, None));
-        assert_eq!(proposed.wait(Duration::from_millis(20)), Err(WaitError::TimedOut));
-        assert_eq!(proposed.try_outcome(), None);
-        alone.stop().unwrap();
-        assert_eq!(proposed.wait(PATIENCE), Err(WaitError::Ended));
-    });
+fn without_a_majority_the_outcome_is_unknown(protocol: ProtocolName) {
+    let members = Members::new(protocol, 3);
+    let alone = members.builder(1).start().unwrap();
+    let proposed = alone.propose("1").unwrap();
+    assert_eq!((proposed.leads, proposed.index), (false, None));
+    assert_eq!(proposed.wait(Duration::from_millis(20)), Err(WaitError::TimedOut));
+    assert_eq!(proposed.try_outcome(), None);
+    alone.stop().unwrap();
+    assert_eq!(proposed.wait(PATIENCE), Err(WaitError::Ended));
 }
 
 /// What breaks a limit is certainly not proposed, and the error says which limit.
@@ -483,20 +448,17 @@ fn an_end_can_be_asked_for() {
 }
 
 /// Leadership goes where it is asked to go, and an error says why it cannot.
-#[test]
-fn leadership_is_handed_over() {
-    both(|protocol| {
-        let nodes = Members::new(protocol, 3).start_all();
-        let at = leader(&nodes);
-        let successor = nodes[(at + 1) % 3].id();
-        let error = nodes[at].transfer_leadership(9).unwrap_err().to_string();
-        assert!(error.contains("node 9 is not another member"), "{error}");
-        assert!(nodes[(at + 1) % 3].transfer_leadership(nodes[at].id()).is_err());
-        nodes[at].transfer_leadership(successor).unwrap();
-        wait_for("the successor to lead", || {
-            let _ = nodes[at].transfer_leadership(successor);
-            nodes[(at + 1) % 3].status().is_leader().then_some(())
-        });
+fn leadership_is_handed_over(protocol: ProtocolName) {
+    let nodes = Members::new(protocol, 3).start_all();
+    let at = leader(&nodes);
+    let successor = nodes[(at + 1) % 3].id();
+    let error = nodes[at].transfer_leadership(9).unwrap_err().to_string();
+    assert!(error.contains("node 9 is not another member"), "{error}");
+    assert!(nodes[(at + 1) % 3].transfer_leadership(nodes[at].id()).is_err());
+    nodes[at].transfer_leadership(successor).unwrap();
+    wait_for("the successor to lead", || {
+        let _ = nodes[at].transfer_leadership(successor);
+        nodes[(at + 1) % 3].status().is_leader().then_some(())
     });
 }
 

@@ -1,11 +1,12 @@
 //! The examples do what they say: each is built into this test and run, the chat as three processes.
 
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 #[allow(dead_code)]
 #[path = "../examples/chat.rs"]
@@ -17,8 +18,7 @@ mod counter;
 #[path = "../examples/raw_core.rs"]
 mod raw_core;
 
-/// Nothing here takes this long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+use common::outside::{PATIENCE, own_address};
 
 /// What was counted in one run is there in the next.
 #[test]
@@ -42,7 +42,9 @@ fn raw_cores_agree_over_the_death_of_a_leader() {
 #[test]
 fn three_processes_chat() {
     let folder = tempfile::tempdir().unwrap();
-    let addresses = free_addresses();
+    let ports = [7101, 7102, 7103];
+    let address = own_address(&ports);
+    let addresses = ports.map(|port| SocketAddr::new(address, port));
     let start = |id| Chatter::start(id, &addresses, folder.path());
     let mut chatters = [1, 2, 3].map(start);
     for (chatter, line) in chatters.iter_mut().zip(["one", "two", "three"]) {
@@ -118,17 +120,5 @@ impl Drop for Chatter {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// On a loopback address of their own, so that nobody takes the port of one that is down.
-fn free_addresses() -> [SocketAddr; 3] {
-    loop {
-        let [_, a, b, c] = getrandom::u32().unwrap().to_be_bytes();
-        let address: IpAddr = Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254)).into();
-        let addresses = [7101, 7102, 7103].map(|port| SocketAddr::new(address, port));
-        if addresses.iter().all(|address| TcpListener::bind(address).is_ok()) {
-            return addresses;
-        }
     }
 }

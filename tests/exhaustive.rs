@@ -74,10 +74,10 @@
 //! among them. Here a state is 16 bytes (numbers of nodes' views, `space.rs`), what a core does is worked out
 //! once a view and not once a state, states are compared whole, and figures are the same at every run.
 
+mod common;
+
 #[path = "exhaustive/bounds.rs"]
 mod bounds;
-#[path = "exhaustive/core.rs"]
-mod core;
 #[path = "exhaustive/disk.rs"]
 mod disk;
 #[path = "exhaustive/node.rs"]

@@ -359,9 +359,9 @@ fn write_log(
 
 fn show_log(cluster: &mut Cluster, id: NodeId) {
     let (hard_state, entries) = cluster.disk(id);
-    let words = entries.iter().map(|entry| match entry.index == hard_state.chosen {
-        true => format!(" {} |", entry.ballot.round),
-        false => format!(" {}", entry.ballot.round),
+    let words = entries.iter().map(|entry| {
+        let end = if entry.index == hard_state.chosen { " |" } else { "" };
+        format!(" {}{end}", entry.ballot.round)
     });
     let words: String = words.collect();
     cluster.say(Detail::Nothing, || format!("{id}:{words}"));
@@ -373,11 +373,14 @@ fn show_status(cluster: &mut Cluster, id: NodeId, is_neutral: bool) {
     }
     let Status { role, promised, leader, chosen, last, pending, .. } = cluster.status(id);
     let leader = leader.map_or("none".to_string(), |leader| leader.to_string());
-    cluster.say(Detail::Nothing, || match is_neutral {
-        true => format!("{id} {role} leader={leader} chosen={chosen} pending={pending}"),
-        false => format!(
-            "{id} {role} promised={promised} leader={leader} chosen={chosen} last={last} pending={pending}"
-        ),
+    cluster.say(Detail::Nothing, || {
+        if is_neutral {
+            format!("{id} {role} leader={leader} chosen={chosen} pending={pending}")
+        } else {
+            format!(
+                "{id} {role} promised={promised} leader={leader} chosen={chosen} last={last} pending={pending}"
+            )
+        }
     });
 }
 
@@ -427,8 +430,8 @@ fn take(cluster: &mut Cluster, command: &goldenscript::Command) -> Result<Vec<Me
         if meant { taken.push(message) } else { rest.push(message) }
     }
     cluster.flight = rest;
-    match taken.is_empty() && !command.args.is_empty() {
-        true => Err(format!("nothing in flight for `{command}`").into()),
-        false => Ok(taken),
+    if taken.is_empty() && !command.args.is_empty() {
+        return Err(format!("nothing in flight for `{command}`").into());
     }
+    Ok(taken)
 }

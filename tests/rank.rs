@@ -1,18 +1,18 @@
 //! Ranks as processes, seen from outside: leadership goes round, and over kill -9 the logs keep all three
 //! rules.
 
+mod common;
+
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use common::outside::{own_address, wait_for};
+
 const RANKS: usize = 3;
-/// Nothing here takes this long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Three ranks in a folder; killed when dropped.
 struct Ranks {
@@ -24,12 +24,7 @@ impl Ranks {
     /// Their configurations; none runs yet.
     fn prepare() -> Ranks {
         let folder = tempfile::tempdir().unwrap();
-        // An address of its own, so that nobody else takes the ports of a rank that is down.
-        let address = wait_for("a free loopback address", || {
-            let [_, a, b, c] = getrandom::u32().unwrap().to_be_bytes();
-            let address: IpAddr = Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254)).into();
-            TcpListener::bind((address, 7001)).is_ok().then_some(address)
-        });
+        let address = own_address(&[7001, 7002, 7003]);
         let peer =
             |node: usize| format!("[[peers]]\nnode = {node}\naddress = \"{address}:{}\"\n", 7000 + node);
         let peers: String = (1..=RANKS).map(peer).collect();
@@ -108,17 +103,6 @@ impl Drop for Ranks {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -5,6 +5,7 @@
 //! What is not Raft's own runs under every protocol. Left out: the courses' own code and interfaces;
 //! snapshots and changes of members, which do not exist yet.
 
+#[macro_use]
 mod common;
 
 #[path = "rules/lab.rs"]

@@ -308,9 +308,10 @@ fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
         let to = to.join(file.file_name());
-        match file.file_type().unwrap().is_dir() {
-            true => copy_tree(&file.path(), &to),
-            false => drop(fs::copy(file.path(), to).unwrap()),
+        if file.file_type().unwrap().is_dir() {
+            copy_tree(&file.path(), &to);
+        } else {
+            fs::copy(file.path(), to).unwrap();
         }
     }
 }
@@ -424,9 +425,11 @@ fn a_damaged_tail_slot_does_no_harm_and_two_are_refused() {
 
 fn contents(folder: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for file in fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
-        match file.is_dir() {
-            true => contents(&file, into),
-            false => drop(into.insert(file.clone(), fs::read(&file).unwrap())),
+        if file.is_dir() {
+            contents(&file, into);
+        } else {
+            let bytes = fs::read(&file).unwrap();
+            into.insert(file, bytes);
         }
     }
 }

@@ -45,9 +45,10 @@ impl State {
         if index == next {
             self.log.push((reqid, proposal.payload.clone()));
         }
-        match self.log[index as usize - 1].1 == proposal.payload {
-            true => Answer::Delivered(index),
-            false => Answer::OtherValue(index),
+        if self.log[index as usize - 1].1 == proposal.payload {
+            Answer::Delivered(index)
+        } else {
+            Answer::OtherValue(index)
         }
     }
 
@@ -89,9 +90,10 @@ impl Front for FakeNode {
         let mut state = self.state.lock();
         let mut answers = vec![];
         for proposal in proposals {
-            match proposal.request.number >= HELD {
-                true => state.held.push(proposal),
-                false => answers.push((proposal.ticket, state.deliver(&proposal))),
+            if proposal.request.number >= HELD {
+                state.held.push(proposal);
+            } else {
+                answers.push((proposal.ticket, state.deliver(&proposal)));
             }
         }
         state.answer(answers);

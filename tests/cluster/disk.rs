@@ -5,15 +5,22 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use spaxos::cli::resp::Reply;
+use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Node, Options, SIMPLESVR, is_passing, wait_for, wait_until};
+use super::harness::{Cluster, Node, Options, SIMPLESVR, is_passing};
 use super::load::Load;
+use crate::common::outside::{wait_for, wait_until};
+
+each_protocol!(
+    a_full_disk_is_busy_and_passes,
+    a_node_with_a_full_disk_ends_in_order,
+    a_failing_fdatasync_ends_the_node,
+);
 
 /// A node whose disk is full, the leader or a follower: it refuses proposals with `-BUSY`, the others go on;
 /// once there is room it takes proposals again, and nothing acknowledged is lost.
-#[test]
-fn a_full_disk_is_busy_and_passes() {
-    let cluster = Cluster::start(Options { timeout_ms: 1000, ..Options::nodes(3) });
+fn a_full_disk_is_busy_and_passes(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options { timeout_ms: 1000, ..Options::nodes(protocol, 3) });
     for (round, of_leader) in (1..).zip([true, false]) {
         let full = if of_leader { cluster.leader() } else { cluster.follower() };
         let others: Vec<_> =
@@ -38,9 +45,8 @@ fn a_full_disk_is_busy_and_passes() {
 
 /// A node alone whose disk is full can be ended in order; started where there is room it has all that was
 /// acknowledged.
-#[test]
-fn a_node_with_a_full_disk_ends_in_order() {
-    let mut cluster = Cluster::start(Options { timeout_ms: 1000, ..Options::nodes(1) });
+fn a_node_with_a_full_disk_ends_in_order(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options { timeout_ms: 1000, ..Options::nodes(protocol, 1) });
     let load = Load::start(&cluster.clients(), 1);
     load.wait_for_more(20);
     limit_files(&cluster.nodes[&1], Some(store_bytes(&cluster.nodes[&1])));
@@ -54,14 +60,13 @@ fn a_node_with_a_full_disk_ends_in_order() {
 
 /// An fdatasync that fails ends the node with exit code 3 and plain words, and nothing is acknowledged that
 /// is not there afterwards. Needs strace, and says so where it is missing.
-#[test]
-fn a_failing_fdatasync_ends_the_node() {
+fn a_failing_fdatasync_ends_the_node(protocol: ProtocolName) {
     let strace = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
     if !strace.is_ok_and(|status| status.success()) {
         eprintln!("not tested: strace is not installed, or may not trace");
         return;
     }
-    let mut cluster = Cluster::prepare(Options::nodes(1));
+    let mut cluster = Cluster::prepare(Options::nodes(protocol, 1));
     let node = cluster.node(1);
     let mut command = Command::new("strace");
     // Counted in each thread; storage is the one that syncs.

@@ -3,14 +3,25 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use super::harness::{Cluster, Options, SPAXOS, own_address, run, wait_until};
+use spaxos::consensus::protocols::ProtocolName;
+
+use super::harness::{Cluster, Options, SPAXOS, run};
 use super::load::Load;
+use crate::common::outside::{own_address, wait_until};
+
+each_protocol!(
+    a_wiped_node_is_refused,
+    a_foreign_or_locked_directory_is_refused,
+    another_set_of_members_is_refused,
+    a_port_that_is_taken_is_refused,
+    changed_addresses_are_used_and_logged,
+    dump_shows_what_the_log_shows,
+);
 
 /// A node whose data directory was removed is refused by those who know it, and ends with exit code 2 and
 /// plain words; the others go on.
-#[test]
-fn a_wiped_node_is_refused() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn a_wiped_node_is_refused(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     cluster.settle(1);
     let wiped = cluster.follower();
     let node = cluster.node(wiped);
@@ -28,9 +39,8 @@ fn a_wiped_node_is_refused() {
 
 /// A data directory of another node or cluster, or one that a process uses, is exit code 2 with plain words;
 /// nobody is harmed.
-#[test]
-fn a_foreign_or_locked_directory_is_refused() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn a_foreign_or_locked_directory_is_refused(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     cluster.settle(1);
     let other = SocketAddr::new(cluster.nodes[&1].client.ip(), 9009);
     let config = fs::read_to_string(&cluster.nodes[&1].config).unwrap();
@@ -53,9 +63,8 @@ fn a_foreign_or_locked_directory_is_refused() {
 }
 
 /// Other members than those that the directory was founded with are exit code 1, with both sets.
-#[test]
-fn another_set_of_members_is_refused() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn another_set_of_members_is_refused(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let ip = cluster.nodes[&1].client.ip();
     let node = cluster.node(1);
     node.stop();
@@ -74,9 +83,8 @@ fn another_set_of_members_is_refused() {
 }
 
 /// A port that is taken is exit code 1, and says which; the data directory can be used afterwards.
-#[test]
-fn a_port_that_is_taken_is_refused() {
-    let mut cluster = Cluster::prepare(Options::nodes(1));
+fn a_port_that_is_taken_is_refused(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options::nodes(protocol, 1));
     let ip = cluster.nodes[&1].client.ip();
     for (port, whose) in [(9001, "clients"), (10_001, "peers")] {
         let taken = std::net::TcpListener::bind((ip, port)).unwrap();
@@ -89,9 +97,8 @@ fn a_port_that_is_taken_is_refused() {
 }
 
 /// Changed addresses of the same members are used, and logged.
-#[test]
-fn changed_addresses_are_used_and_logged() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn changed_addresses_are_used_and_logged(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     cluster.settle(1);
     cluster.nodes.values_mut().for_each(|node| node.stop());
     let old = cluster.nodes[&1].client.ip();
@@ -110,9 +117,8 @@ fn changed_addresses_are_used_and_logged() {
 }
 
 /// `spaxos dump DIR` of a stopped node shows what its log shows; that of a running one is refused.
-#[test]
-fn dump_shows_what_the_log_shows() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn dump_shows_what_the_log_shows(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     load.wait_for_more(60);
     let acknowledged = load.stop();

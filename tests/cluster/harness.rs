@@ -1,25 +1,22 @@
 //! A cluster of child processes in a temporary folder: start, kill, pause, ask, read the logs.
 //!
-//! Each cluster has a loopback address of its own (127.x.y.z), so that clusters that run at the same time,
-//! and whatever else the machine runs, never want the same port, even while a node of them is down. That,
-//! /proc and prlimit make these tests Linux only. Children are killed when the cluster is dropped; if the
+//! Each cluster has a loopback address of its own. That, /proc and prlimit make these tests Linux only.
+//! Children are killed when the cluster is dropped; if the
 //! test failed, the ends of their logs are printed and the folder is left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use spaxos::cli::resp::{self, Reply};
-
-use super::PROTOCOL;
+use spaxos::consensus::protocols::ProtocolName;
 use tempfile::TempDir;
 
-/// Nothing here takes this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+use crate::common::outside::{PATIENCE, own_address, wait_for, wait_until};
 
 /// How long one question may take before it is asked again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,35 +25,10 @@ pub const SIMPLESVR: &str = env!("CARGO_BIN_EXE_simplesvr");
 
 pub const SPAXOS: &str = env!("CARGO_BIN_EXE_spaxos");
 
-/// Polls until there is something; panics with `what` when it does not come.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    wait_for(what, || done().then_some(()));
-}
-
-/// An address on which nobody listens at any of `ports`, and which no other test has.
-pub fn own_address(ports: &[u16]) -> IpAddr {
-    wait_for("a free loopback address", || {
-        let [_, a, b, c] = getrandom::u32().unwrap().to_be_bytes();
-        let address = Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254)).into();
-        let is_free = |port: &u16| TcpListener::bind((address, *port)).is_ok();
-        ports.iter().all(is_free).then_some(address)
-    })
-}
-
-/// What the configurations of a cluster say beside its members.
+/// What the configurations of a cluster say besides its members.
 #[derive(Clone, Copy)]
 pub struct Options {
+    pub protocol: ProtocolName,
     pub nodes: u64,
     /// `client.timeout_ms`
     pub timeout_ms: u64,
@@ -67,8 +39,8 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn nodes(nodes: u64) -> Options {
-        Options { nodes, timeout_ms: 60_000, log: "", limits: "" }
+    pub fn nodes(protocol: ProtocolName, nodes: u64) -> Options {
+        Options { protocol, nodes, timeout_ms: 60_000, log: "", limits: "" }
     }
 }
 
@@ -102,9 +74,9 @@ impl Cluster {
             let data = dir.path().join(format!("node{id}"));
             let log = data.join("simplesvr.log");
             let config = dir.path().join(format!("node{id}.toml"));
-            let Options { timeout_ms, log: more_log, limits, .. } = options;
+            let Options { protocol, timeout_ms, log: more_log, limits, .. } = options;
             let text = format!(
-                "cluster = \"test\"\nnode = {id}\nprotocol = \"{PROTOCOL}\"\ndata = {data:?}\n\
+                "cluster = \"test\"\nnode = {id}\nprotocol = \"{protocol}\"\ndata = {data:?}\n\
                  [log]\nfile = {log:?}\n{more_log}\n{peers}\
                  [timing]\nelection_ms = 400\nheartbeat_ms = 60\n[limits]\n{limits}\n\
                  [client]\ntimeout_ms = {timeout_ms}\n[store]\ncache_mb = 4\nfree_mb = 0\n"

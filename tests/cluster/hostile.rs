@@ -7,14 +7,17 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use spaxos::cli::resp::{Connection, Reply};
+use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Options, PATIENCE, wait_until};
+use super::harness::{Cluster, Options};
+use crate::common::outside::{PATIENCE, wait_until};
+
+each_protocol!(hostile_input_harms_nobody, running_out_of_file_handles_passes);
 
 /// Random bytes, lines without end, half requests, other protocols and hundreds of silent connections at both
 /// ports of the leader: an honest client beside them is served, the process lives, nothing panics.
-#[test]
-fn hostile_input_harms_nobody() {
-    let cluster = Cluster::start(Options::nodes(3));
+fn hostile_input_harms_nobody(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 3));
     let leader = cluster.leader();
     let node = &cluster.nodes[&leader];
     let peers = SocketAddr::new(node.client.ip(), 10_000 + leader as u16);
@@ -59,9 +62,8 @@ fn hostile_input_harms_nobody() {
 
 /// Connections take all file handles that a node may have: who is connected already is served, and once they
 /// are gone, everybody.
-#[test]
-fn running_out_of_file_handles_passes() {
-    let cluster = Cluster::start(Options::nodes(3));
+fn running_out_of_file_handles_passes(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 3));
     let node = &cluster.nodes[&cluster.leader()];
     let mut honest = Connection::open(node.client, PATIENCE).unwrap();
     let mut propose = |reqid: &[u8]| {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use spaxos::cli::resp::{self, Connection, Reply};
 
-use super::harness::{is_passing, wait_until};
+use super::harness::is_passing;
+use crate::common::outside::{PATIENCE, wait_until};
 
 /// How many clients there are.
 const CLIENTS: usize = 4;
@@ -109,7 +110,7 @@ impl Client {
 /// Proposes a value under each reqid over one connection, all at once, and checks that all are chosen.
 pub fn propose_all(node: SocketAddr, reqids: std::ops::Range<u64>, value: &[u8]) {
     let stream = TcpStream::connect(node).unwrap();
-    stream.set_read_timeout(Some(super::harness::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut requests = Vec::new();
     for reqid in reqids.clone() {

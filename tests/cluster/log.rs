@@ -4,16 +4,25 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::harness::{Chosen, Cluster, Options, check_log, wait_until};
+use spaxos::consensus::protocols::ProtocolName;
+
+use super::harness::{Chosen, Cluster, Options, check_log};
 use super::load::propose_all;
+use crate::common::outside::wait_until;
+
+each_protocol!(
+    rotation_keeps_every_line,
+    a_removed_log_is_written_again,
+    a_terminal_that_is_gone_ends_nobody,
+    a_log_and_a_terminal_that_nobody_reads_hold_up_nobody,
+);
 
 /// A chosen line of it is about 600 bytes long: each byte is shown as `\xff`.
 const VALUE: [u8; 128] = [0xff; 128];
 
 /// Rotation loses and repeats no chosen line, with kill -9 of one node and of all in between.
-#[test]
-fn rotation_keeps_every_line() {
-    let mut cluster = Cluster::start(Options { log: "max_mb = 1\nkeep = 20", ..Options::nodes(3) });
+fn rotation_keeps_every_line(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options { log: "max_mb = 1\nkeep = 20", ..Options::nodes(protocol, 3) });
     let mut first = 1;
     for round in 0..4 {
         let leader = cluster.leader();
@@ -36,9 +45,8 @@ fn rotation_keeps_every_line() {
 
 /// A log file that was removed while the node was down is written again from the first index on, with the
 /// same lines.
-#[test]
-fn a_removed_log_is_written_again() {
-    let mut cluster = Cluster::start(Options::nodes(1));
+fn a_removed_log_is_written_again(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 1));
     propose_all(cluster.nodes[&1].client, 1..100, &VALUE);
     cluster.settle(100);
     let before = cluster.check_logs();
@@ -51,9 +59,8 @@ fn a_removed_log_is_written_again() {
 }
 
 /// Whoever read a node's stdout is gone: the node goes on.
-#[test]
-fn a_terminal_that_is_gone_ends_nobody() {
-    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(1) });
+fn a_terminal_that_is_gone_ends_nobody(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(protocol, 1) });
     let node = cluster.node(1);
     let mut command = node.command();
     command.stdout(Stdio::piped());
@@ -66,9 +73,8 @@ fn a_terminal_that_is_gone_ends_nobody() {
 
 /// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes
 /// on with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
-#[test]
-fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody() {
-    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(3) });
+fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(protocol, 3) });
     let node = cluster.node(1);
     std::fs::create_dir(&node.data).unwrap();
     assert!(Command::new("mkfifo").arg(&node.log).status().unwrap().success());

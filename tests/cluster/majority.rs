@@ -4,14 +4,20 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
 use spaxos::cli::resp::Reply;
+use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Options, PATIENCE, wait_until};
+use super::harness::{Cluster, Options};
+use crate::common::outside::{PATIENCE, wait_until};
+
+each_protocol!(
+    without_a_majority_proposals_time_out_and_can_be_sent_again,
+    a_node_alone_chooses_and_restarts,
+);
 
 /// With two of three nodes gone nothing is chosen, and proposals, in either form, are answered `-TIMEOUT`
 /// once their time is up; the same reqids sent again when a node has come back are chosen once each.
-#[test]
-fn without_a_majority_proposals_time_out_and_can_be_sent_again() {
-    let mut cluster = Cluster::start(Options { timeout_ms: 400, ..Options::nodes(3) });
+fn without_a_majority_proposals_time_out_and_can_be_sent_again(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options { timeout_ms: 400, ..Options::nodes(protocol, 3) });
     let before = cluster.settle(100);
     let survivor = cluster.leader();
     let gone: Vec<u64> = cluster.nodes.keys().copied().filter(|id| *id != survivor).collect();
@@ -46,9 +52,8 @@ fn without_a_majority_proposals_time_out_and_can_be_sent_again() {
 }
 
 /// A node alone is a majority of itself.
-#[test]
-fn a_node_alone_chooses_and_restarts() {
-    let mut cluster = Cluster::start(Options::nodes(1));
+fn a_node_alone_chooses_and_restarts(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 1));
     let node = cluster.node(1);
     let first = node.propose_until_chosen(1, "hello");
     node.kill();

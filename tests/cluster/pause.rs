@@ -2,15 +2,19 @@
 
 use rustix::process::Signal;
 
-use super::harness::{Cluster, Options, wait_until};
+use spaxos::consensus::protocols::ProtocolName;
+
+use super::harness::{Cluster, Options};
 use super::load::{Load, propose_all};
+use crate::common::outside::wait_until;
+
+each_protocol!(a_stopped_follower_costs_no_memory_and_catches_up, a_stopped_leader_is_replaced_and_follows);
 
 /// A follower stopped under load: the cluster goes on, and the leader's memory stays bounded: it stops
 /// growing once its out-buffer (32 MiB) and what it keeps of what was written lately (32 MiB) are full.
 /// Resumed, the follower catches up.
-#[test]
-fn a_stopped_follower_costs_no_memory_and_catches_up() {
-    let cluster = Cluster::start(Options::nodes(3));
+fn a_stopped_follower_costs_no_memory_and_catches_up(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 3));
     let stopped = cluster.follower();
     cluster.nodes[&stopped].signal(Signal::STOP);
     let leader = &cluster.nodes[&cluster.leader_other_than(stopped)];
@@ -37,9 +41,8 @@ fn a_stopped_follower_costs_no_memory_and_catches_up() {
 
 /// The leader stopped under load: another one is elected and work goes on; resumed, it follows, and nothing
 /// that it had under way makes a fork.
-#[test]
-fn a_stopped_leader_is_replaced_and_follows() {
-    let cluster = Cluster::start(Options::nodes(3));
+fn a_stopped_leader_is_replaced_and_follows(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 3));
     let clients = cluster.clients();
     let load = Load::start(&clients, 1);
     load.wait_for_more(50);

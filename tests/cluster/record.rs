@@ -3,7 +3,7 @@
 //! --minimise`).
 //!
 //! ```console
-//! $ cargo test --test cluster -- --ignored record_seeds
+//! $ cargo test --test cluster -- --ignored record
 //! ```
 
 use std::fs;
@@ -17,6 +17,7 @@ use std::sync::Mutex;
 
 use bytes::BytesMut;
 use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody, Range};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Position};
 use spaxos::directory::SledEngine;
 use spaxos::store::engine::{Journal, Meta};
@@ -34,20 +35,12 @@ const RECORDED_BYTES: usize = 64 * 1024;
 #[test]
 #[ignore = "writes seeds for the fuzzers"]
 fn record_seeds() {
-    let mut cluster = Cluster::prepare(Options::nodes(3));
-    let (peers, clients) = (Recorded::default(), Recorded::default());
-    divert_peers(&mut cluster, &peers);
-    cluster.start_all();
+    let (mut cluster, peers) = diverted(ProtocolName::Paxos);
+    let clients = Recorded::default();
     for id in 1..=3 {
         talk(proxy(cluster.node(id).client, clients.clone()));
     }
-    cluster.node(1).propose_until_chosen(7_000_001, "x".repeat(20_000).as_str());
-    let leader = cluster.leader();
-    cluster.node(leader).kill();
-    cluster.leader_other_than(leader);
-    cluster.node(leader).start();
-    cluster.settle(7_000_002);
-    cluster.nodes.values_mut().for_each(|node| node.stop());
+    live(&mut cluster, &"x".repeat(20_000));
 
     peers.lock().unwrap().iter().for_each(|stream| save_peer(stream, "peer_core"));
     save("peer_core", &election());
@@ -61,27 +54,16 @@ fn record_seeds() {
 #[test]
 #[ignore = "writes seeds for the fuzzers"]
 fn record_raft_seeds() {
-    let mut cluster = Cluster::prepare(Options::nodes(3));
-    for node in cluster.nodes.values() {
-        let text = fs::read_to_string(&node.config).unwrap();
-        fs::write(&node.config, text.replace("protocol = \"paxos\"", "protocol = \"raft\"")).unwrap();
-    }
-    let peers = Recorded::default();
-    divert_peers(&mut cluster, &peers);
-    cluster.start_all();
-    cluster.node(1).propose_until_chosen(7_000_001, "x");
-    let leader = cluster.leader();
-    cluster.node(leader).kill();
-    cluster.leader_other_than(leader);
-    cluster.node(leader).start();
-    cluster.settle(7_000_002);
-    cluster.nodes.values_mut().for_each(|node| node.stop());
+    let (mut cluster, peers) = diverted(ProtocolName::Raft);
+    live(&mut cluster, "x");
     peers.lock().unwrap().iter().for_each(|stream| save_peer(stream, "peer_core_raft"));
     save("peer_core_raft", &raft_election());
 }
 
-/// Lets each node find the others behind proxies.
-fn divert_peers(cluster: &mut Cluster, recorded: &Recorded) {
+/// A cluster that runs, each node of which finds the others behind proxies, and what they send.
+fn diverted(protocol: ProtocolName) -> (Cluster, Recorded) {
+    let mut cluster = Cluster::prepare(Options::nodes(protocol, 3));
+    let recorded = Recorded::default();
     for id in 1..=3 {
         let config = cluster.node(id).config.clone();
         let mut text = fs::read_to_string(&config).unwrap();
@@ -92,6 +74,19 @@ fn divert_peers(cluster: &mut Cluster, recorded: &Recorded) {
         }
         fs::write(config, text).unwrap();
     }
+    cluster.start_all();
+    (cluster, recorded)
+}
+
+/// A value is chosen, a leader ends and comes back, all nodes end.
+fn live(cluster: &mut Cluster, value: &str) {
+    cluster.node(1).propose_until_chosen(7_000_001, value);
+    let leader = cluster.leader();
+    cluster.node(leader).kill();
+    cluster.leader_other_than(leader);
+    cluster.node(leader).start();
+    cluster.settle(7_000_002);
+    cluster.nodes.values_mut().for_each(|node| node.stop());
 }
 
 /// Configurations, chosen lines and records. Folders for temporary files have other names each time.

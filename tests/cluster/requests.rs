@@ -1,15 +1,23 @@
 //! A request id names a request for ever: delivered at most once, through whichever nodes it comes.
 
 use spaxos::cli::resp::Reply;
+use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Options, is_passing, wait_for};
+use super::harness::{Cluster, Options, is_passing};
+use crate::common::outside::wait_for;
+
+each_protocol!(
+    a_reqid_is_delivered_once,
+    a_proposal_survives_the_leader_once,
+    the_longest_values_reach_everybody,
+    reqids_and_values_have_limits,
+);
 
 /// The same reqid and value through different nodes, at once and one after the other, and after restarts, is
 /// delivered once, and everybody is told the same index; with another value it is refused with the index that
 /// stands.
-#[test]
-fn a_reqid_is_delivered_once() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn a_reqid_is_delivered_once(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let at_once: Vec<u64> = std::thread::scope(|scope| {
         let ask = |id: &u64| {
             let node = &cluster.nodes[id];
@@ -42,9 +50,8 @@ fn a_reqid_is_delivered_once() {
 
 /// A proposal under way when the leader dies, sent again through another node, is delivered once, and both
 /// who asked are told the same index.
-#[test]
-fn a_proposal_survives_the_leader_once() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn a_proposal_survives_the_leader_once(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     for round in 1..=3 {
         let leader = cluster.leader();
         let others: Vec<u64> = cluster.nodes.keys().copied().filter(|id| *id != leader).collect();
@@ -67,9 +74,8 @@ fn a_proposal_survives_the_leader_once() {
 
 /// Values of the greatest length, proposed at any node, are chosen, reach a node that was down meanwhile, and
 /// stand in its log with length and checksum.
-#[test]
-fn the_longest_values_reach_everybody() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn the_longest_values_reach_everybody(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let down = cluster.follower();
     cluster.node(down).kill();
     let value = "x".repeat(1 << 20);
@@ -88,9 +94,8 @@ fn the_longest_values_reach_everybody() {
 
 /// A reqid outside of 1 … 2^64-1 or written in another way, and a value that is empty or too long, are
 /// refused; at the limits they are taken.
-#[test]
-fn reqids_and_values_have_limits() {
-    let cluster = Cluster::start(Options { limits: "value_bytes = 1000", ..Options::nodes(1) });
+fn reqids_and_values_have_limits(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options { limits: "value_bytes = 1000", ..Options::nodes(protocol, 1) });
     let node = &cluster.nodes[&1];
     let error = |reqid: &str, value: &str, start: &str| {
         let reply = node.ask(&[b"PROP", reqid.as_bytes(), value.as_bytes()]).unwrap();

@@ -1,14 +1,19 @@
 //! kill -9 under load: nothing that was answered or logged as chosen is lost or changes.
 
+use spaxos::consensus::protocols::ProtocolName;
+use spaxos::consensus::random::Random;
+
 use super::harness::{Cluster, Options};
 use super::load::Load;
+use crate::common::seeds::each_seed;
+
+each_protocol!(any_one_node_may_be_killed, all_nodes_may_be_killed, random_kills_lose_nothing);
 
 /// Any one node killed with -9 under load, the leader too: the others go on after an election, and started
 /// again it catches up: its log misses no chosen index and has none twice, and all that was acknowledged
 /// stands in all logs where it was acknowledged.
-#[test]
-fn any_one_node_may_be_killed() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn any_one_node_may_be_killed(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     load.wait_for_more(50);
     let leader = cluster.leader();
@@ -27,9 +32,8 @@ fn any_one_node_may_be_killed() {
 
 /// All nodes killed with -9 at once under load, and started again, several times: nothing that was answered
 /// or logged is lost or changes, and work goes on.
-#[test]
-fn all_nodes_may_be_killed() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn all_nodes_may_be_killed(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     for _ in 0..3 {
         load.wait_for_more(100);
@@ -49,20 +53,23 @@ fn all_nodes_may_be_killed() {
 }
 
 /// Nodes killed at random moments under load, each started again while others are being killed: as above.
-#[test]
-fn random_kills_lose_nothing() {
-    let seed = getrandom::u64().unwrap();
-    println!("seed {seed}: which nodes are killed, and after how many acknowledged proposals");
-    let mut random = fastrand(seed);
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn random_kills_lose_nothing(protocol: ProtocolName) {
+    let drawn = u64::from(getrandom::u32().unwrap());
+    each_seed(drawn..drawn + 1, |seed| kill_at_random(protocol, seed));
+}
+
+/// The seed says which nodes are killed, and after how many acknowledged proposals.
+fn kill_at_random(protocol: ProtocolName, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     for _ in 0..8 {
-        let victims = random() % 7 + 1; // a bit for each node
+        let victims = random.between(1, 8); // a bit for each node
         let victims: Vec<u64> = (1..=3).filter(|id| victims >> (id - 1) & 1 == 1).collect();
-        load.wait_for_more(random() as usize % 60);
+        load.wait_for_more(random.between(0, 60) as usize);
         victims.iter().for_each(|victim| cluster.node(*victim).kill());
         if victims.len() == 1 {
-            load.wait_for_more(random() as usize % 20);
+            load.wait_for_more(random.between(0, 20) as usize);
         }
         for victim in &victims {
             let command = cluster.node(*victim).command();
@@ -74,14 +81,4 @@ fn random_kills_lose_nothing() {
     let acknowledged = load.stop();
     cluster.settle(u64::MAX);
     cluster.check_acknowledged(&acknowledged);
-}
-
-/// Small numbers that follow from a seed (splitmix64).
-fn fastrand(mut seed: u64) -> impl FnMut() -> u64 {
-    move || {
-        seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
 }

@@ -4,15 +4,24 @@ use std::fs;
 
 use rustix::process::Signal;
 use spaxos::cli::resp::Reply;
+use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Options, wait_until};
+use super::harness::{Cluster, Options};
 use super::load::Load;
+use crate::common::outside::wait_until;
+
+each_protocol!(
+    sigterm_and_sigint_end_in_order,
+    nodes_may_be_restarted_in_turn,
+    the_ready_line_names_what_scripts_need,
+    sighup_reopens_the_log,
+    sigusr1_writes_the_status,
+);
 
 /// SIGTERM and SIGINT end a node in order, under load: exit code 0, and all that was acknowledged or logged
 /// is there after the next start.
-#[test]
-fn sigterm_and_sigint_end_in_order() {
-    let mut cluster = Cluster::start(Options::nodes(1));
+fn sigterm_and_sigint_end_in_order(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 1));
     for (round, signal) in (1..).zip([Signal::TERM, Signal::INT]) {
         let load = Load::start(&cluster.clients(), round * 1_000_000);
         load.wait_for_more(50);
@@ -30,9 +39,8 @@ fn sigterm_and_sigint_end_in_order() {
 
 /// Every node of a cluster ended by SIGTERM and started again, one after the other, under load: clients go on
 /// at the others, each node ends with exit code 0, and nothing acknowledged is lost.
-#[test]
-fn nodes_may_be_restarted_in_turn() {
-    let mut cluster = Cluster::start(Options::nodes(3));
+fn nodes_may_be_restarted_in_turn(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
     for id in 1..=3 {
         load.wait_for_more(50);
@@ -46,9 +54,8 @@ fn nodes_may_be_restarted_in_turn() {
 }
 
 /// The line `ready client=… peers=… node=… applied=…` comes once a node serves.
-#[test]
-fn the_ready_line_names_what_scripts_need() {
-    let mut cluster = Cluster::start(Options::nodes(1));
+fn the_ready_line_names_what_scripts_need(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 1));
     cluster.settle(1);
     let node = cluster.node(1);
     node.stop();
@@ -62,9 +69,8 @@ fn the_ready_line_names_what_scripts_need() {
 }
 
 /// SIGHUP goes on in a new log file after the old one was moved away, without a gap or a repeat over both.
-#[test]
-fn sighup_reopens_the_log() {
-    let cluster = Cluster::start(Options::nodes(1));
+fn sighup_reopens_the_log(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 1));
     let node = &cluster.nodes[&1];
     cluster.settle(1);
     // Under the name of a rotated file, so that it is read as the older part.
@@ -81,9 +87,8 @@ fn sighup_reopens_the_log() {
 }
 
 /// SIGUSR1 writes the status into the log.
-#[test]
-fn sigusr1_writes_the_status() {
-    let cluster = Cluster::start(Options::nodes(1));
+fn sigusr1_writes_the_status(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 1));
     let node = &cluster.nodes[&1];
     cluster.settle(1);
     node.signal(Signal::USR1);

@@ -6,13 +6,17 @@ use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::harness::{Chosen, Cluster, Options, SIMPLESVR, own_address, run, wait_for, wait_until};
+use spaxos::consensus::protocols::ProtocolName;
+
+use super::harness::{Chosen, Cluster, Options, SIMPLESVR, run};
+use crate::common::outside::{own_address, wait_for, wait_until};
+
+each_protocol!(what_is_typed_at_any_node_is_in_all_three_logs, check_says_whether_a_configuration_is_valid);
 
 /// `PROP 1 hello` typed at any node is chosen, and the logs of all three show it in the same line: index,
 /// reqid, the node it was typed at, value.
-#[test]
-fn what_is_typed_at_any_node_is_in_all_three_logs() {
-    let cluster = Cluster::start(Options::nodes(3));
+fn what_is_typed_at_any_node_is_in_all_three_logs(protocol: ProtocolName) {
+    let cluster = Cluster::start(Options::nodes(protocol, 3));
     for node in cluster.nodes.values() {
         type_line(node.client, &format!("PROP {} hello \"from\" {}\r\n", node.id, node.id));
     }
@@ -52,9 +56,8 @@ fn the_examples_start() {
 }
 
 /// `--check` names a valid configuration's node (exit 0), and what is wrong with another one (exit 1).
-#[test]
-fn check_says_whether_a_configuration_is_valid() {
-    let cluster = Cluster::prepare(Options::nodes(3));
+fn check_says_whether_a_configuration_is_valid(protocol: ProtocolName) {
+    let cluster = Cluster::prepare(Options::nodes(protocol, 3));
     let check = |path: &Path| run(SIMPLESVR, &["--check", path.to_str().unwrap()], cluster.dir.path());
     let valid = check(&cluster.nodes[&2].config);
     assert_eq!(valid.status.code(), Some(0));

@@ -329,9 +329,10 @@ impl Cluster {
         let step_ms = self.shape.heartbeat_ms / 2;
         for _ in 0..ms.div_ceil(step_ms) {
             for id in self.ids().collect::<Vec<_>>() {
-                match self.is_up(id) {
-                    true => drop(self.tick(id, step_ms)),
-                    false => self.node_mut(id).now_ms += step_ms,
+                if self.is_up(id) {
+                    let _ = self.tick(id, step_ms);
+                } else {
+                    self.node_mut(id).now_ms += step_ms;
                 }
             }
             self.settle();

@@ -109,13 +109,11 @@ impl Disk {
             }
             _ => true,
         };
-        match kept {
-            true => Ok(()),
-            false => {
-                let last = self.entries.keys().next_back().unwrap_or(&0);
-                Err(format!("{body} leaves, and durable are {} and entries to {last}", self.hard_state))
-            }
+        if kept {
+            return Ok(());
         }
+        let last = self.entries.keys().next_back().unwrap_or(&0);
+        Err(format!("{body} leaves, and durable are {} and entries to {last}", self.hard_state))
     }
 }
 
@@ -179,10 +177,10 @@ impl History {
             return Ok(());
         }
         let first = *self.voted_for.entry(promised.round).or_insert(promised.node);
-        match first == promised.node {
-            true => Ok(()),
-            false => Err(format!("two votes in a round: for node {first}, and then {promised}")),
+        if first != promised.node {
+            return Err(format!("two votes in a round: for node {first}, and then {promised}"));
         }
+        Ok(())
     }
 
     /// Takes note of what leaves a node: its own proposals.

@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use spaxos::consensus::batch::{Batch, Event, Page};
 use spaxos::consensus::config::Config;
 use spaxos::consensus::message::{Body, ClusterBody, Message, RaftBody};
-use spaxos::consensus::protocol::{Input, Proposal, Role, Status};
+use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId, Round};
 
 use crate::bounds::Bounds;
-use crate::core::Core;
+use crate::common::any_core::AnyCore;
 use crate::disk::{Disk, History, Write};
 use crate::traffic::{Standing, check_early, is_dead, travels};
 
@@ -32,7 +32,7 @@ pub struct Node {
     now_ms: u64,
     /// How often it campaigned, over all incarnations.
     campaigns: u8,
-    core: Core,
+    core: AnyCore,
     disk: Disk,
     /// Not yet durable, in order. Of a doomed node one, which never will be.
     unwritten: Vec<Write>,
@@ -101,8 +101,8 @@ impl Node {
     }
 
     fn start(id: NodeId, disk: Disk, history: History, bounds: &Bounds) -> Node {
-        let mut core = Core::new(bounds.protocol, config(id), disk.restored());
-        let now_ms = core.normalize(bounds).unwrap_or(0);
+        let mut core = AnyCore::new(bounds.protocol, config(id), disk.restored());
+        let now_ms = normalize(&mut core, bounds).unwrap_or(0);
         Node { id, now_ms, campaigns: 0, core, disk, unwritten: vec![], doomed: false, history }
     }
 
@@ -208,12 +208,10 @@ impl Node {
         let asked = node.wait_to_campaign(&mut batch)?;
         let me = self.id;
         let peer = if me == 1 { 2 } else { 1 };
-        let promised = match round > asked.round {
-            true => Ballot { round: round - 1, node: peer },
-            false => Ballot::ZERO,
-        };
-        let body = ClusterBody::PreVoteReply { ballot: asked, granted: true, promised };
-        node.core.step(Input::Message(Message { from: peer, to: me, body: body.into() }), &mut batch);
+        let promised =
+            if round > asked.round { Ballot { round: round - 1, node: peer } } else { Ballot::ZERO };
+        let body = ClusterBody::PreVoteReply { ballot: asked, granted: true, promised }.into();
+        node.core.step(Input::Message(Message { from: peer, to: me, body }), &mut batch);
         node.finish(batch, fate, bounds)
     }
 
@@ -249,7 +247,7 @@ impl Node {
     /// Carries out a batch, as far as its fate says.
     fn finish(mut self, batch: Batch, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         self.check(&batch)?;
-        self.now_ms = self.core.normalize(bounds).unwrap_or(self.now_ms);
+        self.now_ms = normalize(&mut self.core, bounds).unwrap_or(self.now_ms);
         let notes = Notes::of(&batch);
         let mut sent = batch.early.clone();
         self.queue(Write::of(&batch));
@@ -343,6 +341,23 @@ impl Node {
         let node = Node { campaigns: self.campaigns, ..start };
         let notes = Notes { loses_a_write, ..Notes::default() };
         Outcome { node, sent: vec![], batch: Batch::default(), notes }
+    }
+}
+
+/// Makes cores equal that behave alike. Returns the time on its clock, if that begins anew.
+fn normalize(core: &mut AnyCore, bounds: &Bounds) -> Option<u64> {
+    match core {
+        AnyCore::Paxos(core) => {
+            core.normalize();
+            None
+        }
+        AnyCore::Raft(core) => {
+            core.normalize();
+            if !bounds.tail {
+                core.forget_chosen();
+            }
+            Some(0)
+        }
     }
 }
 

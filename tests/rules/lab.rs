@@ -23,6 +23,7 @@ use spaxos::consensus::types::{Ballot, Command, NodeId, RequestId};
 use spaxos::wire::message::encode_message;
 
 use super::common::cluster::{Cluster, Shape};
+use super::common::seeds::each_seed;
 
 pub const T: u64 = 300;
 pub const HEARTBEAT_MS: u64 = 100;
@@ -30,6 +31,12 @@ const TICK_MS: u64 = 10;
 
 /// How long a proposal is worth proposing, if the test does not say.
 const TTL_MS: u64 = 2000;
+
+/// Runs a test in a lab of so many servers. The seed is that of the network, the waits and the faults:
+/// `SEED=n cargo test --test rules lab` tries others.
+pub fn each_lab(protocol: ProtocolName, nodes: u64, test: impl Fn(Lab)) {
+    each_seed(1..2, |seed| test(Lab::new(protocol, nodes, seed)));
+}
 
 /// See the module.
 pub struct Lab {
@@ -57,7 +64,7 @@ pub struct Sent {
 }
 
 impl Lab {
-    pub fn new(protocol: ProtocolName, nodes: u64) -> Lab {
+    fn new(protocol: ProtocolName, nodes: u64, seed: u64) -> Lab {
         let shape = Shape {
             protocol,
             nodes,
@@ -65,13 +72,13 @@ impl Lab {
             heartbeat_ms: HEARTBEAT_MS,
             window_entries: 1024,
             window_bytes: 16 << 20,
-            seed: seed(),
+            seed,
         };
         Lab {
             cluster: Cluster::new(shape),
             unreliable: false,
             long_reordering: false,
-            random: Random::new(seed()),
+            random: Random::new(seed),
             sent: Sent::default(),
             protocol,
             now_ms: 0,
@@ -286,11 +293,6 @@ impl Lab {
         }
         panic!("{}: no agreement of {expected} within ten seconds", self.protocol);
     }
-}
-
-/// Of the network, the waits and the faults: `SEED=n cargo test --test rules lab` tries others.
-fn seed() -> u64 {
-    std::env::var("SEED").map_or(1, |seed| seed.parse().expect("SEED is a number"))
 }
 
 /// A message that answers another one; all others ask.

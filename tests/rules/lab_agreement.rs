@@ -2,26 +2,35 @@
 
 use spaxos::consensus::protocols::ProtocolName;
 
-use super::lab::{HEARTBEAT_MS, Lab, T};
+use super::lab::{HEARTBEAT_MS, T, each_lab};
+
+each_protocol!(
+    basic_agreement,
+    bytes_on_the_wire,
+    counts_of_a_batch,
+    follower_failure,
+    leader_failure,
+    a_reconnected_follower_agrees,
+    no_agreement_with_three_of_five_away,
+    concurrent_starts,
+    rejoin,
+    back_up_quickly,
+);
 
 /// Lab 2: basic agreement: commands at 1, 2, 3; nothing is delivered before it is proposed.
-#[test]
-fn basic_agreement() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn basic_agreement(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.leader();
         for number in 1..=3 {
             assert!(lab.cluster.ids().all(|id| lab.cluster.delivered(id).len() < number));
             assert_eq!(lab.one(3), number, "{protocol}");
         }
-    }
+    });
 }
 
 /// Lab 2: bytes on the wire at most servers × payload + 50,000: each peer is sent a command once.
-#[test]
-fn bytes_on_the_wire() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn bytes_on_the_wire(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one_of(b"99", 3);
         lab.sent = Default::default();
         let payload = vec![b'x'; 5000];
@@ -30,15 +39,13 @@ fn bytes_on_the_wire() {
         }
         println!("{protocol}: {:?} for 50,000 bytes of commands", lab.sent);
         assert!(lab.sent.bytes <= 3 * 50_000 + 50_000, "{protocol}: {:?}", lab.sent);
-    }
+    });
 }
 
 /// Lab 2: counts: at most 42 messages for a batch of 10. The lab counts requests, so do we. (Proposals that
 /// arrive one by one are ten Appends to each; what arrives in one turn is one.)
-#[test]
-fn counts_of_a_batch() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn counts_of_a_batch(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let leader = lab.leader();
         lab.sent = Default::default();
@@ -48,14 +55,12 @@ fn counts_of_a_batch() {
         }
         println!("{protocol}: {:?} for a batch of 10", lab.sent);
         assert!(lab.sent.requests <= 42, "{protocol}: {:?}", lab.sent);
-    }
+    });
 }
 
 /// Lab 2: follower failure: progress with a majority, nothing committed without.
-#[test]
-fn follower_failure() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn follower_failure(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let leader = lab.leader();
         lab.disconnect(lab.next(leader, 1));
@@ -69,14 +74,12 @@ fn follower_failure() {
         let request = lab.propose(leader, b"x", 1000);
         lab.run(2 * T);
         assert_eq!(lab.delivered(request), 0, "{protocol}: without a majority");
-    }
+    });
 }
 
 /// Lab 2: leader failure: progress with a majority, nothing committed without.
-#[test]
-fn leader_failure() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn leader_failure(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let first = lab.leader();
         lab.disconnect(first);
@@ -92,14 +95,12 @@ fn leader_failure() {
             requests.iter().all(|request| lab.delivered(*request) == 0),
             "{protocol}: without a majority"
         );
-    }
+    });
 }
 
 /// Lab 2: a reconnected follower agrees.
-#[test]
-fn a_reconnected_follower_agrees() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn a_reconnected_follower_agrees(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let leader = lab.leader();
         let away = lab.next(leader, 1);
@@ -116,15 +117,13 @@ fn a_reconnected_follower_agrees() {
         lab.run(T);
         assert_eq!(lab.one(3), 7, "{protocol}");
         assert_eq!(lab.cluster.delivered(away).len(), 7, "{protocol}");
-    }
+    });
 }
 
 /// Lab 2: no agreement with 3 of 5 away, and none of those entries survive wrongly: once they are back, all
 /// servers have the same, with or without that entry (the observer compares each delivery).
-#[test]
-fn no_agreement_with_three_of_five_away() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn no_agreement_with_three_of_five_away(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         let _ = lab.one(5);
         let leader = lab.leader();
         let away: Vec<u64> = (1..4).map(|step| lab.next(leader, step)).collect();
@@ -137,14 +136,12 @@ fn no_agreement_with_three_of_five_away() {
         let number = lab.one(5);
         assert!((2..=3).contains(&number), "{protocol}: {number}");
         assert!([0, 5].contains(&lab.delivered(request)), "{protocol}: all or none");
-    }
+    });
 }
 
 /// Lab 2: 5 concurrent starts all commit.
-#[test]
-fn concurrent_starts() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn concurrent_starts(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let leader = lab.leader();
         let term = lab.term();
         let requests: Vec<u64> = (0..5).map(|_| lab.propose(leader, b"x", 1000)).collect();
@@ -154,16 +151,14 @@ fn concurrent_starts() {
         assert_eq!(numbers, [1, 2, 3, 4, 5], "{protocol}");
         assert!(requests.iter().all(|request| lab.delivered(*request) == 3), "{protocol}");
         assert_eq!(lab.term(), term, "{protocol}");
-    }
+    });
 }
 
 /// Lab 2: rejoin: an old leader's uncommitted entries are dropped. In Paxos those beyond what others chose
 /// may be chosen later: whoever adopts them cannot know that nobody was told so. In both, all servers have
 /// the same in the end.
-#[test]
-fn rejoin() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn rejoin(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let first = lab.leader();
         lab.disconnect(first);
@@ -179,14 +174,12 @@ fn rejoin() {
             assert!(lost.iter().all(|request| lab.delivered(*request) == 0), "{protocol}");
             assert_eq!(lab.one(3), 5, "{protocol}");
         }
-    }
+    });
 }
 
 /// Lab 2: back up quickly over long divergent logs.
-#[test]
-fn back_up_quickly() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn back_up_quickly(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         let _ = lab.one(5);
         // A leader and one follower with 50 entries that do not get chosen.
         let first = lab.leader();
@@ -223,5 +216,5 @@ fn back_up_quickly() {
         let _ = lab.one(5);
         let took_ms = lab.now_ms() - begin_ms;
         assert!(took_ms <= 2 * HEARTBEAT_MS, "{protocol}: {took_ms} ms");
-    }
+    });
 }

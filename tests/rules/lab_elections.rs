@@ -2,28 +2,26 @@
 
 use spaxos::consensus::protocols::ProtocolName;
 
-use super::lab::{Lab, T};
+use super::lab::{T, each_lab};
+
+each_protocol!(initial_election, re_election, many_elections, counts_of_an_election_and_an_idle_second);
 
 /// Lab 2: initial election: one leader, and the term stays.
-#[test]
-fn initial_election() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn initial_election(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let leader = lab.leader();
         let term = lab.term();
         assert!(term >= 1);
         lab.run(2 * T);
         assert_eq!(lab.term(), term, "{protocol}: nothing failed, so the term stays");
         assert_eq!(lab.leader(), leader);
-    }
+    });
 }
 
 /// Lab 2: re-election: after the leader is cut off a new one; no leader without a quorum; the old one
 /// rejoining changes nothing.
-#[test]
-fn re_election() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn re_election(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let first = lab.leader();
         lab.disconnect(first);
         let second = lab.leader();
@@ -39,14 +37,12 @@ fn re_election() {
         let leader = lab.leader();
         lab.connect(second);
         assert_eq!(lab.leader(), leader, "{protocol}: the last one is back");
-    }
+    });
 }
 
 /// Lab 2: many elections: 7 nodes, 3 cut at random, always a leader among a majority.
-#[test]
-fn many_elections() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 7);
+fn many_elections(protocol: ProtocolName) {
+    each_lab(protocol, 7, |mut lab| {
         let _ = lab.leader();
         for _ in 0..10 {
             let cut: Vec<u64> = (0..3).map(|_| lab.random.between(1, 8)).collect();
@@ -55,15 +51,13 @@ fn many_elections() {
             cut.iter().for_each(|id| lab.connect(*id));
         }
         let _ = lab.leader();
-    }
+    });
 }
 
 /// Lab 2: counts: at most 30 messages to elect, 60 an idle second. The lab counts requests; here answers
 /// count, too.
-#[test]
-fn counts_of_an_election_and_an_idle_second() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn counts_of_an_election_and_an_idle_second(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.leader();
         let elected = std::mem::take(&mut lab.sent);
         lab.run(1000);
@@ -71,5 +65,5 @@ fn counts_of_an_election_and_an_idle_second() {
         println!("{protocol}: to elect {elected:?}, an idle second {idle:?}");
         assert!(elected.requests + elected.answers <= 30, "{protocol}: {elected:?}");
         assert!(idle.requests + idle.answers <= 60, "{protocol}: {idle:?}");
-    }
+    });
 }

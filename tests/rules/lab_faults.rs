@@ -3,13 +3,22 @@
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::NodeId;
 
-use super::lab::{Lab, T};
+use super::lab::{Lab, T, each_lab};
+
+each_protocol!(
+    persistence_1,
+    persistence_2,
+    persistence_3,
+    figure_8,
+    unreliable_agreement,
+    figure_8_with_reordering,
+    churn,
+    churn_unreliable,
+);
 
 /// Lab 2: persistence 1: crashes and restarts, of all, of the leader, of a follower.
-#[test]
-fn persistence_1() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn persistence_1(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         assert_eq!(lab.one(3), 1);
         (1..=3).for_each(|id| lab.crash(id));
         (1..=3).for_each(|id| lab.start(id));
@@ -28,14 +37,12 @@ fn persistence_1() {
         assert_eq!(lab.one(2), 5, "{protocol}: without a follower");
         lab.start(follower);
         assert_eq!(lab.one(3), 6, "{protocol}");
-    }
+    });
 }
 
 /// Lab 2: persistence 2: two and three servers in turn are cut off and restarted.
-#[test]
-fn persistence_2() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn persistence_2(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         for _ in 0..5 {
             let _ = lab.one(5);
             let leader = lab.leader();
@@ -54,14 +61,12 @@ fn persistence_2() {
             [leader, d].into_iter().for_each(|id| lab.connect(id));
         }
         assert_eq!(lab.one(5), 16, "{protocol}");
-    }
+    });
 }
 
 /// Lab 2: persistence 3: the leader and a follower crash while the other one was cut off.
-#[test]
-fn persistence_3() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 3);
+fn persistence_3(protocol: ProtocolName) {
+    each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
         let leader = lab.leader();
         let [follower, away] = [1, 2].map(|step| lab.next(leader, step));
@@ -74,14 +79,12 @@ fn persistence_3() {
         assert_eq!(lab.one(2), 3, "{protocol}");
         lab.start(follower);
         assert_eq!(lab.one(3), 4, "{protocol}");
-    }
+    });
 }
 
 /// Lab 2: figure 8: leaders that crash soon after they appended something.
-#[test]
-fn figure_8() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn figure_8(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         let _ = lab.one(1);
         for _ in 0..1500 {
             let leaders = propose_at_all_leaders(&mut lab);
@@ -99,14 +102,12 @@ fn figure_8() {
         all_back(&mut lab);
         let _ = lab.one(5);
         agreed(&lab);
-    }
+    });
 }
 
 /// Lab 2: unreliable agreement.
-#[test]
-fn unreliable_agreement() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn unreliable_agreement(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         lab.unreliable = true;
         let mut requests = Vec::new();
         for _ in 0..50 {
@@ -118,14 +119,12 @@ fn unreliable_agreement() {
         let _ = lab.one(5);
         let lost: Vec<_> = requests.iter().filter(|request| lab.delivered(**request) == 0).collect();
         assert!(lost.is_empty(), "{protocol}: {lost:?} of 200 are lost");
-    }
+    });
 }
 
 /// Lab 2: figure 8 with reordering, on an unreliable network.
-#[test]
-fn figure_8_with_reordering() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn figure_8_with_reordering(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         lab.unreliable = true;
         let _ = lab.one(1);
         for iteration in 0..1000 {
@@ -145,23 +144,20 @@ fn figure_8_with_reordering() {
         all_back(&mut lab);
         let _ = lab.one(5);
         agreed(&lab);
-    }
+    });
 }
 
 /// Lab 2: churn, reliable: every value seen committed stays.
-#[test]
-fn churn() {
-    ProtocolName::ALL.into_iter().for_each(|protocol| churn_on(Lab::new(protocol, 5)));
+fn churn(protocol: ProtocolName) {
+    each_lab(protocol, 5, churn_on);
 }
 
 /// Lab 2: churn, unreliable: every value seen committed stays.
-#[test]
-fn churn_unreliable() {
-    for protocol in ProtocolName::ALL {
-        let mut lab = Lab::new(protocol, 5);
+fn churn_unreliable(protocol: ProtocolName) {
+    each_lab(protocol, 5, |mut lab| {
         lab.unreliable = true;
         churn_on(lab);
-    }
+    });
 }
 
 /// Three clients propose wherever somebody leads, while servers are cut off, crash and come back.

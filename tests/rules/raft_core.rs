@@ -1,13 +1,15 @@
-//! One Raft core that is told everything by hand: node 1 of some nodes; what the others would say is up to
-//! the test. A write is durable when the test says to the node what it says to itself.
+//! A Raft core of a cluster of any size, told everything by hand as in `common/one_core.rs`, in the terms of
+//! TinyKV: logs are given by the rounds of their entries.
 
 use spaxos::consensus::batch::Batch;
 use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, ClusterBody, Message, RaftBody};
 use spaxos::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
-use spaxos::consensus::raft::Raft;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Position, Round};
+
+use super::common::one_core::{Node, kind_of};
 
 /// T; ticks are of a millisecond.
 pub const T: u64 = 10;
@@ -16,9 +18,8 @@ pub const HEARTBEAT_MS: u64 = 2;
 /// Node 1 of a cluster.
 #[derive(Clone)]
 pub struct Core {
-    raft: Raft,
+    node: Node,
     nodes: u64,
-    now_ms: u64,
 }
 
 impl Core {
@@ -52,7 +53,7 @@ impl Core {
             window_bytes: 1 << 20,
             seed,
         };
-        Core { raft: Raft::new(config, restored), nodes, now_ms: 0 }
+        Core { node: Node::new(ProtocolName::Raft, config, restored), nodes }
     }
 
     /// Asked for pre-votes, got them all, and stands for election; its own vote is not durable.
@@ -88,9 +89,7 @@ impl Core {
     }
 
     pub fn told(&mut self, from: NodeId, body: impl Into<Body>) -> Batch {
-        let mut batch = Batch::default();
-        self.raft.step(Input::Message(Message { from, to: 1, body: body.into() }), &mut batch);
-        batch
+        self.node.told(from, body)
     }
 
     /// Its write is durable: what it said to itself comes back.
@@ -98,30 +97,23 @@ impl Core {
         let own: Vec<_> = batch.messages.iter().filter(|message| message.to == 1).collect();
         let mut after = Batch::default();
         for message in own {
-            self.raft.step(Input::Message(message.clone()), &mut after);
+            self.node.core.step(Input::Message(message.clone()), &mut after);
         }
         after
     }
 
     /// A millisecond passes.
     pub fn tick(&mut self) -> Batch {
-        let mut batch = Batch::default();
-        self.now_ms += 1;
-        self.raft.step(Input::Tick { now_ms: self.now_ms }, &mut batch);
-        batch
+        self.node.ticks(1)
     }
 
     pub fn propose(&mut self, reqid: u64) -> Batch {
-        let mut batch = Batch::default();
         let proposal = Proposal { command: Command::value(reqid, 1, "v"), deadline_ms: u64::MAX };
-        self.raft.step(Input::Propose(vec![proposal]), &mut batch);
-        batch
+        self.node.input(Input::Propose(vec![proposal]))
     }
 
     pub fn transfer(&mut self, to: NodeId) -> Batch {
-        let mut batch = Batch::default();
-        self.raft.step(Input::Transfer { to }, &mut batch);
-        batch
+        self.node.input(Input::Transfer { to })
     }
 
     /// Time passes until it asks for pre-votes; what it said then.
@@ -136,7 +128,7 @@ impl Core {
     }
 
     pub fn status(&self) -> Status {
-        self.raft.status()
+        self.node.core.status()
     }
 
     pub fn ballot(&self) -> Ballot {
@@ -154,10 +146,6 @@ pub fn entries(first: Index, rounds: &[Round]) -> Vec<Entry> {
     (first..).zip(rounds).map(entry).collect()
 }
 
-pub fn position(index: Index, round: Round) -> Position {
-    Position { round, index }
-}
-
 /// An Append of node 2, which leads in that round.
 pub fn append(round: Round, chosen: Index, previous: Position, rounds: &[Round]) -> Body {
     let ballot = Ballot { round, node: 2 };
@@ -172,7 +160,7 @@ pub fn heartbeat(round: Round, chosen: Index) -> Body {
 /// Who is sent such messages, early or behind the write.
 pub fn receivers(batch: &Batch, kind: &str) -> Vec<NodeId> {
     let all = batch.early.iter().chain(&batch.messages);
-    let is_meant = |message: &&Message| message.body.to_string().split(' ').next() == Some(kind);
+    let is_meant = |message: &&Message| kind_of(&message.body) == kind;
     all.filter(is_meant).map(|message| message.to).collect()
 }
 

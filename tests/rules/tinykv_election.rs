@@ -10,15 +10,22 @@ use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::Ballot;
 
 use super::common::cluster::{Cluster, Shape};
-use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, position, receivers, said_to};
+use super::common::one_core::at;
+use super::raft_core::{Core, HEARTBEAT_MS, T, append, entries, heartbeat, receivers, said_to};
+
+each_protocol!(
+    every_node_can_win_in_turn,
+    an_isolated_candidate_returns_to_the_leaders_term,
+    a_split_vote_is_resolved,
+);
 
 /// TinyKV 2AA: a higher term in any message makes any role a follower of that term. Pre-vote changes nobody's
 /// state by design (thesis section 9.6); a TimeoutNow makes its follower stand at once.
 #[test]
 fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     let ballot = Ballot { round: 9, node: 2 };
-    let last = position(0, 0);
-    let bodies: Vec<Body> = vec![
+    let last = at(0, 0);
+    let bodies: [Body; 6] = [
         RaftBody::RequestVote { ballot, last }.into(),
         append(9, 0, last, &[]),
         heartbeat(9, 0),
@@ -121,7 +128,7 @@ fn one_vote_a_term() {
     {
         let mut core = Core::voted(3, Ballot { round: 4, node: voted }, &[]);
         let ballot = Ballot { round: 4, node: asks };
-        let batch = core.told(asks, RaftBody::RequestVote { ballot, last: position(0, 0) });
+        let batch = core.told(asks, RaftBody::RequestVote { ballot, last: at(0, 0) });
         assert_eq!(receivers(&batch, "Vote") == [asks], granted, "voted for {voted}, asked by {asks}");
         assert_eq!(core.ballot().node, if granted { asks } else { voted });
     }
@@ -133,7 +140,7 @@ fn an_append_makes_a_candidate_a_follower() {
     for higher in [0, 1] {
         let mut core = Core::new(3).candidate();
         let round = core.ballot().round + higher;
-        let _ = core.told(2, append(round, 0, position(0, 0), &[]));
+        let _ = core.told(2, append(round, 0, at(0, 0), &[]));
         let status = core.status();
         assert_eq!((status.role, status.promised.round, status.leader), (Role::Follower, round, Some(2)));
     }
@@ -168,34 +175,31 @@ fn election_timeouts_are_random() {
 fn a_higher_term_vote_is_granted_from_any_role() {
     for (role, mut core) in Core::in_each_role(&[]) {
         let ballot = Ballot { round: 9, node: 3 };
-        let batch = core.told(3, RaftBody::RequestVote { ballot, last: position(5, 8) });
+        let batch = core.told(3, RaftBody::RequestVote { ballot, last: at(5, 8) });
         assert_eq!(receivers(&batch, "Vote"), [3], "a {role}");
         assert_eq!((core.status().role, core.ballot()), (Role::Follower, ballot));
     }
 }
 
 /// TinyKV 2AA: every node can win in turn.
-#[test]
-fn every_node_can_win_in_turn() {
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        for id in cluster.ids() {
-            campaign(&mut cluster, id);
-            cluster.settle();
-            for other in cluster.ids() {
-                let role = if other == id { Role::Leader } else { Role::Follower };
-                assert_eq!(cluster.status(other).role, role, "{protocol}: {other} while {id} leads");
-            }
+fn every_node_can_win_in_turn(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    for id in cluster.ids() {
+        campaign(&mut cluster, id);
+        cluster.settle();
+        for other in cluster.ids() {
+            let role = if other == id { Role::Leader } else { Role::Follower };
+            assert_eq!(cluster.status(other).role, role, "{protocol}: {other} while {id} leads");
         }
     }
 }
 
-/// TinyKV 2AA: a candidate isolated returns to the leader's term, on heartbeat and on append. With pre-vote
-/// it never left it; one that a leader asked to take over did, and then all go on in its term.
+/// TinyKV 2AA: a candidate returns to the leader's term, on heartbeat and on append. With pre-vote it never
+/// left it.
 #[test]
-fn an_isolated_candidate_returns_to_the_leaders_term() {
+fn a_candidate_returns_to_the_leaders_term() {
     for (role, ballot) in [(Role::Follower, 1), (Role::Candidate, 1)] {
-        for body in [heartbeat(1, 0), append(1, 0, position(0, 0), &[1])] {
+        for body in [heartbeat(1, 0), append(1, 0, at(0, 0), &[1])] {
             let core = Core::with_log(3, 1, &[]);
             let mut core = if role == Role::Candidate { core.until_it_asks().0 } else { core };
             let _ = core.told(2, body);
@@ -203,28 +207,31 @@ fn an_isolated_candidate_returns_to_the_leaders_term() {
             assert_eq!((status.role, status.promised.round), (Role::Follower, ballot));
         }
     }
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        campaign(&mut cluster, 1);
-        cluster.settle();
-        cluster.run(40);
-        let _ = cluster.transfer(1, 3);
-        let place = cluster
-            .flight
-            .iter()
-            .position(|message| matches!(message.body, Body::Cluster(ClusterBody::TimeoutNow { .. })));
-        let place = place.expect("node 3 is up to date");
-        let _ = cluster.deliver(place);
-        cluster.flight.clear();
-        cluster.cut.extend([(1, 3), (3, 1), (2, 3), (3, 2)]);
-        cluster.run(50);
-        assert_eq!(cluster.status(3).role, Role::Candidate, "{protocol}");
-        cluster.cut.clear();
-        cluster.run(600);
-        let leaders = cluster.ids().filter(|id| cluster.status(*id).role == Role::Leader).count();
-        let rounds: BTreeSet<_> = cluster.ids().map(|id| cluster.status(id).promised.round).collect();
-        assert_eq!((leaders, rounds.len()), (1, 1), "{protocol}: one leader, one round: {rounds:?}");
-    }
+}
+
+/// TinyKV 2AA: a candidate isolated returns to the leader's term. One that a leader asked to take over has
+/// left it, and then all go on in its term.
+fn an_isolated_candidate_returns_to_the_leaders_term(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    campaign(&mut cluster, 1);
+    cluster.settle();
+    cluster.run(40);
+    let _ = cluster.transfer(1, 3);
+    let place = cluster
+        .flight
+        .iter()
+        .position(|message| matches!(message.body, Body::Cluster(ClusterBody::TimeoutNow { .. })));
+    let place = place.expect("node 3 is up to date");
+    let _ = cluster.deliver(place);
+    cluster.flight.clear();
+    cluster.cut.extend([(1, 3), (3, 1), (2, 3), (3, 2)]);
+    cluster.run(50);
+    assert_eq!(cluster.status(3).role, Role::Candidate, "{protocol}");
+    cluster.cut.clear();
+    cluster.run(600);
+    let leaders = cluster.ids().filter(|id| cluster.status(*id).role == Role::Leader).count();
+    let rounds: BTreeSet<_> = cluster.ids().map(|id| cluster.status(id).promised.round).collect();
+    assert_eq!((leaders, rounds.len()), (1, 1), "{protocol}: one leader, one round: {rounds:?}");
 }
 
 /// TinyKV 2AA: a higher-term answer deposes a leader.
@@ -261,30 +268,27 @@ fn only_a_leader_beats_and_it_never_campaigns() {
 }
 
 /// TinyKV 2AA: a split vote is resolved in the next round.
-#[test]
-fn a_split_vote_is_resolved() {
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        ask(&mut cluster, 2);
-        ask(&mut cluster, 3);
-        // Node 1 would follow either, and ends: each votes for itself, and has nobody else's vote.
-        for _ in 0..4 {
-            let place = cluster.flight.iter().position(|message| message.to == 1 || message.from == 1);
-            let _ = cluster.deliver(place.expect("a question or its answer"));
-        }
-        cluster.crash(1);
-        for id in [2, 3] {
-            assert_eq!(cluster.status(id).role, Role::Candidate);
-            cluster.flush(id, usize::MAX);
-        }
-        cluster.settle();
-        if protocol == ProtocolName::Raft {
-            assert!([2, 3].iter().all(|id| cluster.status(*id).role != Role::Leader), "the vote is split");
-        }
-        cluster.run(600);
-        let leaders = [2, 3].iter().filter(|id| cluster.status(**id).role == Role::Leader).count();
-        assert_eq!(leaders, 1, "{protocol}");
+fn a_split_vote_is_resolved(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    ask(&mut cluster, 2);
+    ask(&mut cluster, 3);
+    // Node 1 would follow either, and ends: each votes for itself, and has nobody else's vote.
+    for _ in 0..4 {
+        let place = cluster.flight.iter().position(|message| message.to == 1 || message.from == 1);
+        let _ = cluster.deliver(place.expect("a question or its answer"));
     }
+    cluster.crash(1);
+    for id in [2, 3] {
+        assert_eq!(cluster.status(id).role, Role::Candidate);
+        cluster.flush(id, usize::MAX);
+    }
+    cluster.settle();
+    if protocol == ProtocolName::Raft {
+        assert!([2, 3].iter().all(|id| cluster.status(*id).role != Role::Leader), "the vote is split");
+    }
+    cluster.run(600);
+    let leaders = [2, 3].iter().filter(|id| cluster.status(**id).role == Role::Leader).count();
+    assert_eq!(leaders, 1, "{protocol}");
 }
 
 /// T is 100 ms, a heartbeat interval 20 ms.

@@ -6,8 +6,15 @@ use spaxos::consensus::protocol::Role;
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command};
 
-use super::raft_core::{Core, T, position, receivers};
+use super::common::one_core::at;
+use super::raft_core::{Core, T, receivers};
 use super::tinykv_election::{campaign, cluster};
+
+each_protocol!(
+    a_restarted_node_first_yields_the_committed_entries_and_no_hard_state,
+    transfer_to_an_up_to_date_node,
+    transfer_to_a_slow_node,
+);
 
 /// TinyKV 2AC: a started node of one yields its entry and commit, then nothing more.
 #[test]
@@ -29,64 +36,55 @@ fn a_started_node_of_one_yields_its_entry_and_commit_then_nothing_more() {
 
 /// TinyKV 2AC: restarted, a node first yields the committed entries and no hard state. (Here the applier goes
 /// through the log; the core itself says nothing.)
-#[test]
-fn a_restarted_node_first_yields_the_committed_entries_and_no_hard_state() {
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        campaign(&mut cluster, 1);
-        for reqid in 1..=3 {
-            let _ = cluster.propose(1, vec![Command::value(reqid, 1, "v")], 10_000);
-        }
-        cluster.settle();
-        cluster.run(60);
-        let _ = cluster.propose(1, vec![Command::value(4, 1, "v")], 10_000);
-        cluster.settle();
-        cluster.crash(2);
-        let (hard_state, _) = cluster.disk(2);
-        cluster.restart(2);
-        assert_eq!(cluster.delivered(2).len(), 3, "{protocol}");
-        assert_eq!((cluster.status(2).chosen, cluster.status(2).promised), (4, hard_state.promised));
-        assert!(cluster.tick(2, 10).is_empty(), "{protocol}: nothing to write, nothing to say");
+fn a_restarted_node_first_yields_the_committed_entries_and_no_hard_state(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    campaign(&mut cluster, 1);
+    for reqid in 1..=3 {
+        let _ = cluster.propose(1, vec![Command::value(reqid, 1, "v")], 10_000);
     }
+    cluster.settle();
+    cluster.run(60);
+    let _ = cluster.propose(1, vec![Command::value(4, 1, "v")], 10_000);
+    cluster.settle();
+    cluster.crash(2);
+    let (hard_state, _) = cluster.disk(2);
+    cluster.restart(2);
+    assert_eq!(cluster.delivered(2).len(), 3, "{protocol}");
+    assert_eq!((cluster.status(2).chosen, cluster.status(2).promised), (4, hard_state.promised));
+    assert!(cluster.tick(2, 10).is_empty(), "{protocol}: nothing to write, nothing to say");
 }
 
 /// TinyKV 3A: transfer to an up-to-date node: it leads within one exchange, whoever it is.
-#[test]
-fn transfer_to_an_up_to_date_node() {
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        campaign(&mut cluster, 1);
+fn transfer_to_an_up_to_date_node(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    campaign(&mut cluster, 1);
+    cluster.settle();
+    cluster.run(40);
+    for (from, to) in [(1, 2), (2, 3), (3, 1)] {
+        let _ = cluster.transfer(from, to);
         cluster.settle();
         cluster.run(40);
-        for (from, to) in [(1, 2), (2, 3), (3, 1)] {
-            let _ = cluster.transfer(from, to);
-            cluster.settle();
-            cluster.run(40);
-            assert_eq!(cluster.status(to).role, Role::Leader, "{protocol}: from {from} to {to}");
-            assert_eq!(cluster.status(from).role, Role::Follower);
-        }
+        assert_eq!(cluster.status(to).role, Role::Leader, "{protocol}: from {from} to {to}");
+        assert_eq!(cluster.status(from).role, Role::Follower);
     }
 }
 
 /// TinyKV 3A: transfer to a slow node, which is first caught up.
-#[test]
-fn transfer_to_a_slow_node() {
-    for protocol in ProtocolName::ALL {
-        let mut cluster = cluster(protocol, 3);
-        campaign(&mut cluster, 1);
-        cluster.settle();
-        cluster.cut.extend([(1, 3), (3, 1), (2, 3), (3, 2)]);
-        for reqid in 1..=3 {
-            let _ = cluster.propose(1, vec![Command::value(reqid, 1, "v")], 10_000);
-        }
-        cluster.settle();
-        cluster.cut.clear();
-        assert_eq!(cluster.delivered(3).len(), 0);
-        let _ = cluster.transfer(1, 3);
-        cluster.run(80);
-        assert_eq!(cluster.status(3).role, Role::Leader, "{protocol}");
-        assert_eq!(cluster.delivered(3).len(), 3, "{protocol}");
+fn transfer_to_a_slow_node(protocol: ProtocolName) {
+    let mut cluster = cluster(protocol, 3);
+    campaign(&mut cluster, 1);
+    cluster.settle();
+    cluster.cut.extend([(1, 3), (3, 1), (2, 3), (3, 2)]);
+    for reqid in 1..=3 {
+        let _ = cluster.propose(1, vec![Command::value(reqid, 1, "v")], 10_000);
     }
+    cluster.settle();
+    cluster.cut.clear();
+    assert_eq!(cluster.delivered(3).len(), 0);
+    let _ = cluster.transfer(1, 3);
+    cluster.run(80);
+    assert_eq!(cluster.status(3).role, Role::Leader, "{protocol}");
+    assert_eq!(cluster.delivered(3).len(), 3, "{protocol}");
 }
 
 /// TinyKV 3A: transfer to self, or to an unknown node: nothing.
@@ -110,7 +108,7 @@ fn a_higher_term_vote_aborts_a_transfer() {
     }
     assert_eq!(receivers(&core.transfer(3), "TimeoutNow"), [3]);
     let ballot = Ballot { round: 5, node: 2 };
-    let batch = core.told(2, RaftBody::RequestVote { ballot, last: position(1, 1) });
+    let batch = core.told(2, RaftBody::RequestVote { ballot, last: at(1, 1) });
     assert_eq!(receivers(&batch, "Vote"), [2]);
     assert_eq!(core.status().role, Role::Follower);
     for _ in 0..T / 2 {

@@ -7,8 +7,11 @@ use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{Ballot, Command, Index, NodeId, Round};
 
 use super::common::cluster::Cluster;
-use super::raft_core::{Core, append, entries, heartbeat, position, receivers, said_to};
+use super::common::one_core::at;
+use super::raft_core::{Core, append, entries, heartbeat, receivers, said_to};
 use super::tinykv_election::{campaign, cluster};
+
+each_protocol!(a_proposal_commits_only_with_a_quorum);
 
 /// TinyKV 2AB: an append carries previous index and term and the commit index.
 #[test]
@@ -61,7 +64,7 @@ fn committing_an_entry_commits_those_of_earlier_terms_before_it() {
 fn followers_apply_in_order_up_to_the_leaders_commit() {
     for chosen in 0..=4 {
         let mut core = Core::new(3);
-        let batch = core.told(2, append(1, chosen, position(0, 0), &[1, 1, 1, 1]));
+        let batch = core.told(2, append(1, chosen, at(0, 0), &[1, 1, 1, 1]));
         assert_eq!(batch.chosen.unwrap_or(0), chosen);
     }
     let mut cluster = cluster(ProtocolName::Raft, 3);
@@ -82,12 +85,12 @@ fn followers_apply_in_order_up_to_the_leaders_commit() {
 #[test]
 fn a_previous_entry_that_does_not_match_is_rejected() {
     let cases = [
-        (position(0, 0), true),
-        (position(1, 1), true),
-        (position(2, 2), true),
-        (position(1, 2), false),
-        (position(2, 1), false),
-        (position(3, 3), false),
+        (at(0, 0), true),
+        (at(1, 1), true),
+        (at(2, 2), true),
+        (at(1, 2), false),
+        (at(2, 1), false),
+        (at(3, 3), false),
     ];
     for (previous, matches) in cases {
         let mut core = Core::with_log(3, 3, &[1, 2]);
@@ -102,12 +105,12 @@ fn a_previous_entry_that_does_not_match_is_rejected() {
 #[test]
 fn truncation_only_at_a_real_conflict() {
     let cases: [(_, &[Round], Option<Index>, Index); 6] = [
-        (position(2, 2), &[3], None, 3),
-        (position(1, 1), &[3, 4], Some(2), 3),
-        (position(0, 0), &[1], None, 2),
-        (position(0, 0), &[], None, 2),
-        (position(1, 1), &[2], None, 2),
-        (position(0, 0), &[3], Some(1), 1),
+        (at(2, 2), &[3], None, 3),
+        (at(1, 1), &[3, 4], Some(2), 3),
+        (at(0, 0), &[1], None, 2),
+        (at(0, 0), &[], None, 2),
+        (at(1, 1), &[2], None, 2),
+        (at(0, 0), &[3], Some(1), 1),
     ];
     for (previous, rounds, truncates, last) in cases {
         let mut core = Core::with_log(3, 4, &[1, 2]);
@@ -132,16 +135,16 @@ fn a_vote_request_carries_last_index_and_term() {
 #[test]
 fn a_less_up_to_date_log_gets_no_vote() {
     let cases: [(&[Round], _, bool); 10] = [
-        (&[1], position(1, 1), true),
-        (&[1], position(2, 1), true),
-        (&[1, 1], position(1, 1), false),
-        (&[1], position(1, 2), true),
-        (&[1], position(2, 2), true),
-        (&[1, 1], position(1, 2), true),
-        (&[2], position(1, 1), false),
-        (&[2], position(2, 1), false),
-        (&[1, 2], position(1, 1), false),
-        (&[], position(0, 0), true),
+        (&[1], at(1, 1), true),
+        (&[1], at(2, 1), true),
+        (&[1, 1], at(1, 1), false),
+        (&[1], at(1, 2), true),
+        (&[1], at(2, 2), true),
+        (&[1, 1], at(1, 2), true),
+        (&[2], at(1, 1), false),
+        (&[2], at(2, 1), false),
+        (&[1, 2], at(1, 1), false),
+        (&[], at(0, 0), true),
     ];
     for (log, last, granted) in cases {
         let ballot = Ballot { round: 3, node: 2 };
@@ -249,22 +252,22 @@ fn the_candidate_with_the_shorter_log_loses() {
 fn old_messages_are_ignored() {
     let mut core = Core::with_log(3, 3, &[1, 2, 3]);
     let before = core.status();
-    let batch = core.told(2, append(2, 3, position(2, 2), &[2]));
+    let batch = core.told(2, append(2, 3, at(2, 2), &[2]));
     assert_eq!(said_to(&batch, 2), ["Refuse 2.2 promised=3.0"]);
     let batch = core.told(2, heartbeat(2, 3));
     assert_eq!(said_to(&batch, 2), ["Refuse 2.2 promised=3.0"]);
     let ballot = Ballot { round: 2, node: 2 };
-    let batch = core.told(2, RaftBody::RequestVote { ballot, last: position(9, 2) });
+    let batch = core.told(2, RaftBody::RequestVote { ballot, last: at(9, 2) });
     assert_eq!(said_to(&batch, 2), ["Refuse 2.2 promised=3.0"]);
     assert_eq!(core.status(), before);
     // Answers to what it said in an earlier round.
     let mut core = Core::with_log(3, 3, &[]).leader();
     let before = core.status();
     let ballot = Ballot { round: 3, node: 1 };
-    let late: Vec<Body> = vec![
+    let late: [Body; 4] = [
         RaftBody::Vote { ballot }.into(),
         RaftBody::Appended { ballot, chosen: 0, matched: 1 }.into(),
-        RaftBody::Mismatch { ballot, chosen: 0, previous: 1, hint: position(0, 0) }.into(),
+        RaftBody::Mismatch { ballot, chosen: 0, previous: 1, hint: at(0, 0) }.into(),
         ClusterBody::HeartbeatReply { ballot, chosen: 0, sent_ms: 0 }.into(),
     ];
     for body in late {
@@ -274,12 +277,10 @@ fn old_messages_are_ignored() {
 }
 
 /// TinyKV 2AB: a proposal commits only with a quorum.
-#[test]
-fn a_proposal_commits_only_with_a_quorum() {
-    for (protocol, (nodes, down, commits)) in ProtocolName::ALL.into_iter().flat_map(|protocol| {
+fn a_proposal_commits_only_with_a_quorum(protocol: ProtocolName) {
+    for (nodes, down, commits) in
         [(3, 0, true), (3, 1, true), (3, 2, false), (5, 2, true), (5, 3, false), (5, 4, false)]
-            .map(|case| (protocol, case))
-    }) {
+    {
         let mut cluster = cluster(protocol, nodes);
         campaign(&mut cluster, 1);
         cluster.settle();
@@ -299,7 +300,7 @@ fn commit_is_the_lower_of_the_leaders_and_the_last_new_entry() {
     for (rounds, leaders, chosen) in cases {
         // What the follower has beyond the new entries did not match.
         let mut core = Core::with_log(3, 2, &[1, 1, 1]);
-        let _ = core.told(2, append(2, leaders, position(1, 1), rounds));
+        let _ = core.told(2, append(2, leaders, at(1, 1), rounds));
         assert_eq!(core.status().chosen, chosen, "{rounds:?}, leader's {leaders}");
     }
 }
@@ -309,9 +310,9 @@ fn commit_is_the_lower_of_the_leaders_and_the_last_new_entry() {
 fn a_heartbeat_alone_never_commits_what_did_not_match() {
     let mut core = Core::with_log(3, 1, &[1, 1]);
     assert_eq!(core.told(2, heartbeat(2, 2)).chosen, None);
-    assert_eq!(core.told(2, append(2, 2, position(1, 1), &[])).chosen, Some(1));
+    assert_eq!(core.told(2, append(2, 2, at(1, 1), &[])).chosen, Some(1));
     assert_eq!(core.told(2, heartbeat(2, 2)).chosen, None);
-    assert_eq!(core.told(2, append(2, 0, position(1, 1), &[1])).chosen, Some(2));
+    assert_eq!(core.told(2, append(2, 0, at(1, 1), &[1])).chosen, Some(2));
 }
 
 /// TinyKV 2AB: next advances after replication.
@@ -333,7 +334,7 @@ fn next_advances_after_replication() {
         );
     }
     // One that did not match goes back.
-    let batch = core.told(2, RaftBody::Mismatch { ballot, chosen: 0, previous: 6, hint: position(4, 2) });
+    let batch = core.told(2, RaftBody::Mismatch { ballot, chosen: 0, previous: 6, hint: at(4, 2) });
     assert!(said_to(&batch, 2)[0].starts_with("Append 2.1 chosen=0 previous=4@2 [5@2.1"));
 }
 

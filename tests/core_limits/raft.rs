@@ -1,60 +1,35 @@
-//! The exact limits of one Raft core: what it takes for nonsense, how much it keeps and sends at once, what
-//! it never removes. As `core_limits.rs`, which is about Paxos; what both cores share is tested there.
+//! What a Raft core takes for nonsense in the words of Raft, what it keeps and sends, what it never removes,
+//! and whom it votes for.
 
-mod common;
-
-use spaxos::consensus::batch::{Batch, Page};
+use spaxos::consensus::batch::Page;
 use spaxos::consensus::config::{Config, Restored};
-use spaxos::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message, PaxosBody, RaftBody};
+use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, RaftBody};
 use spaxos::consensus::protocol::{Protocol, Role};
+use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::types::{
-    Ballot, Command, Entry, HardState, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId,
-    Position, RequestId,
+    Command, Entry, HardState, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId, Position,
 };
 
-use common::one_core::{FIRST, ballot, config, entry};
-use common::one_raft::{Node, START, append, at, restored};
+use super::LEADER;
+use crate::common::one_core::{FIRST, Node, START, append, at, ballot, config, entry, lists, restored};
 
-/// The leader that the others' messages are from.
-const LEADER: Ballot = Ballot { round: 2, node: 2 };
+const RAFT: ProtocolName = ProtocolName::Raft;
 
-/// What no honest node says is ignored, counted once, and leaves no trace in what the core says or does.
+/// Nonsense in the words of Raft, and the words of Paxos.
 #[test]
 fn nonsense_is_counted_and_nothing_else() {
     let far = ballot((1 << 40) + 1, 2);
-    let heartbeat = |ballot| ClusterBody::Heartbeat { ballot, chosen: 0, sent_ms: 0 };
-    let follower: Vec<(_, _, Body)> = vec![
-        (9, 1, heartbeat(FIRST).into()),
-        (2, 3, heartbeat(LEADER).into()),
-        (1, 1, RaftBody::RequestPreVote { ballot: FIRST, last: START }.into()),
-        (2, 1, RaftBody::RequestPreVote { ballot: ballot(1, 3), last: START }.into()),
-        (2, 1, RaftBody::RequestPreVote { ballot: far, last: START }.into()),
-        (2, 1, ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: far }.into()),
-        (1, 1, RaftBody::RequestVote { ballot: FIRST, last: START }.into()),
-        (2, 1, RaftBody::RequestVote { ballot: ballot(1, 3), last: START }.into()),
-        (2, 1, RaftBody::RequestVote { ballot: ballot(0, 2), last: START }.into()),
-        (2, 1, RaftBody::RequestVote { ballot: far, last: START }.into()),
-        (1, 1, append(FIRST, 0, START, &[])),
-        (2, 1, append(ballot(1, 3), 0, START, &[])),
-        (2, 1, append(far, 0, START, &[])),
-        (1, 1, heartbeat(FIRST).into()),
-        (2, 1, heartbeat(far).into()),
-        (2, 1, ClusterBody::Refuse { ballot: FIRST, promised: far }.into()),
-        (2, 1, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, far)] }.into()),
-        (2, 1, ClusterBody::TimeoutNow { ballot: ballot(1, 3) }.into()),
-        (2, 1, PaxosBody::Prepare { ballot: LEADER, first: 1 }.into()),
-        (2, 1, PaxosBody::Accept { ballot: LEADER, chosen: 0, entries: vec![] }.into()),
+    let follower: [Body; 4] = [
+        RaftBody::RequestPreVote { ballot: far, last: START }.into(),
+        RaftBody::RequestVote { ballot: far, last: START }.into(),
+        PaxosBody::Prepare { ballot: LEADER, first: 1 }.into(),
+        PaxosBody::Accept { ballot: LEADER, chosen: 0, entries: vec![] }.into(),
     ];
-    for (from, to, body) in follower {
-        ignores(Node::follower(), Message { from, to, body });
+    for body in follower {
+        Node::follower(RAFT).ignores(Message { from: 2, to: 1, body });
     }
-    let forwarded = |command| ClusterBody::Forward { commands: vec![command] };
-    let value = Command::value(1, 2, "v");
-    let leader: Vec<Body> = vec![
-        forwarded(Command { request: RequestId::NONE, ..value.clone() }).into(),
-        forwarded(Command { from: 3, ..value.clone() }).into(),
-        forwarded(Command { kind: Kind::Noop, ..value.clone() }).into(),
-        forwarded(Command { payload: vec![0; MAX_PAYLOAD_BYTES + 1].into(), ..value }).into(),
+    let leader: [Body; 6] = [
+        // A follower that lacks something is sent it, whatever time it answers with.
         ClusterBody::HeartbeatReply { ballot: FIRST, chosen: 1, sent_ms: 1000 }.into(),
         RaftBody::Appended { ballot: FIRST, chosen: 0, matched: 2 }.into(),
         RaftBody::Mismatch { ballot: FIRST, chosen: 2, previous: 1, hint: START }.into(),
@@ -63,36 +38,24 @@ fn nonsense_is_counted_and_nothing_else() {
         append(ballot(1, 2), 0, START, &[]),
     ];
     for body in leader {
-        ignores(Node::leader().matched(1), Message { from: 2, to: 1, body });
-    }
-}
-
-fn ignores(mut node: Node, message: Message) {
-    for times in 1..=3 {
-        let before = node.core.status();
-        let batch = node.message(message.clone());
-        assert!(batch.is_empty(), "{message}: {batch}");
-        let after = node.core.status();
-        assert_eq!(after.ignored, times, "{message}");
-        assert_eq!((after.role, after.promised, after.last), (before.role, before.promised, before.last));
-        assert_eq!(after.highest_round, before.highest_round, "{message}");
+        Node::leader(RAFT).matched(1).ignores(Message { from: 2, to: 1, body });
     }
 }
 
 /// A round has one leader: who says that it leads, too, is not followed, and changes nothing.
 #[test]
 fn a_round_has_one_leader() {
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let _ = node.told(2, append(LEADER, 0, START, &[entry(1, LEADER)]));
     let other = ballot(2, 3);
-    ignores(node, Message { from: 3, to: 1, body: append(other, 1, START, &[entry(1, other)]) });
+    node.ignores(Message { from: 3, to: 1, body: append(other, 1, START, &[entry(1, other)]) });
 }
 
 /// What matched an Append is never removed by another of the same leader, and rounds in a log never fall.
 #[test]
 fn what_matched_stays() {
     let (old, other) = (ballot(1, 3), ballot(1, 2));
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let _ = node.told(2, append(LEADER, 0, START, &[entry(1, old), entry(2, LEADER)]));
     let refused = [
         append(LEADER, 0, START, &[entry(1, LEADER)]),
@@ -112,13 +75,13 @@ fn what_matched_stays() {
 /// fall, and where an Append matched nothing is removed without that being forgotten.
 #[test]
 fn chosen_entries_of_liars_are_survived() {
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let _ = node.told(2, append(LEADER, 1, START, &[entry(1, LEADER)]));
     let _ = node.told(3, ClusterBody::Learn { chosen: 2, entries: vec![entry(2, FIRST)] });
     let status = node.core.status();
     assert_eq!((status.chosen, status.last, status.ignored), (1, 1, 1), "a chosen entry of a lower round");
 
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let entries = [entry(1, FIRST), entry(2, FIRST), entry(3, FIRST)];
     let _ = node.told(2, append(LEADER, 0, START, &entries));
     let _ = node.told(3, ClusterBody::Learn { chosen: 1, entries: vec![entry(1, LEADER)] });
@@ -130,7 +93,7 @@ fn chosen_entries_of_liars_are_survived() {
 /// Only what conflicts goes, with all after it; what follows an entry that is there stays.
 #[test]
 fn only_what_conflicts_is_removed() {
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let held = [entry(1, FIRST), entry(2, FIRST), entry(3, FIRST)];
     let _ = node.told(2, append(ballot(1, 2), 0, START, &held));
     let batch = node.told(2, append(LEADER, 0, START, &held[..1]));
@@ -143,7 +106,7 @@ fn only_what_conflicts_is_removed() {
 /// A heartbeat's watermark counts as far as an Append of that leader matched, and no further.
 #[test]
 fn a_heartbeat_alone_chooses_nothing() {
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let _ = node.told(2, append(ballot(1, 2), 0, START, &[entry(1, FIRST), entry(2, FIRST)]));
     let heartbeat = ClusterBody::Heartbeat { ballot: LEADER, chosen: 2, sent_ms: 0 };
     assert_eq!(node.told(2, heartbeat).chosen, None);
@@ -156,14 +119,14 @@ fn a_heartbeat_alone_chooses_nothing() {
 fn a_mismatch_skips_rounds() {
     let (two, three) = (ballot(2, 3), ballot(3, 3));
     let log = [entry(1, FIRST), entry(2, two), entry(3, two), entry(4, three), entry(5, three)];
-    let mut node = Node::new(config(), restored(HardState { promised: three, chosen: 0 }, &log));
+    let mut node = Node::new(RAFT, config(), restored(HardState { promised: three, chosen: 0 }, &log));
     let leader = ballot(4, 2);
     for (previous, hint) in
         [(at(9, 4), at(5, 3)), (at(5, 2), at(3, 2)), (at(4, 1), at(1, 1)), (at(7, 2), at(3, 2))]
     {
         let batch = node.told(2, append(leader, 0, previous, &[]));
-        let body = RaftBody::Mismatch { ballot: leader, chosen: 0, previous: previous.index, hint };
-        assert_eq!(batch.early, [Message { from: 1, to: 2, body: body.into() }], "previous {previous}");
+        let body = RaftBody::Mismatch { ballot: leader, chosen: 0, previous: previous.index, hint }.into();
+        assert_eq!(batch.early, [Message { from: 1, to: 2, body }], "previous {previous}");
         assert_eq!(batch.messages, [], "previous {previous}");
     }
 }
@@ -173,14 +136,14 @@ fn a_mismatch_skips_rounds() {
 #[test]
 fn a_follower_keeps_what_its_limits_allow() {
     let many: Vec<Entry> = (1..=MAX_WINDOW_ENTRIES + 2).map(|index| entry(index, LEADER)).collect();
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let batch = node.told(2, append(LEADER, 0, START, &many));
     assert_eq!(batch.entries.len() as u64, MAX_WINDOW_ENTRIES);
-    let body = RaftBody::Appended { ballot: LEADER, chosen: 0, matched: MAX_WINDOW_ENTRIES };
-    assert_eq!(batch.messages, [Message { from: 1, to: 2, body: body.into() }]);
+    let body = RaftBody::Appended { ballot: LEADER, chosen: 0, matched: MAX_WINDOW_ENTRIES }.into();
+    assert_eq!(batch.messages, [Message { from: 1, to: 2, body }]);
     assert_eq!(node.core.status().dropped, 1, "it looks no further");
     // What is chosen makes room within the same message.
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let batch = node.told(2, append(LEADER, 2, START, &many));
     assert_eq!((batch.entries.len() as u64, batch.chosen), (MAX_WINDOW_ENTRIES + 2, Some(2)));
 
@@ -188,7 +151,7 @@ fn a_follower_keeps_what_its_limits_allow() {
     let large = |index| Entry { command: Command::value(index, 2, payload.clone()), ..entry(index, LEADER) };
     let room = MAX_WINDOW_BYTES + MAX_PAYLOAD_BYTES + 64 * MAX_WINDOW_ENTRIES as usize;
     let fit = (room / (MAX_PAYLOAD_BYTES + 64)) as u64;
-    let mut node = Node::follower();
+    let mut node = Node::follower(RAFT);
     let batch = node.told(2, append(LEADER, 0, START, &(1..=fit + 1).map(large).collect::<Vec<_>>()));
     assert_eq!((batch.entries.len() as u64, node.core.status().dropped), (fit, 1));
 }
@@ -198,7 +161,7 @@ fn a_follower_keeps_what_its_limits_allow() {
 #[test]
 fn a_vote_is_for_the_longer_log_and_one_a_round() {
     let log = [entry(1, FIRST), entry(2, ballot(2, 3))];
-    let node = Node::new(config(), restored(HardState { promised: ballot(2, 0), chosen: 0 }, &log));
+    let node = Node::new(RAFT, config(), restored(HardState { promised: ballot(2, 0), chosen: 0 }, &log));
     let voted = |node: &mut Node, from: NodeId, round, last| {
         let batch = node.told(from, RaftBody::RequestVote { ballot: ballot(round, from), last });
         assert!(batch.early.is_empty(), "{batch}");
@@ -223,7 +186,7 @@ fn a_vote_is_for_the_longer_log_and_one_a_round() {
 fn a_leader_counts_its_own_round() {
     let held = [entry(1, FIRST), entry(2, FIRST)];
     let mut node =
-        Node::new(config(), restored(HardState { promised: FIRST, chosen: 0 }, &held)).made_leader();
+        Node::new(RAFT, config(), restored(HardState { promised: FIRST, chosen: 0 }, &held)).made_leader();
     let leads = node.core.status().promised;
     let appended = |ballot, matched| RaftBody::Appended { ballot, chosen: 0, matched };
     assert_eq!(node.told(1, appended(leads, 3)).chosen, None);
@@ -232,30 +195,12 @@ fn a_leader_counts_its_own_round() {
     assert_eq!(node.told(3, appended(leads, 3)).chosen, Some(3), "with its own no-op all before it");
 }
 
-/// Pages are exact: an Append holds a page of entries, and one entry in any case.
-#[test]
-fn a_page_is_exact() {
-    let half = MAX_PAGE_BYTES / 2;
-    for (first, second, pages) in [
-        (half, half, vec![2]),
-        (half, half + 1, vec![1, 1]),
-        (MAX_PAGE_BYTES, 64, vec![1, 1]),
-        (2 * half + 1, 64, vec![1, 1]),
-    ] {
-        let value = |reqid, cost_bytes: usize| Command::value(reqid, 1, vec![b'x'; cost_bytes - 64]);
-        let config = Config { window_bytes: 2 << 20, ..config() };
-        let mut node = Node::new(config, Restored::default()).made_leader().matched(1);
-        let batch = node.proposes(vec![value(1, first), value(2, second)]);
-        assert_eq!(lists(&batch, 2), pages, "{first} and {second}");
-    }
-}
-
 /// A follower that answers nothing is sent 256 Appends at most, and no more than a window of bytes; each
 /// answer makes room.
 #[test]
 fn what_is_under_way_is_bounded() {
-    let config = Config { window_entries: 1000, window_bytes: 1 << 20, ..config() };
-    let mut node = Node::new(config, Restored::default()).made_leader().matched(1);
+    let large = Config { window_entries: 1000, window_bytes: 1 << 20, ..config() };
+    let mut node = Node::new(RAFT, large, Restored::default()).made_leader().matched(1);
     let one = |reqid, len| vec![Command::value(reqid, 1, vec![b'x'; len])];
     let sent: usize = (1..=300).map(|reqid| lists(&node.proposes(one(reqid, 1)), 2).len()).sum();
     assert_eq!(sent, 256);
@@ -263,7 +208,7 @@ fn what_is_under_way_is_bounded() {
     assert_eq!(lists(&node.told(2, answer(11)), 2), [44], "what waits goes in one");
     assert_eq!(lists(&node.told(2, answer(11)), 2), vec![0; 0], "that is no news");
 
-    let mut node = Node::new(common::one_core::config(), Restored::default()).made_leader().matched(1);
+    let mut node = Node::new(RAFT, config(), Restored::default()).made_leader().matched(1);
     let cost = |cost_bytes: usize| cost_bytes - 64;
     assert_eq!(lists(&node.proposes(one(1, cost(936))), 2), [1]);
     let _ = node.told(3, answer(2));
@@ -280,7 +225,7 @@ fn what_is_under_way_is_bounded() {
 fn what_left_memory_comes_as_pages() {
     let chosen = |chosen| restored(HardState { promised: FIRST, chosen }, &[]);
     let mut node =
-        Node::new(config(), Restored { chosen_ballot: FIRST, compacted: 2, ..chosen(5) }).made_leader();
+        Node::new(RAFT, config(), Restored { chosen_ballot: FIRST, compacted: 2, ..chosen(5) }).made_leader();
     let leads = node.core.status().promised;
     let mismatch = |node: &mut Node, from, chosen, hint: Position| {
         node.told(from, RaftBody::Mismatch { ballot: leads, chosen, previous: 5, hint })
@@ -296,7 +241,7 @@ fn what_left_memory_comes_as_pages() {
 /// A refusal counts if it names a higher round: then nobody leads.
 #[test]
 fn a_refusal_ends_lower_rounds() {
-    for mut node in [Node::candidate(), Node::leader()] {
+    for mut node in [Node::candidate(RAFT), Node::leader(RAFT)] {
         let role = node.core.status().role;
         let refuse = |promised| ClusterBody::Refuse { ballot: FIRST, promised };
         let _ = node.told(3, refuse(ballot(1, 3)));
@@ -306,14 +251,4 @@ fn a_refusal_ends_lower_rounds() {
         assert_eq!((status.role, status.promised, status.leader), (Role::Follower, ballot(7, 0), None));
         assert_eq!(batch.hard_state, Some(HardState { promised: ballot(7, 0), chosen: 0 }));
     }
-}
-
-/// The lengths of the lists of entries that go to a node.
-fn lists(batch: &Batch, to: NodeId) -> Vec<usize> {
-    let to_it = batch.early.iter().filter(|message| message.to == to);
-    let lengths = to_it.filter_map(|message| match &message.body {
-        Body::Raft(RaftBody::Append { entries, .. }) => Some(entries.len()),
-        _ => None,
-    });
-    lengths.filter(|length| *length > 0).collect::<Vec<_>>()
 }
