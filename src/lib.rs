@@ -42,8 +42,9 @@
 //! | propose, wait, read, hand over, stop | [`Node`], [`Proposed`] |
 //! | bring your own threads, disk and network | [`consensus`] |
 //!
-//! The rest of this page is for who reads the source. Modules that are hidden here are public for the
-//! programs and tests of this repository only; they are no part of the API and change without notice.
+//! The rest of this page is for readers of the source. The feature `internals`, a part of the default
+//! feature, makes more modules public, for the programs and tests of this repository: they are no part of the
+//! API and change without notice.
 //!
 //! # The picture
 //!
@@ -82,37 +83,62 @@
 //! Read `consensus::types`, `message`, `batch`, `protocol`, then a golden script of `tests/golden`, then
 //! `consensus::paxos`, `consensus::raft`, `pipeline`, `node`; then `sim`, and run it with a seed.
 
+// Without `internals` much of what is public in a private module has no user, and that says nothing.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+
+// The interface.
 pub mod application;
-#[doc(hidden)]
-pub mod cli;
-#[doc(hidden)]
-pub mod client;
+#[cfg(feature = "node")]
 pub mod config;
-#[doc(hidden)]
-pub mod directory;
-#[doc(hidden)]
-pub mod fuzzing;
-#[doc(hidden)]
-pub mod logfile;
+#[cfg(feature = "node")]
 pub mod node;
-#[doc(hidden)]
+
+// What the programs and tests of this repository see besides.
+#[cfg(feature = "workshop")]
+pub mod cli;
+#[cfg(all(feature = "node", feature = "internals"))]
+pub mod client;
+#[cfg(all(feature = "node", feature = "internals"))]
+pub mod directory;
+#[cfg(feature = "workshop")]
+pub mod fuzzing;
+#[cfg(all(feature = "node", feature = "internals"))]
+pub mod logfile;
+#[cfg(feature = "internals")]
 pub mod pipeline;
-#[doc(hidden)]
+#[cfg(feature = "simulator")]
 pub mod sim;
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod store;
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod wire;
 
+// The same, where a node is embedded.
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod client;
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod directory;
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod logfile;
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod pipeline;
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod store;
+#[cfg(all(feature = "node", not(feature = "internals")))]
+mod wire;
+
+#[cfg(feature = "node")]
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}
 
 pub use application::{Application, Item};
 pub use bytes::Bytes;
+#[cfg(feature = "node")]
 pub use config::{Config, ConfigError};
 pub use consensus::protocol::{PeerStatus, Role, Status};
 pub use consensus::protocols::ProtocolName;
 pub use consensus::types::{Ballot, Command, Index, Kind, NodeId, RequestId};
+#[cfg(feature = "node")]
 pub use node::{
     ApplySender, Builder, Delivered, End, Ender, ExitCode, Failure, Items, LogItem, MemoryDisk, Node, Opened,
     ProposeError, Proposed, ReadError, Received, StartError, TransferError, WaitError, apply_channel,

@@ -13,6 +13,7 @@ mod size;
 #[path = "architecture/source.rs"]
 mod source;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use circles::circles;
@@ -205,6 +206,34 @@ fn every_layer_has_its_place() {
         let known = layer == "lib" || LAYERS.contains(&layer);
         assert!(known, "{}: its place among the layers is to be decided", source.path.display());
     }
+}
+
+/// An embedder of the cores gets three packages, and an embedder of a node none that only our programs need.
+#[test]
+fn an_embedder_depends_on_little() {
+    let cores = packages(&["-p", "spaxos-consensus", "--depth", "1"]);
+    assert_eq!(cores, ["bytes", "hashbrown", "spaxos-consensus", "thiserror"].map(String::from).into());
+    let node = packages(&["-p", "spaxos", "--no-default-features", "--features", "node"]);
+    assert!(node.contains("mio") && node.contains("sled"), "{node:?}");
+    for ours in ["clap", "hdrhistogram", "mimalloc", "serde_json", "signal-hook", "simplelog", "tempfile"] {
+        assert!(!node.contains(ours), "an embedder of a node depends on {ours}");
+    }
+}
+
+/// The names of what cargo would build.
+fn packages(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("names in UTF-8");
+    tree.lines()
+        .filter_map(|line| Some(line.split(' ').next()?.to_owned()))
+        .filter(|it| !it.is_empty())
+        .collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use spaxos::cli::dump;
@@ -174,6 +175,8 @@ fn an_unfinished_snapshot_is_removed() {
 fn child_fills_its_disk() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Some(directory) = told_directory() else { return };
+    // As the programs do: the limit is an error of the write.
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).unwrap();
     let (mut store, _) = open(&directory).unwrap();
     let mut last = 0;
     let mut round = 0;

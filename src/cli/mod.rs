@@ -1,6 +1,6 @@
 //! The command lines of both programs: what may be given, and which part of `cli` does it.
 //!
-//! Exit codes are those of DESIGN.md: 0 ended in order, 1 arguments or configuration (and whatever keeps
+//! Exit codes: 0 ended in order, 1 arguments or configuration (and whatever keeps
 //! `demo` or `bench` from running), 2 to 4 as the server gives them. clap itself would exit with 2, so its
 //! errors are printed here.
 
@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -85,6 +86,7 @@ struct Simplesvr {
 
 /// The program `spaxos`. `arguments` includes its name.
 pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    take_file_size_signal();
     match Spaxos::try_parse_from(arguments) {
         Ok(Spaxos { command: Tool::Serve(serve) }) => {
             let until = serve::Until { stdin_closes: serve.until_stdin_closes };
@@ -108,12 +110,21 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The program `simplesvr`. `arguments` includes its name.
 pub fn simplesvr(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    take_file_size_signal();
     match Simplesvr::try_parse_from(arguments) {
         Ok(Simplesvr { config, client: Some(client), .. }) => {
             serve::run(&config, client, serve::Until { stdin_closes: false })
         }
         Ok(Simplesvr { config, client: None, .. }) => serve::check(&config),
         Err(error) => refuse(&error),
+    }
+}
+
+/// A file-size limit (RLIMIT_FSIZE) must be an error of the write, EFBIG, which passes like any lack of room.
+/// By default it would kill the process by SIGXFSZ.
+fn take_file_size_signal() {
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+        eprintln!("SIGXFSZ cannot be handled, so a file-size limit would kill the process: {error}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The data directory: a store on the disk of this machine.
 //!
-//! [`open`] puts a [`Store`](crate::store::Store) together from what only a directory has: the lock that
+//! [`open`] puts a [`Store`] together from what only a directory has: the lock that
 //! keeps another process out (`lock`), sled's database ([`SledEngine`]), and the file that says how far it
 //! must reach (`tail`). All files are this user's alone (`folder`). [`Inspection`] reads the directory of a
 //! stopped node.
@@ -14,6 +14,7 @@
 //! Left out: what the bytes mean (`store` knows that, and knows nothing of files).
 
 mod folder;
+#[cfg(feature = "workshop")]
 mod inspect;
 mod lock;
 mod sled;
@@ -30,6 +31,7 @@ use crate::store::{DirectoryId, Founding, Home, Mark, OpenError, Recovered, Stor
 use lock::Lock;
 use tail::TailFile;
 
+#[cfg(feature = "workshop")]
 pub use inspect::Inspection;
 pub use sled::{SledEngine, exit_code_of_panic};
 

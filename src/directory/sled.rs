@@ -24,8 +24,8 @@ use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -66,7 +66,6 @@ pub struct SledEngine {
 impl SledEngine {
     /// Opens or creates a database in `folder`, with 0700 and 0600 whatever the umask.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<SledEngine, EngineError> {
-        take_file_size_signal();
         // Sled would make `blobs` open to all.
         folder::create_folder(&folder.join("blobs")).map_err(|error| outside(&error, folder))?;
         let path = folder.join("db");
@@ -356,16 +355,4 @@ fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A file-size limit (RLIMIT_FSIZE) shall be an error of the write, EFBIG, and not kill the process by
-/// SIGXFSZ.
-fn take_file_size_signal() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let flag = Arc::new(AtomicBool::new(false));
-        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag) {
-            log::warn!("SIGXFSZ cannot be handled, a file-size limit would kill the process: {error}");
-        }
-    });
 }

@@ -15,6 +15,7 @@
 //! Left out: compression, and sending lines elsewhere.
 
 mod chosen;
+#[cfg(feature = "workshop")]
 mod diagnostics;
 mod file;
 mod lane;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 
 use crate::config::Terminal;
 
+#[cfg(feature = "workshop")]
 use self::diagnostics::Diagnostics;
 use self::file::LogFile;
 use self::lane::Lane;
@@ -149,6 +151,8 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
     Ok((Log { shared, file_thread, level: options.level }, chosen))
 }
 
+/// The way of diagnostic lines. An embedder has a logger of its own, and only chosen lines here.
+#[cfg(feature = "workshop")]
 impl Log {
     /// What the `log` macros are to call; give it to [`log::set_boxed_logger`] or use [`Log::install`].
     pub fn logger(&self) -> Box<dyn log::Log> {
@@ -161,7 +165,9 @@ impl Log {
         log::set_max_level(self.level);
         Ok(())
     }
+}
 
+impl Log {
     /// A handle for the thread that handles signals and for `STATUS`.
     pub fn control(&self) -> LogControl {
         LogControl { shared: self.shared.clone() }

@@ -120,7 +120,7 @@ pub struct Opened {
 
 impl Opened {
     /// The log file, if one was asked for: a server makes it the process's logger.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn log(&self) -> Option<&Log> {
         self.parts.log.as_ref().map(|(log, _)| log)
     }

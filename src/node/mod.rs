@@ -21,7 +21,9 @@ mod admission;
 mod applied;
 mod applier;
 mod builder;
-#[doc(hidden)]
+#[cfg(not(feature = "internals"))]
+mod clients;
+#[cfg(feature = "internals")]
 pub mod clients;
 mod clock;
 mod ending;
@@ -31,7 +33,9 @@ mod handles;
 mod health;
 mod items;
 mod parts;
-#[doc(hidden)]
+#[cfg(not(feature = "internals"))]
+mod peers;
+#[cfg(feature = "internals")]
 pub mod peers;
 mod proposing;
 mod shared;
@@ -252,13 +256,13 @@ impl Node {
     // ---- for the command line ----
 
     /// The node as its client faces see it.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn front(&self) -> Arc<dyn Front> {
         self.running.front.clone()
     }
 
     /// The log file, if there is one.
-    #[doc(hidden)]
+    #[cfg(feature = "internals")]
     pub fn log(&self) -> Option<LogControl> {
         self.running.log.as_ref().map(Log::control)
     }

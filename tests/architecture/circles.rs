@@ -11,9 +11,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::imports::Imports;
 use super::source::Source;
 
-/// Circles that other work in progress breaks: none but these, and none that reaches out of one of them.
-/// TEMPORARY: empty it once that work is in.
-
 /// Each circle, as the files on the shortest way round.
 pub fn circles(sources: &[Source]) -> Vec<String> {
     let imports = Imports::of(sources);
