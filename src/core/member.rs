@@ -4,8 +4,6 @@
 //! A core holds a [`Member`] beside what its protocol adds: what it promised, its log, what it is doing.
 //! Nothing here decides about values or ballots; a bug here costs time, not safety.
 
-use std::collections::BTreeMap;
-
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
@@ -44,21 +42,32 @@ pub(super) struct Member {
     forward_at_ms: u64,
     forward_wait_ms: u64,
     roster: Roster,
-    /// The other members.
-    peers: BTreeMap<NodeId, Peer>,
+    /// The other members, by ascending id.
+    peers: Vec<Peer>,
     elections: u64,
     ignored: u64,
     dropped: u64,
 }
 
 /// What is known of another member.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Peer {
+    node: NodeId,
     chosen: Index,
     heard_ms: u64,
     /// The latest time at which it seems to have followed this leader: good enough to step down by, not
     /// for a lease, since an answer to entries may have been under way for long and a pause is forgiven.
     followed_ms: u64,
+}
+
+impl Peer {
+    fn new(node: NodeId) -> Peer {
+        Peer { node, chosen: 0, heard_ms: 0, followed_ms: 0 }
+    }
+
+    fn status(&self) -> PeerStatus {
+        PeerStatus { node: self.node, chosen: self.chosen, heard_ms: self.heard_ms }
+    }
 }
 
 /// The member that sent a message.
@@ -83,7 +92,7 @@ impl Member {
             (1..=MAX_WINDOW_ENTRIES).contains(&window_entries),
             "window of {window_entries}, at most {MAX_WINDOW_ENTRIES}"
         );
-        let peers = voters.others(node).map(|peer| (peer, Peer::default())).collect();
+        let peers = voters.others(node).map(Peer::new).collect();
         let mut member = Member {
             random: Random::new(seed),
             now_ms: 0,
@@ -116,8 +125,8 @@ impl Member {
         self.election_at_ms = self.now_ms + 2 * election_ms - 1;
         self.forward_wait_ms = 2 * heartbeat_ms;
         self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        for peer in self.peers.values_mut() {
-            *peer = Peer { followed_ms: self.now_ms, ..Peer::default() };
+        for peer in &mut self.peers {
+            *peer = Peer { followed_ms: self.now_ms, ..Peer::new(peer.node) };
         }
         (self.elections, self.ignored, self.dropped) = (0, 0, 0);
     }
@@ -196,8 +205,9 @@ impl Member {
             self.ignore();
             return None;
         };
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.heard_ms = self.now_ms;
+        let now_ms = self.now_ms;
+        if let Some(peer) = self.peer_mut(from) {
+            peer.heard_ms = now_ms;
         }
         Some(Sender { node: from, bit })
     }
@@ -366,22 +376,27 @@ impl Member {
 
 /// What a leader knows of its peers.
 impl Member {
+    fn peer_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
     /// A peer's watermark, as last heard (0: never).
     pub(super) fn watermark(&self, peer: NodeId) -> Index {
-        self.peers.get(&peer).map_or(0, |peer| peer.chosen)
+        self.peers.iter().find(|other| other.node == peer).map_or(0, |peer| peer.chosen)
     }
 
     /// A peer told its watermark.
     pub(super) fn note_watermark(&mut self, peer: NodeId, chosen: Index) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
+        if let Some(peer) = self.peer_mut(peer) {
             peer.chosen = peer.chosen.max(chosen);
         }
     }
 
     /// A peer's answer shows that it follows this leader.
     pub(super) fn note_following(&mut self, peer: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.followed_ms = self.now_ms;
+        let now_ms = self.now_ms;
+        if let Some(peer) = self.peer_mut(peer) {
+            peer.followed_ms = now_ms;
         }
     }
 
@@ -391,14 +406,14 @@ impl Member {
         if sent_ms > self.now_ms {
             return self.ignore();
         }
-        if let Some(peer) = self.peers.get_mut(&peer) {
+        if let Some(peer) = self.peer_mut(peer) {
             peer.followed_ms = peer.followed_ms.max(sent_ms);
         }
     }
 
     /// All peers are taken to follow this leader as of now.
     fn follow_now(&mut self) {
-        for peer in self.peers.values_mut() {
+        for peer in &mut self.peers {
             peer.followed_ms = self.now_ms;
         }
     }
@@ -407,7 +422,7 @@ impl Member {
     pub(super) fn hears_a_majority(&self) -> bool {
         let mut followers = Set::default();
         followers.insert(self.own_bit());
-        for (other, peer) in self.others().zip(self.peers.values()) {
+        for (other, peer) in self.others().zip(&self.peers) {
             if self.now_ms < peer.followed_ms + self.config.election_ms {
                 followers.insert(other.bit);
             }
@@ -503,7 +518,6 @@ impl Member {
 impl Member {
     /// How the core stands that holds this member.
     pub(super) fn status(&self, role: Role, promised: Ballot, log: &Log) -> Status {
-        let peers = self.peers.iter();
         Status {
             node: self.config.node,
             role,
@@ -518,9 +532,7 @@ impl Member {
             elections: self.elections,
             ignored: self.ignored,
             dropped: self.dropped,
-            peers: peers
-                .map(|(node, peer)| PeerStatus { node: *node, chosen: peer.chosen, heard_ms: peer.heard_ms })
-                .collect(),
+            peers: self.peers.iter().map(Peer::status).collect(),
         }
     }
 }
