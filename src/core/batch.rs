@@ -151,9 +151,10 @@ impl Batch {
 
     /// Adds entries to be made durable.
     pub(crate) fn write(&mut self, entries: Vec<Entry>) {
-        match self.entries.is_empty() {
-            true => self.entries = entries,
-            false => self.entries.extend(entries),
+        if self.entries.is_empty() {
+            self.entries = entries;
+        } else {
+            self.entries.extend(entries);
         }
     }
 

@@ -84,10 +84,7 @@ impl Proposals {
 
     /// How many more can be taken.
     pub fn room(&self) -> usize {
-        match self.bytes < Self::CAPACITY_BYTES {
-            true => Self::CAPACITY - self.len().min(Self::CAPACITY),
-            false => 0,
-        }
+        if self.bytes < Self::CAPACITY_BYTES { Self::CAPACITY - self.len().min(Self::CAPACITY) } else { 0 }
     }
 
     /// Takes a request of this node's client. `false` if the same request is held already (it only waits
