@@ -99,8 +99,8 @@ stage() {
     cp -r "$PATCHES" "$WORK/patches"
     cp -r Cargo.toml Cargo.lock build.rs src "$STAGE"
     cp -r tests/common tests/golden tests/golden.rs tests/sabotage.rs "$STAGE/tests"
-    # Of the library its modules alone: what it offers to others is made of those that are left out.
-    grep '^pub mod [a-z]*;$' src/lib.rs >"$STAGE/src/lib.rs"
+    # Of the library its modules and the cores alone: the rest that it offers is made of those left out.
+    grep -E '^pub (mod [a-z]*|use spaxos_consensus as consensus);$' src/lib.rs >"$STAGE/src/lib.rs"
     for name in "${LEFT_OUT[@]}"; do
         rm -rf "${STAGE:?}/src/$name"
         sed "/^pub mod $name;$/d" "$STAGE/src/lib.rs" >"$WORK/lib.rs"
