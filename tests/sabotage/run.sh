@@ -21,7 +21,7 @@ PATCHES=$SOURCE/tests/sabotage
 WORK=${SABOTAGE_DIR:-${CARGO_TARGET_DIR:-$SOURCE/target}/sabotage}
 STAGE=$WORK/stage
 TREE=$WORK/tree
-LEFT_OUT=(bin fuzzing node directory logfile client)
+LEFT_OUT=(bin fuzzing node directory logfile client config)
 # A run of 200 seeds takes seconds; a bug that makes it longer than this is one that the net did not find.
 LIMIT_S=900
 
@@ -99,14 +99,15 @@ stage() {
     cp -r "$PATCHES" "$WORK/patches"
     cp -r Cargo.toml Cargo.lock build.rs src "$STAGE"
     cp -r tests/common tests/golden tests/golden.rs tests/sabotage.rs "$STAGE/tests"
-    # Of the library its modules alone: what it offers to others is made of those that are left out.
-    grep '^pub mod [a-z]*;$' src/lib.rs >"$STAGE/src/lib.rs"
+    # Of the library its modules and the cores alone: the rest that it offers is made of those left out.
+    grep -E '^pub (mod [a-z]*|use spaxos_consensus as consensus);$' src/lib.rs >"$STAGE/src/lib.rs"
     for name in "${LEFT_OUT[@]}"; do
         rm -rf "${STAGE:?}/src/$name"
         sed "/^pub mod $name;$/d" "$STAGE/src/lib.rs" >"$WORK/lib.rs"
         mv "$WORK/lib.rs" "$STAGE/src/lib.rs"
     done
-    sed '/^default-run = /d' Cargo.toml >"$STAGE/Cargo.toml"
+    # Programs and examples are left out as well.
+    sed -E '/^default-run = /d; /^\[\[(bin|example)\]\]$/,/^$/d' Cargo.toml >"$STAGE/Cargo.toml"
     # Of the commands golden scripts use the one that draws what they did.
     find "$STAGE/src/cli" -type f ! -name mermaid.rs -delete
     echo 'pub mod trace { pub mod mermaid; }' >"$STAGE/src/cli/mod.rs"
@@ -126,7 +127,7 @@ restore() {
 }
 
 build() {
-    (cd "$TREE" && cargo test --release --locked --no-run --test golden --test sabotage) >"$WORK/build.log" 2>&1
+    (cd "$TREE" && cargo test --release --locked --no-run --no-default-features --features simulator --test golden --test sabotage) >"$WORK/build.log" 2>&1
 }
 
 # Sets GOLDEN to the first script that differs or -, INVARIANT and NEEDED to what the simulator found and after how
