@@ -8,11 +8,11 @@
 //! $ cargo run --example chat -- 3 127.0.0.1:7101 127.0.0.1:7102 127.0.0.1:7103
 //! ```
 //!
-//! Then type lines. Kill one (Ctrl-C, or with -9): the other two go on; start it again, and it shows all that
-//! was said. Ctrl-D ends one in order. The data is in `data/chat`, or where `CHAT_DATA` says.
+//! Then type lines. Kill one (Ctrl-C, or `kill -9`): the other two go on. Start it again, and it shows all
+//! that was said. Ctrl-D ends one cleanly. The data is in `data/chat`, or where `CHAT_DATA` says.
 //!
-//! Shows: one node a process, chosen items from a channel ([`apply_channel`]), proposals under an id of one's
-//! own that are repeated until their outcome is known.
+//! It shows one node per process, chosen items from a channel ([`apply_channel`]), and proposals under ids of
+//! its own, which are repeated until their outcome is known.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     chat(id, &addresses.map_err(|_| USAGE)?, &data, std::io::stdin().lock(), std::io::stdout())
 }
 
-/// Says what comes in, and shows what anybody said, until the input ends.
+/// Says each line of the input, and shows what anybody said, until the input ends.
 pub fn chat(
     id: u64,
     addresses: &[SocketAddr],
@@ -42,17 +42,17 @@ pub fn chat(
 ) -> Result<(), Box<dyn Error>> {
     let peers = (1..).zip(addresses.iter().copied());
     let config = Config::new("chat", id, peers, data.join(format!("node{id}")))?;
-    // Holds 64 lines: if the terminal takes no more, this node waits, and the others go on.
+    // The channel holds 64 lines: if the terminal takes no more, this node waits, and the others go on.
     let (sender, items) = apply_channel(64);
     let node = Node::builder(config).apply_channel(sender).start()?;
     let shower = std::thread::spawn(move || show(items, output));
-    // Of this run: a session that nobody has had, and a number a line.
+    // The ids of this run: a session that nobody has had, and a number for each line.
     let session = u128::from(std::process::id()) << 64 | unix_nanos();
     for (number, line) in (1..).zip(input.lines()) {
         say(&node, RequestId { session, number }, &line?)?;
     }
     node.stop()?;
-    shower.join().map_err(|_| "the showing thread panicked")??;
+    shower.join().map_err(|_| "the thread that shows the lines panicked")??;
     Ok(())
 }
 
@@ -66,8 +66,8 @@ fn show(items: Items, mut output: impl Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Proposes until it is delivered. Whatever happens in between, the line stands in the log once: it is the
-/// same request.
+/// Proposes a line until it is delivered. Whatever happens in between, it is delivered once: it is the same
+/// request.
 fn say(node: &Node, request: RequestId, line: &str) -> Result<(), Box<dyn Error>> {
     loop {
         let outcome = match node.propose_as(request, line.to_owned()) {

@@ -1,14 +1,14 @@
-//! A replicated counter: three nodes in this process, each with its data on disk. What was counted survives a
+//! A replicated counter: three nodes in this process, each with its data on disk. The count survives a
 //! restart.
 //!
 //! ```console
 //! $ cargo run --example counter
 //! $ cargo run --example counter        # goes on where it ended
-//! $ cargo run --example counter -- FOLDER 5    # data in FOLDER, counts to 5 more
+//! $ cargo run --example counter -- FOLDER 5    # data in FOLDER, adds 5
 //! ```
 //!
-//! Shows: an [`Application`] and its responses, [`Node::propose`] at a leader and elsewhere, and that the log
-//! is applied again after a restart.
+//! It shows an [`Application`] and its responses, [`Node::propose`] at a leader and elsewhere, and that the
+//! log is applied again after a restart.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use spaxos::{Application, Bytes, Config, Item, Node};
 struct Counter(i64);
 
 impl Application for Counter {
-    /// A command is a number in text. What is none counts as 0: all nodes must judge alike, and none may
+    /// A command is a number as text. Anything else counts as 0: all nodes must judge alike, and none may
     /// panic.
     fn apply(&mut self, item: &Item) -> Bytes {
         let text = std::str::from_utf8(&item.command.payload).unwrap_or_default();
@@ -35,19 +35,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().map_or_else(|| PathBuf::from("data/counter"), PathBuf::from);
     let times = arguments.next().map_or(Ok(10), |text| text.parse())?;
-    println!("the counter stands at {}", count(&folder, times)?);
-    println!("run it again: it goes on, its data is in {}", folder.display());
+    println!("the counter is at {}", count(&folder, times)?);
+    println!("run it again, and it goes on: its data is in {}", folder.display());
     Ok(())
 }
 
-/// Adds 1 so many times, at one node after the other, and gives the counter as the last of them has it.
+/// Adds 1 this many times, at one node after the other, and returns the counter as the last response has it.
 pub fn count(folder: &Path, times: u32) -> Result<i64, Box<dyn Error>> {
     let nodes = start(folder)?;
     let mut counter = 0;
     for time in 0..times {
         let node = &nodes[time as usize % nodes.len()];
         let proposed = node.propose("1")?;
-        // A node that does not lead forwards. Without a leader (at the start) the command waits for one.
+        // A node that does not lead forwards. Without a leader (at startup) the command waits for one.
         let delivered = proposed.wait(Duration::from_secs(30))?;
         let response = delivered.response.unwrap_or_default();
         counter = std::str::from_utf8(&response)?.parse()?;
@@ -61,7 +61,8 @@ pub fn count(folder: &Path, times: u32) -> Result<i64, Box<dyn Error>> {
 }
 
 fn start(folder: &Path) -> Result<Vec<Node>, Box<dyn Error>> {
-    // Sockets that listen already, at free ports: another run may use others, nodes are known by their ids.
+    // Sockets that already listen, at free ports. Another run may use other ports: nodes are known by their
+    // ids.
     let listeners = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)));
     let mut peers: Vec<(u64, SocketAddr)> = Vec::new();
     let mut sockets = Vec::new();

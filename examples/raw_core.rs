@@ -1,14 +1,14 @@
 //! The pure cores without any node: three of them in one thread, with a clock that is a number, a network
-//! that is a list and disks that are structs. It is what you write (with your own threads, disk and sockets)
-//! if you want the protocol and nothing else; etcd calls it `RawNode`.
+//! that is a list and disks that are structs. This is what you write (with your own threads, disk and
+//! sockets) if you want the protocol and nothing else; etcd calls it `RawNode`.
 //!
 //! ```console
 //! $ cargo run --example raw_core
 //! ```
 //!
-//! The contract, which [`spaxos::consensus`] tells in full and `Host::carry_out` shows in order: early
-//! messages at once; hard state and log in one durable write; only then the other messages, those to the node
-//! itself included; what is chosen may be applied; ticks, always.
+//! [`spaxos::consensus`] has the contract in full, and `Host::carry_out` shows it in order: early messages
+//! leave immediately; hard state and log become durable in one write; only then do the other messages leave,
+//! those to the node itself included; what is chosen may be applied; ticks keep coming.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +33,7 @@ fn main() {
     }
 }
 
-/// Elects a leader, proposes values, kills the leader in the middle of it, brings it back, and gives what
+/// Elects a leader, proposes values, kills the leader in the middle of it, brings it back, and returns what
 /// each node applied.
 pub fn run(protocol: ProtocolName, values: u64) -> BTreeMap<NodeId, Vec<String>> {
     let mut world = World::new(protocol, 3);
@@ -44,8 +44,8 @@ pub fn run(protocol: ProtocolName, values: u64) -> BTreeMap<NodeId, Vec<String>>
         if number == values / 2 {
             world.kill_and_restart_the_leader();
         }
-        // Any node takes it: one that does not lead forwards it to the leader, until it is chosen or out of
-        // time.
+        // Any node takes a proposal: one that does not lead forwards it to the leader, until it is chosen or
+        // out of time.
         world.propose(1 + number % 3, Command::value(number, 1 + number % 3, format!("value {number}")));
         world.tick();
     }
@@ -73,7 +73,7 @@ impl World {
         self.hosts.values().find(|host| host.core.status().is_leader()).map(|host| host.node)
     }
 
-    /// Time passes for everybody, then all messages arrive, those that answers cause as well.
+    /// Time passes for everybody, then all messages arrive, and all answers to them as well.
     fn tick(&mut self) {
         self.now_ms += TICK_MS;
         for host in self.hosts.values_mut() {
@@ -89,13 +89,13 @@ impl World {
 
     fn propose(&mut self, node: NodeId, command: Command) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
-        // `room` says how many a core takes: whoever feeds it keeps the rest.
+        // `room` returns how many proposals a core takes: the driver keeps the rest.
         assert!(host.core.room() > 0, "a core holds thousands");
         let proposal = Proposal { command, deadline_ms: u64::MAX };
         host.step(Input::Propose(vec![proposal]), &mut self.network);
     }
 
-    /// What is left of a process is its disk. The others elect a new leader meanwhile.
+    /// All that is left of a process is its disk. The others elect a new leader before it comes back.
     fn kill_and_restart_the_leader(&mut self) {
         let dead = self.leader().expect("somebody leads");
         let nodes = self.hosts.len() as u64;
@@ -114,7 +114,7 @@ struct Host {
     node: NodeId,
     core: Box<dyn Protocol>,
     disk: Disk,
-    /// Up to it everything is applied.
+    /// Everything up to this index is applied.
     applied: Index,
     values: Vec<String>,
 }
@@ -127,7 +127,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// One atomic durable write: all of it is there after a crash, or nothing. Yours ends in fsync.
+    /// One atomic durable write: after a crash all of it is there, or nothing. Yours ends with an fsync.
     fn write(&mut self, hard_state: Option<HardState>, truncate: Option<Index>, entries: &[Entry]) {
         self.hard_state = hard_state.unwrap_or(self.hard_state);
         if let Some(first) = truncate {
@@ -144,7 +144,7 @@ impl Disk {
 }
 
 impl Host {
-    /// Starts a core from what is on the disk: after a crash in the same way as at first.
+    /// Starts a core from what is on the disk, after a crash in the same way as the first time.
     fn start(protocol: ProtocolName, node: NodeId, nodes: u64, disk: Disk) -> Host {
         let config = Config {
             node,
@@ -181,19 +181,21 @@ impl Host {
 
     /// The contract, in order.
     fn carry_out(&mut self, batch: Batch, network: &mut VecDeque<Message>) {
-        // 1. Early messages promise nothing: they leave at once, while the disk is still at work.
+        // 1. Early messages promise nothing: they leave immediately, while the disk is still at work.
         network.extend(batch.early);
-        // 2. What is to be durable, in one write; a Raft follower may have to drop the end of its log first.
+        // 2. What must be durable goes into one write; a Raft follower may have to drop the end of its log
+        //    first.
         self.disk.write(batch.hard_state, batch.truncate, &batch.entries);
-        // 3. Only now the messages that promise, those to the node itself included: it votes by message, too.
+        // 3. Only now do the messages that promise leave, those to the node itself included: its own vote is
+        //    a message as well.
         network.extend(batch.messages);
-        // 4. Pages of the chosen log that a peer lacks.
+        // 4. Peers are sent the pages of the chosen log that they lack.
         network.extend(batch.pages.iter().filter_map(|page| self.read_page(page)));
         // 5. What is chosen may be applied, in order.
         if let Some(chosen) = batch.chosen {
             self.apply(chosen);
         }
-        // (6. Reads: nobody asks for any here.) And, for your log:
+        // (6. Reads: nobody asks for any here.) Events are for your log:
         for event in batch.events {
             println!("{:12} node {}: {event}", "", self.node);
         }
@@ -213,7 +215,7 @@ impl Host {
         (bytes > 0).then_some(Message { from: self.node, to: page.to, body: body.into() })
     }
 
-    /// New leaders may choose a request again at another index: what was applied before is left out.
+    /// A new leader may choose a request again at another index: what was applied before is left out.
     fn apply(&mut self, chosen: Index) {
         for index in self.applied + 1..=chosen {
             let command = &self.disk.entries[&index].command;

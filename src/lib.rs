@@ -22,7 +22,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one, in memory; others list three members or five, and have a data directory.
+//! // A cluster of one, in memory; a real one has three members or five, and a data directory for each.
 //! let config = Config::new("example", 1, [(1, "127.0.0.1:0".parse()?)], "data/node1")?;
 //! let disk = MemoryDisk::default();
 //! let node = Node::builder(config).application(Longest::default()).in_memory(&disk).start()?;
@@ -43,8 +43,8 @@
 //! | bring your own threads, disk and network | [`consensus`] |
 //!
 //! The rest of this page is for readers of the source. The feature `internals`, a part of the default
-//! feature, makes more modules public, for the programs and tests of this repository: they are no part of the
-//! API and change without notice.
+//! feature, makes more modules public, for the programs and tests of this repository: they are not part of
+//! the API and change without notice.
 //!
 //! # The picture
 //!
@@ -52,14 +52,14 @@
 //!
 //! # The rules of the house
 //!
-//! * A message that promises something leaves only after the state behind it is durable, also to oneself:
-//!   `pipeline::storage`.
-//! * An error of a flush ends the node; a write that failed for want of room rebuilds it from what is
-//!   durable: `node::storage`.
+//! * A message that promises something leaves only after the state behind it is durable, even if it goes to
+//!   the node itself: `pipeline::storage`.
+//! * A flush that fails ends the node; after a write that failed for want of room, the node is rebuilt from
+//!   what is durable: `node::storage`.
 //! * A chosen index never changes, a promise never regresses, a ballot is used once: [`consensus::paxos`].
-//! * A request is delivered at most once, in index order, on every node alike: `pipeline::ledger`.
+//! * A request is delivered at most once, in index order, and alike on every node: `pipeline::ledger`.
 //! * Nothing that a peer, a client, a file or the disk does makes the process panic; every queue and buffer
-//!   is bounded, and what happens when it is full stands beside its capacity.
+//!   is bounded, and what happens when it is full is documented next to its capacity.
 //!
 //! # The layers
 //!
@@ -83,7 +83,7 @@
 //! Read `consensus::types`, `message`, `batch`, `protocol`, then a golden script of `tests/golden`, then
 //! `consensus::paxos`, `consensus::raft`, `pipeline`, `node`; then `sim`, and run it with a seed.
 
-// Without `internals` much of what is public in a private module has no user, and that says nothing.
+// Without `internals`, much of what is public in a private module has no user, which means nothing.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 // The interface.
@@ -113,7 +113,7 @@ pub mod store;
 #[cfg(feature = "internals")]
 pub mod wire;
 
-// The same, where a node is embedded.
+// The same modules, private for an embedder.
 #[cfg(all(feature = "node", not(feature = "internals")))]
 mod client;
 #[cfg(all(feature = "node", not(feature = "internals")))]

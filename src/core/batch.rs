@@ -1,8 +1,8 @@
 //! What one turn of a core wants done: one plain, printable value.
 //!
-//! A core has no disk, socket or logger; it fills a [`Batch`], and whoever drives it (`pipeline`, a test, a
-//! simulator) carries it out in this order: `early` at once; then `hard_state`, `truncate` and `entries` in
-//! one atomic durable write; then `messages`, those to the node itself included. `chosen` and `events`
+//! A core has no disk, socket or logger; it fills a [`Batch`], and its driver (`pipeline`, a test, a
+//! simulator) carries it out in this order: `early` immediately; then `hard_state`, `truncate` and `entries`
+//! in one atomic durable write; then `messages`, those to the node itself included. `chosen` and `events`
 //! promise nothing and need not wait; `pages` are read from what is chosen.
 
 use std::fmt;
@@ -16,19 +16,19 @@ use super::types::{Ballot, Entry, HardState, Index, NodeId};
 pub struct Batch {
     /// Messages that promise nothing, for others only.
     pub early: Vec<Message>,
-    /// To be made durable, in one write with `entries`. Later batches replace it.
+    /// Must become durable, in one write with `entries`. That of a later batch replaces it.
     pub hard_state: Option<HardState>,
-    /// To be removed durably, before `entries` are put: all entries from this index on. Raft followers only,
-    /// and only what is not chosen.
+    /// All entries from this index on must be removed durably, before `entries` are put. Only Raft followers
+    /// ask for it, and only for what is not chosen.
     pub truncate: Option<Index>,
-    /// To be made durable; what stood at their indexes is replaced.
+    /// Must become durable; they replace what was at their indexes.
     pub entries: Vec<Entry>,
     /// Messages that leave only after the write of this batch and of all before it, those to the node
     /// itself included.
     pub messages: Vec<Message>,
     /// Pages of chosen entries to read from the log and send.
     pub pages: Vec<Page>,
-    /// Reads of this node's that may be answered once all up to an index is delivered.
+    /// Reads of this node that may be answered once every index up to theirs is delivered.
     pub reads: Vec<ReadIndex>,
     /// The new watermark, if it was raised: the applier may deliver up to it.
     pub chosen: Option<Index>,
@@ -37,21 +37,21 @@ pub struct Batch {
 }
 
 /// A read that [`Input::Read`](super::protocol::Input::Read) asked for may be answered from a state that has
-/// all up to `index`: then it sees everything that anyone was told of before it was asked for.
+/// every index up to `index`: then it sees everything that anyone was told of before it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadIndex {
-    /// As it was asked for.
+    /// The id of the question.
     pub id: u64,
-    /// What has to be delivered before.
+    /// What must be delivered before.
     pub index: Index,
 }
 
-/// A page of chosen entries that a peer asked for: to be sent as
+/// A page of chosen entries that a peer asked for. It must be sent as
 /// [`Learn`](super::message::ClusterBody::Learn), with at least one entry and otherwise at most
 /// [`MAX_PAGE_BYTES`](super::message::MAX_PAGE_BYTES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
-    /// Who asked.
+    /// The peer that asked.
     pub to: NodeId,
     /// The first wanted index.
     pub first: Index,
@@ -107,49 +107,49 @@ pub enum Event {
     },
     /// The successor did not take over within T: it goes on leading.
     KeptLeading {
-        /// Who was to take over.
+        /// The node that should have taken over.
         to: NodeId,
         /// The ballot it leads under.
         ballot: Ballot,
     },
-    /// Its log differs from the leader's: its own end goes.
+    /// Its log differs from the leader's: the end of its own is dropped.
     Truncating {
-        /// The first entry that goes.
+        /// The first entry that is dropped.
         first: Index,
         /// The last one.
         last: Index,
-        /// Under which the leader leads.
+        /// The ballot that the leader leads under.
         ballot: Ballot,
     },
     /// It lacks chosen entries and asks for them.
     CatchingUp {
-        /// Whom it asks.
+        /// The node that it asks.
         from: NodeId,
         /// The first index it lacks.
         first: Index,
-        /// Up to where it knows that there are chosen entries.
+        /// The highest index that it knows to be chosen.
         chosen: Index,
     },
 }
 
 impl Batch {
-    /// Whether nothing has to be done.
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         *self == Batch::default()
     }
 
-    /// Whether something has to be made durable.
+    /// Whether something must become durable.
     pub fn must_write(&self) -> bool {
         self.hard_state.is_some() || self.truncate.is_some() || !self.entries.is_empty()
     }
 
-    /// Removes all entries from an index on, those of this batch, too.
+    /// Removes all entries from an index on, including those of this batch.
     pub(crate) fn truncate_from(&mut self, first: Index) {
         self.entries.retain(|entry| entry.index < first);
         self.truncate = Some(self.truncate.map_or(first, |earlier| earlier.min(first)));
     }
 
-    /// Adds entries to be made durable.
+    /// Adds entries that must become durable.
     pub(crate) fn write(&mut self, entries: Vec<Entry>) {
         if self.entries.is_empty() {
             self.entries = entries;
@@ -161,7 +161,7 @@ impl Batch {
     /// Adds a message that promises nothing.
     pub(crate) fn send_early(&mut self, from: NodeId, to: NodeId, body: impl Into<Body>) {
         let body = body.into();
-        assert_ne!(from, to, "a message to oneself promises, so it is never early: {body}");
+        assert_ne!(from, to, "a message to the node itself promises, so it is never early: {body}");
         push(&mut self.early, Message { from, to, body });
     }
 
@@ -171,8 +171,8 @@ impl Batch {
     }
 }
 
-/// Adds a message, joined with the last one to the same node where that says the same in fewer messages:
-/// a turn of many inputs then sends one Accept, one Accepted, one Forward to each peer.
+/// Adds a message, joined with the last one to the same node if one message can say both: a turn of many
+/// inputs then sends one Accept, one Accepted, one Forward to each peer.
 fn push(messages: &mut Vec<Message>, message: Message) {
     let Message { from, to, body } = message;
     let last = messages.iter_mut().rev().find(|last| last.to == to);
@@ -186,7 +186,7 @@ fn push(messages: &mut Vec<Message>, message: Message) {
 }
 
 impl fmt::Display for Batch {
-    /// One line an effect, in the order in which they are carried out.
+    /// One line for each effect, in the order in which they are carried out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for event in &self.events {
             writeln!(f, "event {event}")?;
@@ -277,7 +277,7 @@ mod tests {
         ClusterBody::Forward { commands: vec![Command::value(len as u64, 1, vec![b'x'; len])] }.into()
     }
 
-    /// What a batch says when it is told this and then that, to the same node.
+    /// What a batch says when it is given this and then that, for the same node.
     fn said(this: &Body, that: &Body) -> Vec<String> {
         let mut batch = Batch::default();
         for body in [this, that] {
@@ -316,7 +316,8 @@ mod tests {
         }
     }
 
-    /// What does not ascend, is of another ballot, or says another thing stays apart.
+    /// Messages whose indexes do not ascend, that have different ballots or that say different things stay
+    /// apart.
     #[test]
     fn what_cannot_be_said_in_one_message_is_said_in_two() {
         let cases = [
@@ -336,7 +337,7 @@ mod tests {
         }
     }
 
-    /// A joined list holds a page and no more; peers close the connection otherwise.
+    /// A joined list holds at most a page; otherwise peers would close the connection.
     #[test]
     fn what_is_joined_fits_a_page() {
         let len = MAX_PAGE_BYTES / 2 - 64;

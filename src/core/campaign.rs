@@ -1,10 +1,10 @@
 //! Campaigning, as both protocols do it: a question to all other voters, repeated until a quorum says yes.
 //!
 //! A node that hears no leader first asks whether the others would follow it (pre-vote, Raft thesis section
-//! 9.6). Nobody's state changes by that, so a node that returns from a partition does not depose a good
-//! leader. If a quorum would follow, or a leader hands over, the node takes a new ballot and asks in earnest:
-//! Paxos for promises (`paxos/candidate.rs`), Raft for votes (`raft/election.rs`). What is asked then, and
-//! what an answer is worth, is the protocol's; so is the question whether a node would follow another.
+//! 9.6). This changes nobody's state, so a node that returns from a partition does not depose a good leader.
+//! If a quorum would follow, or a leader hands over, the node takes a new ballot and asks in earnest: Paxos
+//! for promises (`paxos/candidate.rs`), Raft for votes (`raft/election.rs`). What it asks then, what an
+//! answer is worth, and whether a node would follow another is up to the protocol.
 //!
 //! Invariants: a campaign counts only answers that name its ballot, and each voter once. A new ballot is
 //! above every round that this node promised, used or heard of.
@@ -21,7 +21,7 @@ pub(super) struct Campaign {
     ballot: Ballot,
     /// The voters that said yes.
     granted: Set,
-    /// When the question is put again to those that have not.
+    /// When the question is repeated to those that have not.
     repeat_at_ms: u64,
 }
 
@@ -69,7 +69,8 @@ impl Campaign {
         self.granted.contains(voter.bit)
     }
 
-    /// A voter said yes under a ballot. Returns whether a quorum has; not under another ballot.
+    /// A voter said yes under a ballot. Returns whether a quorum has; `false` if the ballot is not this
+    /// campaign's.
     pub(super) fn grant(&mut self, member: &Member, from: Sender, ballot: Ballot) -> bool {
         if ballot != self.ballot {
             return false;
@@ -83,7 +84,7 @@ impl Campaign {
         member.is_quorum(self.granted)
     }
 
-    /// Whether the question is due again, once a heartbeat interval.
+    /// Returns whether the question is due again, once a heartbeat interval.
     pub(super) fn repeats(&mut self, member: &Member) -> bool {
         let due = member.now_ms() >= self.repeat_at_ms;
         if due {
@@ -105,8 +106,8 @@ impl Campaign {
     }
 }
 
-/// Answers pre-vote. `would_follow` is the protocol's condition; that no leader was heard within T is added
-/// here.
+/// Answers pre-vote. `would_follow` is the protocol's condition; this function adds that no leader was heard
+/// within T.
 pub(super) fn answer_pre_vote(
     member: &Member,
     to: NodeId,

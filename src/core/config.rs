@@ -1,4 +1,4 @@
-//! What a core is made from: its configuration, and what was durable before.
+//! What a core is made of: its configuration, and what was durable before.
 
 use super::quorum::Voters;
 use super::types::{Ballot, Entry, HardState, Index, NodeId, Round};
@@ -12,15 +12,15 @@ pub struct Config {
     pub voters: Voters,
     /// T: a node that hears no leader waits between T and 2T before it campaigns.
     pub election_ms: u64,
-    /// How often a leader is heard; well below T.
+    /// How often a leader sends heartbeats; well below T.
     pub heartbeat_ms: u64,
-    /// How many indexes a leader proposes above its watermark at most (1 to
+    /// The most indexes that a leader proposes above its watermark (1 to
     /// [`MAX_WINDOW_ENTRIES`](super::types::MAX_WINDOW_ENTRIES)).
     pub window_entries: u64,
-    /// What they take at most, in [`Command::cost_bytes`](super::types::Command::cost_bytes); one entry is
+    /// The most that they take, in [`Command::cost_bytes`](super::types::Command::cost_bytes); one entry is
     /// always allowed.
     pub window_bytes: usize,
-    /// For the random part of waits. Different on each node.
+    /// For the random part of waits. It is different on each node.
     pub seed: u64,
 }
 
@@ -32,9 +32,9 @@ pub struct Restored {
     /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that is 0. Raft compares logs by
     /// it.
     pub chosen_ballot: Ballot,
-    /// The highest round ever stored or used, in whatever place.
+    /// The highest round ever stored or used, wherever that was.
     pub highest_round: Round,
-    /// Up to it entries are no longer kept.
+    /// Entries up to this index are no longer kept.
     pub compacted: Index,
     /// The entries above `hard_state.chosen`, by ascending index.
     pub entries: Vec<Entry>,

@@ -9,7 +9,7 @@
 //!
 //! * A leader that hands over places nothing ([`Leadership::place`], asserted where the entries are
 //!   proposed).
-//! * A read gets its index only once `established` is chosen: until then the watermark may be behind what
+//! * A read gets its index only once `established` is chosen: before that, the watermark may be behind what
 //!   earlier leaders told their clients.
 
 use super::batch::{Batch, Event};
@@ -27,10 +27,10 @@ pub(super) struct Leadership {
     ballot: Ballot,
     heartbeat_at_ms: u64,
     /// The first entry of its own after all that it adopted: once that is chosen, its watermark is ahead of
-    /// all that earlier leaders told.
+    /// all that earlier leaders told their clients.
     established: Index,
     reads: Reads,
-    /// While it is there, nothing is placed.
+    /// While one is under way, nothing is placed.
     transfer: Option<Transfer>,
 }
 
@@ -66,14 +66,14 @@ impl Leadership {
         }
     }
 
-    /// Tells a peer the watermark; its answer tells its own.
+    /// Tells a peer the watermark; the answer has the peer's own.
     pub(super) fn send_heartbeat(&self, member: &Member, to: NodeId, chosen: Index, out: &mut Batch) {
         let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.now_ms() };
         member.send_early(to, heartbeat, out);
     }
 
-    /// Those whose clients wait for what was just chosen hear of it at once, unless entries in this batch
-    /// tell them; the others hear with the next entries or heartbeat.
+    /// The nodes whose clients wait for what was just chosen hear of it immediately, unless entries in this
+    /// batch tell them; the others hear of it with the next entries or heartbeat.
     pub(super) fn tell_forwarders(&self, member: &Member, forwarders: Set, chosen: Index, out: &mut Batch) {
         for peer in member.others() {
             if forwarders.contains(peer.bit) {
@@ -122,7 +122,7 @@ impl Leadership {
 
 /// Reads: see [`Reads`] for how they go.
 impl Leadership {
-    /// A read, of this node's or another's.
+    /// A read of this node or another.
     pub(super) fn handle_read(&mut self, member: &mut Member, read: Read, chosen: Index, out: &mut Batch) {
         if !self.reads.add(read) {
             member.count_dropped(1);

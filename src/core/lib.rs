@@ -1,4 +1,4 @@
-//! The pure consensus cores, for those who bring their own threads, disk and network: state and input give
+//! The pure consensus cores, for an embedder with its own threads, disk and network: state and input give
 //! state and a batch of effects.
 //!
 //! A core is made by [`ProtocolName::core`](protocols::ProtocolName::core) from its configuration and what
@@ -67,8 +67,8 @@
 //! assert_eq!(log[1].command.payload, "hello");
 //! ```
 //!
-//! For who reads the source: this folder imports nothing of the crate outside itself, and none of: clock,
-//! thread, file, socket, logger, global randomness, hash-ordered collections (clippy refuses them, see
+//! For readers of the source: this folder imports nothing of the crate outside itself, and it has no clock,
+//! thread, file, socket, logger, global randomness or hash-ordered collection (clippy refuses them, see
 //! `clippy.toml`). Read `types`, `message`, `batch`, `protocol`, then a protocol.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 

@@ -1,7 +1,7 @@
-//! What every member of a cluster does whatever the protocol: it keeps time, hears others, knows who leads,
+//! What every member of a cluster does, whatever the protocol: it keeps time, hears others, knows who leads,
 //! and sees its clients' proposals to the leader.
 //!
-//! A core holds a [`Member`] beside what its protocol adds: what it promised, its log, what it is doing.
+//! A core holds a [`Member`] besides what its protocol adds: what it promised, its log, what it is doing.
 //! Nothing here decides about values or ballots; a bug here costs time, not safety.
 
 use super::batch::{Batch, Event};
@@ -20,8 +20,8 @@ use super::types::{
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
 const MAX_ROUND_STEP: Round = 1 << 40;
 
-/// No round above it is taken from anyone, so that arithmetic on rounds never overflows. A
-/// member that raises rounds on purpose can get there in 2^22 steps, and then nobody is elected any more.
+/// No round above this one is taken from anyone, so that arithmetic on rounds never overflows. A member that
+/// raises rounds on purpose can get there in 2^22 steps, and then nobody is elected any more.
 const MAX_ROUND: Round = 1 << 62;
 
 /// See the module.
@@ -55,8 +55,8 @@ struct Peer {
     node: NodeId,
     chosen: Index,
     heard_ms: u64,
-    /// The latest time at which it seems to have followed this leader: good enough to step down by, not
-    /// for a lease, since an answer to entries may have been under way for long and a pause is forgiven.
+    /// The latest time at which it seems to have followed this leader: good enough to step down by, not for a
+    /// lease, since an answer to entries may have been under way for a long time, and a pause is forgiven.
     followed_ms: u64,
 }
 
@@ -74,7 +74,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sender {
     pub(super) node: NodeId,
-    /// What stands for it in sets.
+    /// What represents it in sets.
     pub(super) bit: Bit,
 }
 
@@ -86,11 +86,11 @@ impl Member {
         assert!(roster.bit(node).is_some(), "node {node} is not among the voters {voters:?}");
         assert!(
             heartbeat_ms > 0 && heartbeat_ms < election_ms,
-            "heartbeat {heartbeat_ms} below T {election_ms}"
+            "a heartbeat interval of {heartbeat_ms} ms is not between 0 and T, which is {election_ms} ms"
         );
         assert!(
             (1..=MAX_WINDOW_ENTRIES).contains(&window_entries),
-            "window of {window_entries}, at most {MAX_WINDOW_ENTRIES}"
+            "a window has 1 to {MAX_WINDOW_ENTRIES} entries, not {window_entries}"
         );
         let peers = voters.others(node).map(Peer::new).collect();
         let mut member = Member {
@@ -131,7 +131,7 @@ impl Member {
         (self.elections, self.ignored, self.dropped) = (0, 0, 0);
     }
 
-    /// Sets the clock back to zero, for a search that tells no two times apart.
+    /// Sets the clock back to zero, for a search that does not tell times apart.
     #[cfg(feature = "internals")]
     pub(super) fn restart_clock(&mut self) {
         self.now_ms = 0;
@@ -183,7 +183,7 @@ impl Member {
     }
 
     pub(super) fn own_bit(&self) -> Bit {
-        self.roster.bit(self.config.node).expect("asserted at the start")
+        self.roster.bit(self.config.node).expect("`new` asserts that this node is a member")
     }
 
     /// Whether leadership may go to a node: to another voter. Any other node is nonsense.
@@ -199,7 +199,8 @@ impl Member {
 
 /// Messages.
 impl Member {
-    /// The sender of a message, if it is a member and speaks to this node: it is heard now.
+    /// Returns the sender of a message, if it is a member and the message is for this node, and notes that it
+    /// was heard now.
     pub(super) fn hear(&mut self, from: NodeId, to: NodeId) -> Option<Sender> {
         let Some(bit) = self.roster.bit(from).filter(|_| to == self.config.node) else {
             self.ignore();
@@ -212,7 +213,8 @@ impl Member {
         Some(Sender { node: from, bit })
     }
 
-    /// Whether a ballot may be from its sender: another node, which it names, in a round within reach.
+    /// Whether a ballot may be from its sender: that is another node, the ballot names it, and the round is
+    /// within reach.
     pub(super) fn believes(&mut self, from: NodeId, ballot: Ballot) -> bool {
         let plausible = from != self.config.node
             && ballot.node == from
@@ -249,7 +251,7 @@ impl Member {
         out.send(self.config.node, self.config.node, body);
     }
 
-    /// Tells that a ballot is below what was promised.
+    /// Tells a node that its ballot is below what was promised.
     pub(super) fn refuse(&self, to: NodeId, ballot: Ballot, promised: Ballot, out: &mut Batch) {
         self.send_early(to, ClusterBody::Refuse { ballot, promised }, out);
     }
@@ -265,7 +267,7 @@ impl Member {
         round <= self.highest_round.saturating_add(MAX_ROUND_STEP).min(MAX_ROUND)
     }
 
-    /// Takes note of a round, unless it is nonsense.
+    /// Takes note of a round, unless it is nonsense. Returns whether it did.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
         let reachable = self.is_reachable(round);
         if reachable {
@@ -281,7 +283,7 @@ impl Member {
         self.highest_round = self.highest_round.max(round);
     }
 
-    /// A ballot of this node's above every round it knows of.
+    /// A ballot of this node, above every round it knows of.
     pub(super) fn next_ballot(&self) -> Ballot {
         Ballot { round: self.highest_round + 1, node: self.config.node }
     }
@@ -293,7 +295,7 @@ impl Member {
         self.now_ms
     }
 
-    /// Moves the clock. A gap above T/2 is a pause of the process (or its start): silence during it says
+    /// Moves the clock. A gap above T/2 is a pause of the process (or its startup): silence during it says
     /// nothing about the others.
     pub(super) fn advance(&mut self, now_ms: u64, role: Role) {
         assert!(now_ms >= self.now_ms, "the clock is monotonic: {now_ms} after {}", self.now_ms);
@@ -332,8 +334,8 @@ impl Member {
         self.leader == Some(node)
     }
 
-    /// Whether a leader was heard within T: then nobody else would be followed (pre-vote, Raft thesis section
-    /// 9.6).
+    /// Whether a leader was heard within T: then this node would follow no other (pre-vote, Raft thesis
+    /// section 9.6).
     pub(super) fn leader_lives(&self) -> bool {
         match self.leader {
             Some(leader) if leader == self.config.node => true,
@@ -342,7 +344,7 @@ impl Member {
         }
     }
 
-    /// A leader was heard. A new one is sent what waits for it.
+    /// A leader was heard. A new leader is sent what waits for it.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         self.heard_leader_ms = self.now_ms;
         self.restart_election_timer();
@@ -354,7 +356,7 @@ impl Member {
         }
     }
 
-    /// Whoever led does so no more, as far as this node knows.
+    /// The leader leads no more, as far as this node knows.
     pub(super) fn forget_leader(&mut self) {
         self.leader = None;
     }
@@ -400,7 +402,7 @@ impl Member {
         }
     }
 
-    /// A peer answered this leader's heartbeat of that time, by its own clock.
+    /// A peer answered the heartbeat that this leader sent at that time, by the leader's own clock.
     pub(super) fn heartbeat_answered(&mut self, peer: NodeId, chosen: Index, sent_ms: u64) {
         self.note_watermark(peer, chosen);
         if sent_ms > self.now_ms {
@@ -411,7 +413,7 @@ impl Member {
         }
     }
 
-    /// All peers are taken to follow this leader as of now.
+    /// All peers are assumed to follow this leader as of now.
     fn follow_now(&mut self) {
         for peer in &mut self.peers {
             peer.followed_ms = self.now_ms;
@@ -433,8 +435,8 @@ impl Member {
 
 /// Reads.
 impl Member {
-    /// Asks the leader for a read of this node's; without one it is not answered. A read of another node has
-    /// come to the wrong place.
+    /// Asks the leader for a read of this node; without a leader it is not answered. A read of another node
+    /// has come to the wrong place.
     pub(super) fn pass_on_read(&self, from: NodeId, id: u64, out: &mut Batch) {
         if let Some(leader) = self.other_leader().filter(|_| from == self.config.node) {
             self.send_early(leader, ClusterBody::Read { id }, out);
@@ -452,8 +454,8 @@ impl Member {
         &mut self.proposals
     }
 
-    /// Takes proposals of this node's clients. If another node leads they are passed on; if this one does, it
-    /// places them next.
+    /// Takes proposals of this node's clients. If another node leads, they are passed on; if this one does,
+    /// it places them next.
     pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
         let leader = self.other_leader();
         let mut added = Vec::new();
@@ -484,7 +486,7 @@ impl Member {
         }
     }
 
-    /// Sends what waits to the leader again if it is time.
+    /// Sends what waits to the leader again, if it is time.
     pub(super) fn tick_forwarding(&mut self, out: &mut Batch) {
         if self.now_ms >= self.forward_at_ms && !self.proposals.is_empty() {
             self.forward_again(out);
@@ -516,7 +518,7 @@ impl Member {
 
 /// What people and metrics see.
 impl Member {
-    /// How the core stands that holds this member.
+    /// The state of the core that holds this member.
     pub(super) fn status(&self, role: Role, promised: Ballot, log: &Log) -> Status {
         Status {
             node: self.config.node,

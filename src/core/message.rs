@@ -1,9 +1,9 @@
 //! The messages that nodes exchange. The kinds that all protocols share are a part of [`Body`], and each
 //! protocol's own kinds are another. A kind is a variant with just its fields.
 //!
-//! This file has what holds for all kinds. The file of a part says what its kinds mean, whether they promise,
-//! which of them can be joined, and how they are printed: `message/cluster.rs` (shared), `paxos/message.rs`,
-//! `raft/message.rs`. No kind relies on order, and each may be lost or come twice.
+//! This file has what is true of all kinds. The file of a part says what its kinds mean, whether they
+//! promise, which of them can be joined, and how they are printed: `message/cluster.rs` (shared),
+//! `paxos/message.rs`, `raft/message.rs`. No kind relies on order, and each may be lost or come twice.
 
 pub(super) mod cluster;
 pub(super) mod lists;
@@ -21,15 +21,15 @@ pub use lists::{MAX_PAGE_BYTES, Range};
 /// A message between two members, or from a node to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Who says it; `wire` makes sure that this is the peer at the other end.
+    /// The node that says it; `wire` makes sure that this is the peer at the other end.
     pub from: NodeId,
-    /// Whom it is for.
+    /// The node that it is for.
     pub to: NodeId,
     /// What it says.
     pub body: Body,
 }
 
-/// What a message says. A core ignores and counts what another protocol says.
+/// What a message says. A core ignores and counts the messages of another protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Shared by all protocols.
@@ -42,7 +42,7 @@ pub enum Body {
 
 impl Body {
     /// Whether it *promises*: such a message leaves a node only after the state behind it is durable
-    /// ([`Batch::messages`](super::batch::Batch)); one that promises nothing may leave at once
+    /// ([`Batch::messages`](super::batch::Batch)); one that promises nothing may leave immediately
     /// ([`Batch::early`](super::batch::Batch)). Each kind's documentation gives the reason.
     pub fn promises(&self) -> bool {
         match self {
@@ -62,8 +62,8 @@ impl Body {
     }
 
     /// Takes `later`, which goes to the same node, into this message if one message can say both: they have
-    /// the same kind and ballot, indexes still ascend, and together they fill at most a page. A protocol may
-    /// also take in a shared kind that its own says all of. Otherwise `later` is returned.
+    /// the same kind and ballot, indexes still ascend, and together they fill at most a page. A protocol's
+    /// message may also take in a shared one if it says all of that. Otherwise `later` is returned.
     pub(super) fn join(&mut self, later: Body) -> Result<(), Body> {
         match (self, later) {
             (Body::Cluster(body), Body::Cluster(later)) => body.join(later).map_err(Body::Cluster),

@@ -1,21 +1,21 @@
 //! Where a request is kept, found by its id.
 //!
 //! A leader looks up, adds and removes a request for each entry. A `BTreeMap` compares ten random ids for
-//! each of these, which costs more than all else that a core does. The standard hash map is refused in here,
-//! since its order differs from run to run; nothing ever iterates over this table, and what a core does does
-//! not depend on how ids fall. Its key differs from node to node and start to start, so that clients cannot
-//! choose ids which all fall together. Left out: the requests (`proposals.rs`).
+//! each of these, which costs more than all else that a core does. The standard hash map is refused here,
+//! since its order differs from run to run; nothing ever iterates over this table, and what a core does never
+//! depends on how its ids are hashed. The key differs from node to node and from run to run, so that clients
+//! cannot choose ids which all collide. Left out: the requests (`proposals.rs`).
 
 use hashbrown::HashTable;
 
 use super::random::Random;
 use super::types::RequestId;
 
-/// Places by request id, each id at most once (the caller sees to it).
+/// Places by request id, each id at most once (the caller makes sure of it).
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     key: u64,
-    /// Each with its hash.
+    /// Each place with its hash.
     table: HashTable<(u64, u32)>,
 }
 
@@ -24,14 +24,14 @@ impl Places {
         Places { key: Random::new(seed).draw(), table: HashTable::new() }
     }
 
-    /// What stands for a request in the other functions: two folded products, as wyhash has them.
+    /// The number that the other functions know a request by: two folded products, as in wyhash.
     pub(super) fn hash(&self, request: RequestId) -> u64 {
         let (high, low) = ((request.session >> 64) as u64, request.session as u64);
         let session = fold(high ^ 0xa076_1d64_78bd_642f, low ^ 0xe703_7ed1_a0b4_28db);
         fold(session ^ self.key, request.number ^ 0x8ebc_6af0_9c88_c6e3)
     }
 
-    /// The place of the request with this hash that `is_it` says yes to.
+    /// The place of the request with this hash that `is_it` accepts.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let found = self.table.find(hash, |(other, place)| *other == hash && is_it(*place));
         found.map(|(_, place)| *place)
@@ -51,7 +51,7 @@ impl Places {
     }
 }
 
-/// Both halves of the product of two numbers, one over the other.
+/// Folds the product of two numbers: its upper half xor its lower half.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
@@ -63,7 +63,8 @@ mod tests {
 
     use super::*;
 
-    /// Ids that differ little, as those of a client that counts, fall apart, and elsewhere with each key.
+    /// Ids that differ little, such as those of a client that counts, have hashes that differ, under each
+    /// key.
     #[test]
     fn ids_fall_apart() {
         let ids = (0..4096u64).flat_map(|number| {

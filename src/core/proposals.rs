@@ -12,32 +12,33 @@ use super::places::Places;
 use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
-/// Requests not yet known to be chosen. At most [`Proposals::CAPACITY`] and [`Proposals::CAPACITY_BYTES`];
-/// what comes beyond is refused (own ones wait in the proposing queue, forwarded ones are sent again). Own
-/// ones come in lists, each of which is taken whole while there is room: they may exceed the bytes by one
-/// list, which the proposing queue bounds.
+/// Requests not yet known to be chosen. At most [`Proposals::CAPACITY`] and [`Proposals::CAPACITY_BYTES`] are
+/// held; more are refused (own ones wait in the proposing queue, forwarded ones are sent again). Own ones
+/// come in lists, each of which is taken whole while there is room: they may exceed the bytes by one list,
+/// which the proposing queue bounds.
 #[derive(Clone, Debug)]
 pub struct Proposals {
-    /// The requests that are held; the place of one stays the same.
+    /// The requests that are held; each keeps its place.
     held: Vec<Option<Request>>,
-    /// Places in `held` without a request.
+    /// The places in `held` without a request.
     free: Vec<u32>,
     /// The places by request.
     places: Places,
     bytes: usize,
     arrivals: u64,
-    /// Own requests in order of arrival, each once, with the time after which they are looked at: one with
-    /// a shorter time than those before it is given up late.
+    /// Own requests in order of arrival, each once, with the time at which they are checked: one with a
+    /// shorter time than those before it is given up late.
     expiry: VecDeque<(u64, Arrival)>,
     /// Requests that wait for a place in the log, in order of arrival. Used by a leader only.
     waiting: VecDeque<Arrival>,
 }
 
-/// Names a request in a queue. One that was chosen and comes again arrives anew, so that what the queues
-/// still hold of its first life means nothing: a queue names each held request at most once.
+/// Names a request in a queue. A request that was chosen and comes again has a new arrival, so that what the
+/// queues still hold of its first life means nothing: a queue names each held request at most once.
 #[derive(Clone, Copy, Debug)]
 struct Arrival {
-    /// In [`Proposals::held`], where by now another request may be: its arrival has another number.
+    /// The place in [`Proposals::held`], where another request may be by then: its arrival has a different
+    /// number.
     place: u32,
     number: u64,
 }
@@ -54,12 +55,12 @@ struct Request {
 }
 
 impl Proposals {
-    /// How many requests are held at most.
+    /// The most requests that are held.
     pub const CAPACITY: usize = 65_536;
-    /// What they take at most, beside the last own list or forwarded request.
+    /// The most that they take, not counting the last own list or forwarded request.
     pub const CAPACITY_BYTES: usize = 64 << 20;
 
-    /// None yet. With another seed requests are kept in other places, to no other effect.
+    /// Holds none yet. A different seed only changes how requests are found.
     pub fn new(seed: u64) -> Proposals {
         Proposals {
             held: Vec::new(),
@@ -87,9 +88,9 @@ impl Proposals {
         if self.bytes < Self::CAPACITY_BYTES { Self::CAPACITY - self.len().min(Self::CAPACITY) } else { 0 }
     }
 
-    /// Takes a request of this node's client. `false` if the same request is held already (it only waits
-    /// longer), or there are as many as there may be. The bytes are the business of who asked for
-    /// [`Proposals::room`] before the list: to drop its end here would lose it.
+    /// Takes a request of this node's client. Returns `false` if the same request is held already (it only
+    /// waits longer), or if there are as many as there may be. Bytes are not checked: the caller asks for
+    /// [`Proposals::room`] before the list, and to drop its end here would lose it.
     pub fn add_own(&mut self, proposal: Proposal) -> bool {
         let Proposal { command, deadline_ms } = proposal;
         assert_ne!(command.request, RequestId::NONE, "a proposal has a request id");
@@ -108,11 +109,11 @@ impl Proposals {
         true
     }
 
-    /// It is held already.
+    /// Takes a request that is held already.
     fn add_own_again(&mut self, place: u32, command: Command, deadline_ms: u64) {
         let held = self.held[place as usize].as_mut().expect("it was found there");
         if held.deadline_ms == 0 {
-            // Another's so far: from now on it is repeated under this node's name.
+            // It was another node's so far: from now on it is repeated under this node's name.
             self.bytes -= held.command.cost_bytes();
             self.bytes += command.cost_bytes();
             held.command = command;
@@ -122,7 +123,8 @@ impl Proposals {
         self.trim_queues();
     }
 
-    /// Takes a request that another node forwarded to this leader; `false` as for [`Proposals::add_own`].
+    /// Takes a request that another node forwarded to this leader. Returns `false` as [`Proposals::add_own`]
+    /// does, and if the bytes are used up.
     pub fn add_forwarded(&mut self, command: Command) -> bool {
         let hash = self.places.hash(command.request);
         if self.room() == 0 || self.find(hash, command.request).is_some() {
@@ -171,13 +173,13 @@ impl Proposals {
         }
     }
 
-    /// How many wait for a place at most: some of them may be gone.
+    /// An upper bound of how many wait for a place: some of them may be gone.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// The next request that waits for a place, if `fits`: it is placed at this index now, and not placed
-    /// again.
+    /// Returns the next request that waits for a place, if it `fits`: it is placed at this index now, and not
+    /// placed again.
     pub fn place_next(&mut self, index: Index, fits: impl Fn(&Command) -> bool) -> Option<Command> {
         while let Some(arrival) = self.waiting.front() {
             let held = self.held[arrival.place as usize].as_mut();
@@ -196,7 +198,7 @@ impl Proposals {
         None
     }
 
-    /// Notes that this leader adopted a command that stands at an index: it is not placed again.
+    /// Notes that this leader adopted a command at an index: it is not placed again.
     pub fn adopted(&mut self, command: &Command, index: Index) {
         if command.request == RequestId::NONE {
             return;
@@ -211,7 +213,7 @@ impl Proposals {
         }
     }
 
-    /// Notes that a request was chosen somewhere: nothing more is to be done for it.
+    /// Notes that a request was chosen somewhere: nothing more needs doing for it.
     pub fn chosen(&mut self, request: RequestId) {
         if self.is_empty() {
             return;
@@ -229,7 +231,8 @@ impl Proposals {
         self.free.push(place);
     }
 
-    /// Leadership ends or begins: all placements are void, forwarded requests go, own ones wait again.
+    /// Leadership ends or begins: all placements are void, forwarded requests are dropped, own ones wait
+    /// again.
     pub fn restart(&mut self) {
         for place in 0..self.held.len() {
             match &mut self.held[place] {
@@ -267,13 +270,13 @@ impl Proposals {
         }
     }
 
-    /// Own requests that are still to be chosen, in order of arrival, for a forward to the leader.
+    /// Own requests that are not chosen yet, in order of arrival, to forward to the leader.
     pub fn own(&self) -> impl Iterator<Item = &Command> {
         let held = self.expiry.iter().filter_map(|(_, arrival)| arrival.of(&self.held));
         held.map(|held| &held.command)
     }
 
-    /// What there is to know, wherever it is kept: the requests by arrival, the queues.
+    /// All that makes two of them equal, wherever it is kept: the requests by arrival, the queues.
     fn facts(&self) -> impl Eq + Hash {
         let mut held: Vec<&Request> = self.held.iter().flatten().collect();
         held.sort_by_key(|request| request.arrival);
@@ -378,8 +381,8 @@ mod tests {
         assert_eq!(proposals.own().count(), 1);
     }
 
-    /// What another node forwarded and this node's client proposes, too, is repeated under this node's
-    /// name: the next leader takes it from nobody else.
+    /// A request that another node forwarded and this node's client proposes as well is repeated under this
+    /// node's name: the next leader takes it from nobody else.
     #[test]
     fn a_forwarded_one_becomes_own() {
         let mut proposals = Proposals::new(1);
@@ -391,7 +394,8 @@ mod tests {
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
     }
 
-    /// Own ones in a list are taken whole, forwarded ones only while there is room; as many as there may be.
+    /// A list of own requests is taken whole, forwarded ones only while there is room, and never more than
+    /// there may be.
     #[test]
     fn full_is_full() {
         let mut proposals = Proposals::new(1);
@@ -413,7 +417,7 @@ mod tests {
     enum Step {
         Own(u64, usize),
         Forwarded(u64, usize),
-        /// Whether the next that waits fits.
+        /// Whether the next one that waits fits.
         Next(bool),
         Adopted(u64, usize),
         Chosen(u64),
@@ -438,14 +442,14 @@ mod tests {
     struct Known {
         reqid: u64,
         len: usize,
-        /// Of an own one that is not out of time.
+        /// The deadline of an own request that is not out of time.
         deadline_ms: Option<u64>,
         placed: bool,
         waits: bool,
     }
 
-    /// A short list says what [`Proposals`] does, without its maps, queues and counters. Here all own ones
-    /// have the same time from their arrival on, as at the client port.
+    /// A short list that does what [`Proposals`] does, without its maps, queues and counters. Here all own
+    /// ones have the same time from their arrival on, as at the client port.
     #[derive(Default)]
     struct Model {
         /// In order of arrival.

@@ -12,13 +12,13 @@ use super::types::{Ballot, Command, Index, NodeId, Round};
 /// A consensus core.
 pub trait Protocol: Send {
     /// Takes one input and adds its effects to `out`. Never fails: nonsense from outside is ignored and
-    /// counted ([`Status::ignored`]), our own bugs assert.
+    /// counted ([`Status::ignored`]); our own bugs fail an assertion.
     fn step(&mut self, input: Input, out: &mut Batch);
 
-    /// How it stands, for people and metrics.
+    /// Its state, for people and metrics.
     fn status(&self) -> Status;
 
-    /// How many more proposals it takes before it would refuse one. Whoever feeds it keeps the rest.
+    /// How many more proposals it takes before it would refuse one. The caller keeps the rest.
     fn room(&self) -> usize;
 }
 
@@ -33,15 +33,15 @@ pub enum Input {
     },
     /// A message from a peer, or one of its own that came back after the write.
     Message(Message),
-    /// Proposals of this node's clients, all at once so that they share messages and one write.
+    /// Proposals of this node's clients, all together so that they share messages and one write.
     Propose(Vec<Proposal>),
-    /// A reader wants to know from which index on a state answers what is asked now. It is told by
-    /// [`Batch::reads`], or never (no leader, a lost message): then it asks again under another id.
+    /// A reader wants to know from which index on a state answers what is asked now. The answer comes in
+    /// [`Batch::reads`], or never (no leader, a lost message): then the reader asks again under another id.
     Read {
-        /// Names the question; one may stand for many reads.
+        /// Names the question; one question may serve many reads.
         id: u64,
     },
-    /// If this node leads, it is to hand leadership over, within T or not at all; proposals wait meanwhile.
+    /// If this node leads, it must hand leadership over, within T or not at all; proposals wait until then.
     Transfer {
         /// The successor, another voter.
         to: NodeId,
@@ -78,7 +78,7 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// How a core stands: `compacted <= chosen <= last`.
+/// The state of a core: `compacted <= chosen <= last`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Status {
@@ -90,13 +90,13 @@ pub struct Status {
     pub promised: Ballot,
     /// The highest round it used, promised, stored or heard of: a core that takes its place starts above.
     pub highest_round: Round,
-    /// Who leads, as far as it knows.
+    /// The leader, as far as it knows.
     pub leader: Option<NodeId>,
-    /// Up to it all is chosen.
+    /// Every index up to this one is chosen.
     pub chosen: Index,
     /// The highest index it has an entry for.
     pub last: Index,
-    /// Up to it entries are no longer kept.
+    /// Entries up to this index are no longer kept.
     pub compacted: Index,
     /// Indexes proposed by this leader and not yet chosen.
     pub in_flight: u64,
@@ -104,7 +104,7 @@ pub struct Status {
     pub pending: u64,
     /// How often a leader was elected here since the start.
     pub elections: u64,
-    /// Messages of nonsense (impossible ballots or indexes, unknown senders) since the start.
+    /// Nonsensical messages (impossible ballots or indexes, unknown senders) since the start.
     pub ignored: u64,
     /// Messages dropped because a limit was reached; the protocol repeats them.
     pub dropped: u64,

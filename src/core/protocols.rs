@@ -6,7 +6,7 @@ use super::paxos::Paxos;
 use super::protocol::Protocol;
 use super::raft::Raft;
 
-/// How the nodes of a cluster agree: the same on all of them, and for ever.
+/// How the nodes of a cluster agree: the same on all of them, permanently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProtocolName {
     /// Multi-Paxos.
@@ -20,7 +20,7 @@ impl ProtocolName {
     /// All of them.
     pub const ALL: [ProtocolName; 2] = [ProtocolName::Paxos, ProtocolName::Raft];
 
-    /// As the configuration, the data directory and the hello of peers have it.
+    /// The name in the configuration, the data directory and the hello of peers.
     pub const fn name(self) -> &'static str {
         match self {
             ProtocolName::Paxos => "paxos",
@@ -37,7 +37,7 @@ impl ProtocolName {
     }
 }
 
-/// A name that is no protocol's.
+/// A name that is not a protocol's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("protocol {0:?} is not in this version; allowed: \"paxos\", \"raft\"")]
 pub struct UnknownProtocol(String);
@@ -61,7 +61,7 @@ impl std::fmt::Display for ProtocolName {
 mod tests {
     use super::*;
 
-    /// What configurations, data directories and hellos say keeps its meaning.
+    /// Names in configurations, data directories and hellos keep their meaning.
     #[test]
     fn protocols_have_their_names() {
         assert_eq!(ProtocolName::ALL.map(ProtocolName::name), ["paxos", "raft"]);

@@ -1,7 +1,7 @@
 //! Majorities: who votes, and when a set of members is a quorum.
 //!
-//! Any two quorums of the same voters intersect: the one fact that all else rests on. The test below looks
-//! at every pair of quorums for 1 to 9 voters.
+//! Any two quorums of the same voters intersect: everything else rests on this fact. The test below looks at
+//! every pair of quorums for 1 to 9 voters.
 
 use super::types::NodeId;
 
@@ -9,11 +9,11 @@ use super::types::NodeId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voters(Vec<NodeId>);
 
-/// A set of members: a bit for each. Which bit is whose says the roster of the core that made the set.
+/// A set of members: a bit for each. The roster of the core that made the set says which bit is whose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Set(u32);
 
-/// What stands for a member in a [`Set`].
+/// What represents a member in a [`Set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bit(u8);
 
@@ -25,11 +25,15 @@ impl Voters {
     /// The most voters that a cluster may have; a [`Set`] has a bit for each.
     pub const MAX: usize = 31;
 
-    /// Between 1 and [`Voters::MAX`] distinct ids above 0, in any order. (The configuration checks this
-    /// and answers in words; here it is an assertion.)
+    /// Takes between 1 and [`Voters::MAX`] distinct ids above 0, in any order. (The configuration checks this
+    /// and returns an error; here it is an assertion.)
     pub fn new(mut ids: Vec<NodeId>) -> Voters {
         ids.sort_unstable();
-        assert!(!ids.is_empty() && ids.len() <= Voters::MAX, "1 to {} voters, not {ids:?}", Voters::MAX);
+        assert!(
+            !ids.is_empty() && ids.len() <= Voters::MAX,
+            "a cluster has 1 to {} voters, not {ids:?}",
+            Voters::MAX
+        );
         assert!(ids[0] > 0, "a node id is above 0: {ids:?}");
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "voters are distinct: {ids:?}");
         Voters(ids)
@@ -40,7 +44,7 @@ impl Voters {
         &self.0
     }
 
-    /// All but one, ascending.
+    /// All ids but one, ascending.
     pub fn others(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.0.iter().copied().filter(move |id| *id != node)
     }
@@ -76,7 +80,7 @@ impl Set {
 }
 
 impl Electorate {
-    /// Exactly these vote.
+    /// Exactly these members vote.
     pub fn new(voters: Set) -> Electorate {
         Electorate(voters)
     }

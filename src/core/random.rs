@@ -1,4 +1,4 @@
-//! The small generator inside a core's state: the same seed gives the same election waits for ever.
+//! The small generator inside a core's state: the same seed always gives the same election waits.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). Enough to keep
 /// candidates apart; not for secrets.
@@ -6,7 +6,7 @@
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that every seed starts elsewhere.
+    /// A generator that each seed starts elsewhere.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
@@ -31,7 +31,7 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// The numbers that the published SplitMix64 gives from this seed: a repeated seed repeats on every
+    /// The numbers that the published SplitMix64 draws from this seed: a repeated seed repeats on every
     /// machine and in every version.
     #[test]
     fn draws_what_splitmix64_draws() {

@@ -1,18 +1,18 @@
-//! Reads without a log entry (Raft thesis section 6.4; for Paxos the same): a leader says from which index on
-//! a state answers a read that was asked for now.
+//! Reads without a log entry (Raft thesis section 6.4; the same for Paxos): a leader says from which index on
+//! a state answers a read that is asked for now.
 //!
 //! 1. The leader waits until all that it found at its election, and an entry of its own after it, is chosen:
 //!    until then its watermark may be behind what earlier leaders told their clients.
-//! 2. It notes its watermark: nothing that anyone was told of before the question stands above it, unless
-//!    another leads by now.
-//! 3. It asks the others whether they still follow it ([`ClusterBody::Confirm`]). A majority that does, asked
-//!    after the read, means that nobody led with a higher ballot when the read was asked for.
-//! 4. Who asked is told the noted index; once all up to it is delivered on its node, the read may be answered
-//!    there.
+//! 2. It notes its watermark: nothing that anyone was told of before the question is above it, unless another
+//!    node leads already.
+//! 3. It asks the others whether they still follow it ([`ClusterBody::Confirm`]). If a majority does, when
+//!    asked after the read, nobody led with a higher ballot at the time of the read.
+//! 4. The node that asked is told the noted index; once it has delivered every index up to this one, it may
+//!    answer the read.
 //!
-//! All reads that come while the others are asked share the next question. A question or answer that is lost
-//! is put again; a read whose leader steps down, or that finds no leader, is never answered: who asked asks
-//! again.
+//! All reads that come while the others are asked share the next question. A question whose answer does not
+//! come is repeated. A read whose leader steps down, or that finds no leader, is never answered: the reader
+//! asks again.
 //!
 //! Invariant: a round of questions counts only answers that name its number, so each was given after all
 //! reads of the round had come.
@@ -26,19 +26,19 @@ use super::types::{Ballot, Index, NodeId};
 /// The reads of a leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reads {
-    /// They wait for the next round of questions.
+    /// Those that wait for the next round of questions.
     waiting: Vec<Read>,
     /// Those of the round under way; empty if there is none.
     asked: Vec<Read>,
     /// The watermark when the round began.
     index: Index,
-    /// Of the round; ascending under one ballot.
+    /// The number of the round; ascending under one ballot.
     number: u64,
     confirmed: Set,
     repeat_at_ms: u64,
 }
 
-/// Who wants to know, and under which name.
+/// The node that asks, and its name for the read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Read {
     pub(super) from: NodeId,
@@ -46,10 +46,10 @@ pub(super) struct Read {
 }
 
 impl Reads {
-    /// How many wait at most; more are dropped, and asked for again.
+    /// The most that may wait; more are dropped, and asked for again.
     pub(super) const CAPACITY: usize = 4096;
 
-    /// Takes a read. `false` if there are as many as there may be.
+    /// Takes a read. Returns `false` if there is no room.
     pub(super) fn add(&mut self, read: Read) -> bool {
         let added = self.waiting.len() < Reads::CAPACITY;
         if added && !self.waiting.contains(&read) {
@@ -82,7 +82,7 @@ impl Reads {
         }
     }
 
-    /// Asks those again who did not answer.
+    /// Repeats the question to those that did not answer.
     pub(super) fn tick(&mut self, member: &Member, ballot: Ballot, out: &mut Batch) {
         if !self.asked.is_empty() && member.now_ms() >= self.repeat_at_ms {
             self.ask(member, ballot, out);

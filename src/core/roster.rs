@@ -1,13 +1,13 @@
 //! Who the members are: a bit for each id, and which of them vote.
 //!
 //! A core keeps many sets of members: who accepted an entry, who promised, who confirmed a read. Each is one
-//! word ([`Set`]), and the [`Roster`] says which bit is whose. What is known of each member singly is kept by
+//! word ([`Set`]), and the [`Roster`] says which bit is whose. What is known of each single member is kept by
 //! id.
 //!
 //! Invariants:
 //!
-//! * A node keeps its bit while it is on the roster, whatever other nodes come: a set says the same before
-//!   and after a change of members. (A place among sorted ids would not: it moves when a lower id joins.)
+//! * A node keeps its bit while it is on the roster, whatever other nodes join: a set means the same before
+//!   and after a change of members. (A place among sorted ids would not do: it moves when a lower id joins.)
 //! * Only voters count ([`Electorate`]). A member without a vote has a bit as well, so that sets can name it;
 //!   and two electorates, an old one and a new one, can be counted over the same sets.
 //! * Members come in ascending order of id, so that the same inputs give the same batches.
@@ -37,7 +37,7 @@ impl Roster {
         roster
     }
 
-    /// Takes a node in that is not a member, under the lowest bit that is free.
+    /// Takes in a node that is not a member, under the lowest free bit.
     fn admit(&mut self, node: NodeId) -> Bit {
         let is_free = |bit: &Bit| self.members.iter().all(|(_, other)| other != bit);
         let bit = Bit::all().find(is_free).expect("a roster has at most Voters::MAX members");
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((roster.bit(5), roster.bit(25), roster.len()), (None, None, 3));
     }
 
-    /// A lower id that joins moves nobody: a set that was made before says the same.
+    /// A lower id that joins moves nobody: a set that was made before means the same.
     #[test]
     fn a_bit_stays_when_another_node_joins() {
         let mut roster = Roster::new(&Voters::new(vec![10, 20, 30]));

@@ -4,14 +4,15 @@
 //! 1. The leader places nothing new: proposals wait in [`Proposals`](super::proposals::Proposals), up to its
 //!    limits.
 //! 2. Once the successor is up to date (each protocol says when), the leader says
-//!    [`ClusterBody::TimeoutNow`], again each heartbeat interval. Until then it leads as ever, so a successor
-//!    that lags learns what it lacks.
-//! 3. The successor campaigns at once, without pre-vote, which the others would refuse: they hear a leader.
+//!    [`ClusterBody::TimeoutNow`], again each heartbeat interval. Until then it leads as before, so a
+//!    successor that lags learns what it lacks.
+//! 3. The successor campaigns immediately, without pre-vote, which the others would refuse: they hear a
+//!    leader.
 //! 4. Its higher ballot deposes the leader, which forwards its own clients' proposals to the new one as soon
-//!    as it hears it; so do those that forwarded to the old one. None is lost.
+//!    as it hears from it; so do the nodes that forwarded to the old one. No proposal is lost.
 //!
-//! If that does not come about within T, the leader gives it up and places what waited. A TimeoutNow that is
-//! still under way then costs an election more; nothing else, as it promises nothing.
+//! If that does not happen within T, the leader gives up the transfer and places what waited. A TimeoutNow
+//! that is still under way then costs another election, and nothing else, since it promises nothing.
 
 use super::batch::{Batch, Event};
 use super::member::Member;
@@ -24,13 +25,13 @@ pub(super) struct Transfer {
     pub(super) to: NodeId,
     /// When it is given up.
     pub(super) until_ms: u64,
-    /// When the successor is told to take over, should it be up to date: at once, then each heartbeat
+    /// When the successor is told to take over, if it is up to date: immediately, then each heartbeat
     /// interval.
     tell_at_ms: u64,
 }
 
 impl Transfer {
-    /// To another voter; anyone else is nonsense.
+    /// Begins to hand over to another voter; any other node is nonsense.
     pub(super) fn begin(member: &Member, to: NodeId, ballot: Ballot, out: &mut Batch) -> Transfer {
         out.events.push(Event::HandingOver { to, ballot });
         Transfer { to, until_ms: member.now_ms() + member.election_ms(), tell_at_ms: member.now_ms() }

@@ -8,10 +8,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// A server of the cluster. Greater than 0; 0 stands for "none" inside a [`Ballot`].
+/// A server of the cluster. Greater than 0; 0 means "none" inside a [`Ballot`].
 pub type NodeId = u64;
 
-/// A position in the log, from 1; 0 stands for "before the first".
+/// A position in the log, from 1; 0 means "before the first".
 pub type Index = u64;
 
 /// The larger part of a [`Ballot`]; Raft's term.
@@ -21,15 +21,15 @@ pub type Round = u64;
 /// (`limits.value_bytes`) may be lower, never higher.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
-/// No message may name an index further than this above the watermark it carries, nor a node keep more
+/// No message may name an index further than this above the watermark it carries, nor may a node keep more
 /// unchosen indexes than this: the highest `limits.window_entries`.
 pub const MAX_WINDOW_ENTRIES: u64 = 65_536;
 
 /// The highest `limits.window_bytes`: what a leader may have proposed and not yet chosen.
 pub const MAX_WINDOW_BYTES: usize = 1 << 30;
 
-/// A ballot number: "Paxos Made Simple" section 2.2 has them unique to their proposer, which the node's id
-/// gives. Ordered by round, then node.
+/// A ballot number. "Paxos Made Simple" section 2.2 has each belong to one proposer; the node's id ensures
+/// that. Ordered by round, then node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
     /// Raised by a candidate above every round that it has seen or stored.
@@ -49,20 +49,20 @@ impl fmt::Display for Ballot {
     }
 }
 
-/// Names a request for ever: what carries the same id is the same request, delivered at most once.
+/// Names a request permanently: commands with the same id are the same request, delivered at most once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
-    /// 0 holds the users' reqids; a server's own writes use a session made anew at each start.
+    /// 0 holds the users' reqids; a server's own writes use a new session for each run.
     pub session: u128,
-    /// Unique in the session; a user's reqid is 1 … 2^64-1. Session 0 number 0 names nothing (a no-op).
+    /// Unique within the session; a user's reqid is 1 … 2^64-1. Session 0 number 0 names nothing (a no-op).
     pub number: u64,
 }
 
 impl RequestId {
-    /// The id of what is no request: a no-op.
+    /// The id of a command that is not a request: a no-op.
     pub const NONE: RequestId = RequestId { session: 0, number: 0 };
 
-    /// A user's reqid, as `PROP` gives it.
+    /// A user's reqid, as in `PROP`.
     pub const fn user(number: u64) -> RequestId {
         RequestId { session: 0, number }
     }
@@ -80,7 +80,7 @@ impl fmt::Display for RequestId {
 /// What a command is. Its byte in `wire` and `store` is [`Kind::code`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Fills an index, means nothing.
+    /// Fills an index and means nothing.
     #[default]
     Noop,
     /// A user's value, of any bytes.
@@ -89,7 +89,7 @@ pub enum Kind {
     Operation,
     /// A change of the cluster's members.
     Membership,
-    /// Of a newer version: a node stops before it would deliver one.
+    /// A kind of a newer version: a node stops before it would deliver one.
     Unknown(u8),
 }
 
@@ -163,11 +163,11 @@ impl fmt::Display for Command {
 /// A command as an acceptor or follower holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
-    /// Where it stands in the log.
+    /// Its place in the log.
     pub index: Index,
-    /// The ballot under which it was accepted (of a learned one: under which it was known).
+    /// The ballot under which it was accepted (for a learned one: under which it was known).
     pub ballot: Ballot,
-    /// What stands there.
+    /// The command there.
     pub command: Command,
 }
 
@@ -177,7 +177,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A place in the log and the round of what stands there. Ordered as Raft compares logs: of two logs that end
+/// A place in the log and the round of the entry there. Ordered as Raft compares logs: of two logs that end
 /// differently, the one whose last entry has the higher round is more up to date, and with equal rounds the
 /// longer one (Raft thesis section 3.6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,13 +194,13 @@ impl fmt::Display for Position {
     }
 }
 
-/// What must be durable beside entries.
+/// What must be durable besides entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
-    /// Nothing below it is accepted or promised any more. Never regresses, over all restarts. Raft: the
-    /// current term, and whom this node voted for in it (0: nobody yet).
+    /// Nothing below it is accepted or promised any more. It never regresses, not even over restarts. In
+    /// Raft: the current term, and the node that this one voted for in it (0: none yet).
     pub promised: Ballot,
-    /// All indexes up to it are chosen; a lower bound, written along with other things.
+    /// Every index up to this one is chosen. It is a lower bound, written along with other things.
     pub chosen: Index,
 }
 
@@ -223,14 +223,15 @@ mod tests {
         }
     }
 
-    /// A no-op names who fills the index, and nobody's request.
+    /// A no-op names the node that fills the index, and no request.
     #[test]
     fn a_noop_has_a_maker_and_no_request() {
         let Command { request, from, kind, payload } = Command::noop(3);
         assert_eq!((request, from, kind, payload.len()), (RequestId::NONE, 3, Kind::Noop, 0));
     }
 
-    /// A long payload is its length, so that a line stays a line; what is no text is escaped.
+    /// A long payload is printed as its length, so that a line stays a line; bytes that are not text are
+    /// escaped.
     #[test]
     fn commands_print_on_one_short_line() {
         let command = |kind, payload: &[u8]| {

@@ -12,7 +12,7 @@ pub enum ClusterBody {
     /// Answers [`PreVote`](super::PaxosBody::PreVote) and
     /// [`RequestPreVote`](super::RaftBody::RequestPreVote). Promises nothing.
     PreVoteReply {
-        /// The asked ballot.
+        /// The ballot of the question.
         ballot: Ballot,
         /// Whether the answerer has not heard from a live leader for T.
         granted: bool,
@@ -63,20 +63,20 @@ pub enum ClusterBody {
         /// The proposals.
         commands: Vec<Command>,
     },
-    /// "Campaign at once", says a leader to the node that it hands leadership over to. Promises nothing.
+    /// "Campaign now", says a leader to the node that it hands leadership over to. Promises nothing.
     TimeoutNow {
         /// The leader's ballot.
         ballot: Ballot,
     },
-    /// "Do you still follow me?" Says all that a heartbeat does but the watermark. Promises nothing.
+    /// "Do you still follow me?" It says all that a heartbeat does except the watermark. Promises nothing.
     Confirm {
         /// The leader's ballot.
         ballot: Ballot,
         /// Echoed by the answer.
         number: u64,
     },
-    /// Answers [`ClusterBody::Confirm`]: it follows. Promises nothing: a higher promise is refused from when
-    /// it is made, and durable before anyone counts it.
+    /// Answers [`ClusterBody::Confirm`]: the sender follows. Promises nothing: once a node promises a higher
+    /// ballot it refuses the question, and that promise is durable before anyone counts it.
     Confirmed {
         /// The leader's ballot.
         ballot: Ballot,
@@ -92,7 +92,7 @@ pub enum ClusterBody {
     ReadReply {
         /// The asker's name for it.
         id: u64,
-        /// What has to be delivered before.
+        /// What must be delivered before.
         index: Index,
     },
 }

@@ -4,16 +4,16 @@ use std::fmt;
 
 use super::super::types::{Command, Entry, Index};
 
-/// What a list of entries or commands in a message holds at most (in [`Command::cost_bytes`]), unless its
+/// The most that a list of entries or commands in a message holds (in [`Command::cost_bytes`]), unless its
 /// first item alone is larger.
 pub const MAX_PAGE_BYTES: usize = 512 * 1024;
 
 /// An inclusive range of indexes, never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {
-    /// The lowest index of it.
+    /// Its lowest index.
     pub first: Index,
-    /// The highest index of it, at least `first`.
+    /// Its highest index, at least `first`.
     pub last: Index,
 }
 

@@ -6,23 +6,23 @@ use super::super::message::{ClusterBody, MAX_PAGE_BYTES, PaxosBody, Range};
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
-/// What a node keeps of entries above its watermark at most, in windows of a leader: what comes beyond is
-/// dropped, and learned once chosen (but for the entry that the watermark waits for).
+/// The most that a node keeps of entries above its watermark, in windows of a leader: the rest is dropped,
+/// and learned once chosen (except the entry that the watermark waits for).
 const MAX_WINDOWS_AHEAD: usize = 4;
 
 /// What becomes of an entry that a leader sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Acceptance {
-    /// It is not held, nor answered.
+    /// It is neither held nor answered.
     Never,
-    /// It was held before, or is known to be chosen: answered.
+    /// It was held before, or is known to be chosen: it is answered.
     Held,
-    /// From now on it is held: written, and answered behind the write.
+    /// From now on it is held: it is written, and answered behind the write.
     New,
 }
 
 impl Paxos {
-    /// Pre-vote: would follow anyone, unless a leader was heard within T.
+    /// Answers pre-vote: this node would follow anyone, unless a leader was heard within T.
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         if self.member.believes(from, ballot) {
             answer_pre_vote(&self.member, from, ballot, true, self.promised, out);
@@ -125,8 +125,8 @@ impl Paxos {
         Acceptance::New
     }
 
-    /// Whether an entry above the watermark may be kept. What it replaces makes room for it, and the one
-    /// that the watermark waits for always has room: a quorum that needs this node would else stand still.
+    /// Whether an entry above the watermark may be kept. What it replaces makes room for it, and the one that
+    /// the watermark waits for always has room: otherwise a quorum that needs this node would stall.
     fn has_room(&self, index: Index, command: &Command) -> bool {
         let ahead = index - self.log.chosen();
         let replaced = self.log.slot(index).map_or(0, |slot| slot.command.cost_bytes());
@@ -173,7 +173,7 @@ impl Paxos {
         }
         assert!(
             matches!(self.activity, Activity::Following),
-            "node {} neither leads nor campaigns once it promised {ballot} to another",
+            "node {} neither leads nor campaigns once it promised {ballot} to another node",
             self.member.node()
         );
         self.member.heard_leader(from, ballot, out);

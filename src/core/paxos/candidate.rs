@@ -12,7 +12,7 @@ use super::{Activity, Paxos};
 /// A node that campaigns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Candidate {
-    /// Asks who would follow.
+    /// Asks which nodes would follow.
     PreVote(Campaign),
     /// Phase 1.
     Prepare(Prepare),
@@ -25,9 +25,9 @@ pub(super) struct Prepare {
     campaign: Campaign,
     /// The first index of the page that is awaited from each member.
     awaited: BTreeMap<NodeId, Index>,
-    /// Per index what was accepted under the highest ballot, as far as promises told.
+    /// For each index what was accepted under the highest ballot, as far as promises told.
     found: BTreeMap<Index, (Ballot, Command)>,
-    /// The highest watermark among promisers, and whose it is.
+    /// The highest watermark among promisers, and the node that has it.
     watermark: Index,
     holder: NodeId,
 }
@@ -43,7 +43,7 @@ pub(super) struct PromisePage {
 }
 
 impl Paxos {
-    /// No leader was heard for long enough, or the last campaign came to nothing.
+    /// No leader was heard for long enough, or the last campaign failed.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
         let campaign = Campaign::pre_vote(&mut self.member, out);
         let granted = campaign.is_granted(&self.member);
@@ -55,7 +55,7 @@ impl Paxos {
         }
     }
 
-    /// Asks again, once a heartbeat interval, those that have not answered.
+    /// Repeats the question, once a heartbeat interval, to those that have not answered.
     pub(super) fn repeat_question(&mut self, out: &mut Batch) {
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
         let (Candidate::PreVote(campaign) | Candidate::Prepare(Prepare { campaign, .. })) = candidate;
@@ -116,7 +116,7 @@ impl Paxos {
             holder: self.member.node(),
         }));
         self.ask(out);
-        // To itself it says only that the promise is durable: it has its own log at hand.
+        // The message to itself says only that the promise is durable: the node has its own log.
         let (compacted, last) = (self.log.compacted(), self.log.last().max(first));
         let own = PaxosBody::Promise { ballot, chosen, compacted, first, last, more: false, entries: vec![] };
         self.member.send_to_itself(own, out);
@@ -130,7 +130,7 @@ impl Paxos {
         if ballot != prepare.campaign.ballot() || first != *awaited || prepare.campaign.has(from) {
             return;
         }
-        // Nobody keeps more above its watermark than this; adoption would fill what is between with no-ops.
+        // Nobody keeps more above its watermark than this; adoption would fill the gap with no-ops.
         let reach = chosen.saturating_add(MAX_WINDOW_ENTRIES);
         let within = first..=last.min(reach);
         let sound = |entry: &Entry| within.contains(&entry.index) && entry.ballot < ballot;
@@ -161,8 +161,8 @@ impl Paxos {
         }
     }
 
-    /// Leads once a majority promised and all up to the highest watermark among it is known; until then it
-    /// catches up.
+    /// Leads once a majority promised and every index up to its highest watermark is known; until then this
+    /// node catches up.
     pub(super) fn try_lead(&mut self, out: &mut Batch) {
         let Activity::Campaigning(Candidate::Prepare(prepare)) = &mut self.activity else { return };
         if !prepare.campaign.is_granted(&self.member) {
@@ -176,7 +176,7 @@ impl Paxos {
         self.adopt_and_lead(ballot, found, out);
     }
 
-    /// The value accepted under the highest ballot stands at each index, a no-op in each hole.
+    /// Puts the value accepted under the highest ballot at each index, and a no-op in each hole.
     fn adopt_and_lead(
         &mut self,
         ballot: Ballot,
@@ -206,7 +206,7 @@ impl Paxos {
         self.lead(ballot, commands, out);
     }
 
-    /// Somebody promised higher: this ballot is lost, the next one goes above.
+    /// Somebody promised a higher ballot: this one is lost, and the next one will be above that.
     pub(super) fn handle_refuse(&mut self, ballot: Ballot, promised: Ballot, out: &mut Batch) {
         if promised <= ballot || !self.member.note_round(promised.round) {
             return;

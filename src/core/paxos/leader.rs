@@ -1,5 +1,5 @@
 //! The leader: places proposals, counts acceptances, repeats what makes no progress, steps down when no
-//! majority is heard. And, for all roles, what happens to a proposal.
+//! majority is heard. This file also has, for all roles, what happens to a proposal.
 
 use std::iter::repeat_n;
 
@@ -14,12 +14,12 @@ use super::super::reads::Read;
 use super::super::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, NodeId};
 use super::{Activity, Paxos};
 
-/// What a leader knows beside the log.
+/// What a leader knows besides the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     pub(super) leadership: Leadership,
-    /// When all that is open is sent again to those who have not accepted it, and the wait after that; any
-    /// progress of the watermark puts both back.
+    /// When all open entries are sent again to the peers that have not accepted them, and the wait after
+    /// that; any progress of the watermark resets both.
     repeat_at_ms: u64,
     repeat_wait_ms: u64,
 }
@@ -31,9 +31,9 @@ impl Leader {
 }
 
 impl Paxos {
-    /// Begins to lead: proposes again what it adopted, then a no-op of its own, after which all before it is
-    /// known to be chosen; then what waits. A whole window of adopted entries goes without the no-op, for
-    /// which nobody would have a place: the last of them, now of this ballot, says the same.
+    /// Begins to lead: proposes again what it adopted, then a no-op of its own, which shows when all before
+    /// it is chosen; then what waits. After a whole window of adopted entries there is no no-op, since nobody
+    /// would have a place for it: the last of them, now of this ballot, serves as well.
     pub(super) fn lead(&mut self, ballot: Ballot, adopted: Vec<Command>, out: &mut Batch) {
         let noop = ((adopted.len() as u64) < MAX_WINDOW_ENTRIES).then(|| Command::noop(self.member.node()));
         let established = self.log.chosen() + adopted.len() as u64 + noop.iter().len() as u64;
@@ -55,9 +55,9 @@ impl Paxos {
         self.place_waiting(out);
     }
 
-    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats. What
-    /// this version could not deliver is not proposed: once chosen, it would stop every node that does not
-    /// know it.
+    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats them.
+    /// What this version could not deliver is not proposed: once chosen, it would stop every node that does
+    /// not know it.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
             self.member.count_dropped(commands.len() as u64);
@@ -78,7 +78,8 @@ impl Paxos {
         }
     }
 
-    /// Phase 2a for new entries: the others' Accept leaves at once, its own acceptance behind the write.
+    /// Phase 2a for new entries: the others' Accept leaves immediately, the leader's own acceptance behind
+    /// the write.
     fn propose_entries(&mut self, entries: Vec<Entry>, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else { return };
         leader.leadership.assert_places(&entries);
@@ -168,8 +169,8 @@ impl Paxos {
         }
     }
 
-    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its
-    /// own on.
+    /// A read of this node or another. A leader asks whether it still leads; any other node passes its own
+    /// on.
     pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
         let Activity::Leading(Leader { leadership, .. }) = &mut self.activity else {
             return self.member.pass_on_read(from, id, out);
@@ -264,8 +265,8 @@ mod tests {
         Entry { index, ballot: Ballot { round: 1, node: 2 }, command: Command::value(index, 2, "v") }
     }
 
-    /// What a leader says is within the window that its peers keep, also if it adopted all of one: they close
-    /// the connection otherwise.
+    /// What a leader says is within the window that its peers keep, even if it adopted a whole one: otherwise
+    /// they would close the connection.
     #[test]
     fn a_whole_adopted_window_leaves_no_place_for_a_noop() {
         for (count, last) in [(0, 1), (5, 6), (MAX_WINDOW_ENTRIES, MAX_WINDOW_ENTRIES)] {

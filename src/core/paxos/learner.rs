@@ -1,4 +1,4 @@
-//! The learner: raises the watermark, and asks whoever has them for chosen entries it missed.
+//! The learner: raises the watermark, and asks peers for the chosen entries that it missed.
 
 use super::super::batch::{Batch, Event, Page};
 use super::super::message::ClusterBody;
@@ -8,9 +8,9 @@ use super::{Activity, Paxos};
 /// What is known to be chosen beyond the watermark.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Learner {
-    /// All up to it is chosen, as somebody said.
+    /// Every index up to this one is chosen, as a peer said.
     known: Index,
-    /// A leader said that all up to the index is chosen: entries accepted under its very ballot are.
+    /// A leader said that every index up to this one is chosen: entries accepted under that very ballot are.
     vouched: (Ballot, Index),
     asked: Option<Asked>,
 }
@@ -32,8 +32,8 @@ impl Learner {
 }
 
 impl Paxos {
-    /// A leader's watermark: what was accepted under its ballot is chosen up to it, the rest is to be
-    /// learned.
+    /// A leader told its watermark: up to it, what was accepted under the leader's ballot is chosen, and the
+    /// rest must be learned.
     pub(super) fn follow_watermark(&mut self, from: NodeId, ballot: Ballot, chosen: Index, out: &mut Batch) {
         self.vouch(ballot, chosen, out);
         self.member.note_watermark(from, chosen);
@@ -42,7 +42,7 @@ impl Paxos {
         }
     }
 
-    /// The part of it that needs nobody's help.
+    /// The part of `follow_watermark` that needs nobody's help.
     pub(super) fn vouch(&mut self, ballot: Ballot, chosen: Index, out: &mut Batch) {
         let (vouched_ballot, vouched) = self.learner.vouched;
         let chosen_by_ballot = if vouched_ballot == ballot { vouched.max(chosen) } else { chosen };

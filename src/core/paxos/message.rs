@@ -27,13 +27,14 @@ pub enum PaxosBody {
     Promise {
         /// The promised ballot.
         ballot: Ballot,
-        /// The acceptor's watermark: up to it the page says nothing, the candidate catches up.
+        /// The acceptor's watermark: the page says nothing of indexes up to this one; the candidate catches
+        /// up.
         chosen: Index,
-        /// Up to it the acceptor no longer has the entries.
+        /// The acceptor no longer has the entries up to this index.
         compacted: Index,
-        /// The asked `first`.
+        /// The `first` of the question.
         first: Index,
-        /// The page covers `first..=last`: an index of it without an entry was not accepted here.
+        /// The page covers `first..=last`: at an index of it without an entry, nothing was accepted here.
         last: Index,
         /// Whether the acceptor accepted anything above `last`: the candidate asks from `last + 1` on.
         more: bool,
@@ -41,9 +42,10 @@ pub enum PaxosBody {
         entries: Vec<Entry>,
     },
     /// Phase 2a for any number of indexes, with holes between them allowed. Promises nothing: the leader's
-    /// promise of the ballot is durable since before its Prepare, and its own acceptance travels apart.
+    /// promise of the ballot became durable before its Prepare left, and its own acceptance travels
+    /// separately.
     Accept {
-        /// The leader's ballot; that of each entry, too.
+        /// The leader's ballot, and that of each entry.
         ballot: Ballot,
         /// The leader's watermark.
         chosen: Index,
@@ -171,7 +173,7 @@ impl fmt::Display for PaxosBody {
 mod tests {
     use super::*;
 
-    /// What is not always there is printed when it is, and only then.
+    /// A part that is optional is printed when it is there, and only then.
     #[test]
     fn a_promise_prints_what_it_has() {
         let ballot = Ballot { round: 2, node: 1 };

@@ -3,7 +3,7 @@
 //!
 //! One ballot covers the whole log. A node that hears no leader for T asks the others whether they would
 //! follow it (pre-vote, `candidate.rs`), promises itself a new ballot, prepares it with a majority, catches
-//! up to the highest watermark it was told of, adopts per index the value accepted under the highest
+//! up to the highest watermark it was told of, adopts for each index the value accepted under the highest
 //! ballot, fills holes with no-ops, and then leads (`leader.rs`): one Accept message carries many entries,
 //! and what a majority accepted in a row is chosen. Followers (`acceptor.rs`) promise and accept; what they
 //! missed they learn from any peer that has it (`learner.rs`). A leader can hand over to a node of its choice
@@ -15,7 +15,7 @@
 //!   Accepted under it leaves.
 //! * A ballot is used by one incarnation of one node: a candidate goes above every round it ever saw or
 //!   stored, and its own promise of the ballot is durable before its Prepare leaves.
-//! * A leader's ballot is `promised`: when that rises above, it has stepped down.
+//! * A leader's ballot is `promised`: when `promised` rises, it has stepped down.
 //! * One ballot proposes one command at an index: a leader proposes only above the watermark at its
 //!   election plus what it adopted, each index once.
 //! * `compacted <= chosen <= last`; what is at or below `chosen` never changes.
@@ -29,7 +29,8 @@
 //!
 //! Everything may be lost: a candidate repeats its question each heartbeat interval; a leader repeats what
 //! makes no progress with a back-off up to T; a learner asks one peer after the other; forwarded proposals
-//! are sent again until chosen or out of time. Late answers carry the ballot they answer and are inert.
+//! are sent again until they are chosen or out of time. Late answers carry the ballot they answer and are
+//! inert.
 //!
 //! Left out: time (ticks), bytes (`wire`, `store`), delivery (`pipeline`), membership changes, snapshots.
 
@@ -89,9 +90,9 @@ impl Paxos {
         }
     }
 
-    /// Puts what no decision about values rests on to fixed values: how far the generator is drawn, waits
-    /// that are under way, counters, what is known of peers beside their votes. A search over all states
-    /// (`tests/exhaustive.rs`) would else tell states apart that behave alike.
+    /// Sets all that no decision about values depends on to fixed values: how far the generator is drawn,
+    /// waits that are under way, counters, what is known of peers besides their votes. Otherwise a search
+    /// over all states (`tests/exhaustive.rs`) would tell states apart that behave alike.
     #[cfg(feature = "internals")]
     pub fn normalize(&mut self) {
         self.member.normalize();

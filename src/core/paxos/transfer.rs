@@ -10,7 +10,7 @@ use super::leader::Leader;
 use super::{Activity, Paxos};
 
 impl Paxos {
-    /// This node is asked to hand leadership over. It goes by itself if it does not lead, or hands over
+    /// This node is asked to hand leadership over. Nothing happens if it does not lead, or hands over
     /// already.
     pub(super) fn handle_transfer(&mut self, to: NodeId, out: &mut Batch) {
         if !self.member.may_succeed(to) {
@@ -43,7 +43,7 @@ impl Paxos {
         }
     }
 
-    /// The successor hears the watermark at once; its answer says whether it is up to date.
+    /// The successor hears the watermark immediately; its answer says whether it is up to date.
     pub(super) fn tell_successor_the_watermark(&mut self, out: &mut Batch) {
         let Activity::Leading(Leader { leadership, .. }) = &self.activity else { return };
         if let Some(to) = leadership.successor() {
@@ -61,8 +61,8 @@ impl Paxos {
         }
     }
 
-    /// The leader wants this node to take over: it campaigns at once, though it hears a leader. Of a deposed
-    /// leader it is refused like any of its messages, and so is one that comes twice.
+    /// The leader wants this node to take over: it campaigns immediately, though it hears a leader. From a
+    /// deposed leader this is refused like any of its messages, and so is one that comes twice.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         if self.follow(from, ballot, out) {
             self.member.forget_leader();
@@ -101,13 +101,13 @@ mod tests {
         let heard = Input::Message(Message { from: 2, to: 1, body: heartbeat.into() });
         core.step(heard, &mut Batch::default());
         let nonsense = [
-            ("another's ballot", say(3, 1, 2)),
+            ("another node's ballot", say(3, 1, 2)),
             ("its own ballot", say(1, 1, 1)),
             ("round 0", say(2, 0, 2)),
             ("a round out of reach", say(2, u64::MAX, 2)),
-            ("no voter", say(9, 1, 9)),
+            ("not a voter", say(9, 1, 9)),
             ("a successor that is the node itself", Input::Transfer { to: 1 }),
-            ("a successor that is no voter", Input::Transfer { to: 9 }),
+            ("a successor that is not a voter", Input::Transfer { to: 9 }),
         ];
         for (count, (what, input)) in (1..).zip(nonsense) {
             let mut batch = Batch::default();

@@ -10,7 +10,7 @@ use super::{Activity, Raft};
 /// A node that campaigns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Candidate {
-    /// Asks who would vote for it.
+    /// Asks which nodes would vote for it.
     PreVote(Campaign),
     /// Collects votes, its own only once it is durable.
     Vote(Campaign),
@@ -24,7 +24,7 @@ impl Candidate {
 }
 
 impl Raft {
-    /// No leader was heard for long enough, or the last campaign came to nothing.
+    /// No leader was heard for long enough, or the last campaign failed.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
         let campaign = Campaign::pre_vote(&mut self.member, out);
         let granted = campaign.is_granted(&self.member);
@@ -36,7 +36,7 @@ impl Raft {
         }
     }
 
-    /// Asks again, once a heartbeat interval, those that have not answered.
+    /// Repeats the question, once a heartbeat interval, to those that have not answered.
     pub(super) fn repeat_question(&mut self, out: &mut Batch) {
         let Activity::Campaigning(candidate) = &mut self.activity else { return };
         if candidate.campaign_mut().repeats(&self.member) {
@@ -63,7 +63,8 @@ impl Raft {
         }
     }
 
-    /// Would vote for anyone whose log is up to date, unless a leader was heard within T.
+    /// Answers pre-vote: this node would vote for anyone whose log is up to date, unless a leader was heard
+    /// within T.
     pub(super) fn handle_request_pre_vote(
         &mut self,
         from: NodeId,
@@ -96,8 +97,8 @@ impl Raft {
     }
 
     /// Stands for election in a new round, without pre-vote if a leader hands over. Its vote for itself comes
-    /// back from behind the write; the request waits for that, too, so that no other incarnation can use the
-    /// round.
+    /// back from behind the write; the request waits for that as well, so that no other incarnation can use
+    /// the round.
     pub(super) fn stand(&mut self, handed_by: Option<NodeId>, out: &mut Batch) {
         let campaign = Campaign::in_earnest(&mut self.member, self.promised, handed_by, out);
         let ballot = campaign.ballot();
@@ -108,8 +109,8 @@ impl Raft {
         self.member.send_to_itself(RaftBody::Vote { ballot }, out);
     }
 
-    /// One vote a round, for a log that is at least as up to date as this one's: then whoever wins has all
-    /// that is chosen. A vote that was lost is given again.
+    /// Grants one vote a round, to a log that is at least as up to date as this node's: then the winner has
+    /// all that is chosen. A vote that was lost is granted again.
     pub(super) fn handle_request_vote(
         &mut self,
         from: NodeId,
@@ -140,7 +141,7 @@ impl Raft {
         self.member.send(from, RaftBody::Vote { ballot }, out);
     }
 
-    /// A vote: of this campaign, or late.
+    /// A vote arrives. It is for this campaign, or late.
     pub(super) fn handle_vote(&mut self, from: Sender, ballot: Ballot, out: &mut Batch) {
         let Activity::Campaigning(Candidate::Vote(campaign)) = &mut self.activity else { return };
         if campaign.grant(&self.member, from, ballot) {
@@ -148,7 +149,7 @@ impl Raft {
         }
     }
 
-    /// Somebody is in a higher round: so is this node.
+    /// Somebody is in a higher round: this node enters it as well.
     pub(super) fn handle_refuse(&mut self, promised: Ballot, out: &mut Batch) {
         if promised.round > self.promised.round && self.member.note_round(promised.round) {
             self.adopt_round(promised.round, out);

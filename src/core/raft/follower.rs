@@ -7,20 +7,20 @@ use super::super::types::{
 };
 use super::{Activity, Raft};
 
-/// What a follower keeps above its watermark at most, beside [`MAX_WINDOW_ENTRIES`]: as much as a leader may
-/// have open, whatever its limits, one large entry and the no-ops of elections. (A lower limit could stop the
-/// cluster: what a leader adopted is chosen only together with an entry of its own, which comes last.) What
-/// comes beyond is dropped.
+/// The most that a follower keeps above its watermark, besides the limit of [`MAX_WINDOW_ENTRIES`]: as much
+/// as a leader may have open, whatever its limits, one large entry and the no-ops of elections. (A lower
+/// limit could stop the cluster: what a leader adopted is chosen only together with an entry of its own,
+/// which comes last.) The rest is dropped.
 const MAX_AHEAD_BYTES: usize = MAX_WINDOW_BYTES + MAX_PAYLOAD_BYTES + 64 * MAX_WINDOW_ENTRIES as usize;
 
-/// What a leader told. The watermark rises as far as both of its indexes.
+/// What a leader told this follower. The watermark rises as far as both indexes allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Followed {
     /// The leader's ballot.
     pub(super) ballot: Ballot,
-    /// Up to it the log is known to be the leader's: an Append matched there.
+    /// The log is known to be the leader's up to this index: an Append matched there.
     matched: Index,
-    /// The highest watermark that the leader told of.
+    /// The highest watermark that the leader announced.
     chosen: Index,
 }
 
@@ -57,7 +57,7 @@ impl Raft {
         if ballot.round > self.promised.round {
             self.adopt_round(ballot.round, out);
         }
-        // A round has one leader: who says otherwise is not honest.
+        // A round has one leader: a node that says otherwise is not honest.
         let other = self.followed.ballot.round == ballot.round && self.followed.ballot != ballot;
         if other || matches!(self.activity, Activity::Leading(_)) {
             self.member.ignore();
@@ -100,7 +100,7 @@ impl Raft {
             ended |= taken == Taken::Not;
             if !ended {
                 matched = entry.index;
-                // As it goes, so that what is chosen leaves the window and makes room.
+                // This is done for each entry, so that what is chosen leaves the window and makes room.
                 self.followed.matched = self.followed.matched.max(matched);
                 self.choose_followed(out);
             }
@@ -192,8 +192,9 @@ impl Raft {
         }
     }
 
-    /// Chosen entries that the leader has no longer at hand: facts, whatever the round. They are answered as
-    /// appended ones are; if they begin above this node's watermark, it asks for those that it lacks.
+    /// Takes chosen entries that the leader no longer has in memory: they are facts, whatever the round. They
+    /// are answered as appended ones are; if they begin above this node's watermark, it asks for those that
+    /// it lacks.
     pub(super) fn handle_learn(&mut self, from: NodeId, entries: Vec<Entry>, out: &mut Batch) {
         if matches!(self.activity, Activity::Leading(_)) {
             return;
@@ -203,7 +204,7 @@ impl Raft {
             return self.member.send_early(from, ClusterBody::CatchUp { first: next }, out);
         }
         for entry in entries.into_iter().filter(|entry| entry.index >= next) {
-            // Rounds never fall in a log: who says otherwise is not honest.
+            // Rounds never fall in a log: a node that says otherwise is not honest.
             let falls = self.log.round_at(self.log.chosen()).is_some_and(|round| entry.ballot.round < round);
             if falls || entry.index != self.log.chosen() + 1 {
                 self.member.ignore();

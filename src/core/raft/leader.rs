@@ -1,6 +1,6 @@
 //! The leader (thesis sections 3.5, 3.6.2, 6.2, 6.4): appends proposals to its log, sends followers what they
-//! lack, counts who has what, steps down when no majority is heard. And, for all roles, what happens to a
-//! proposal.
+//! lack, counts who has what, steps down when no majority is heard. This file also has, for all roles, what
+//! happens to a proposal.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,17 @@ use super::log::RaftLog;
 use super::progress::{Progress, State};
 use super::{Activity, Raft};
 
-/// No leader places more proposals above its watermark. Above it there is room for the no-ops of elections: a
-/// log may grow by one with each that does not choose anything. After 32,768 of those in a row a leader has
-/// no place for its no-op and chooses nothing.
+/// The most proposals that a leader places above its watermark. The rest of the window is room for the no-ops
+/// of elections: a log may grow by one with each election that does not choose anything. After 32,768 of
+/// those in a row a leader has no place for its no-op and chooses nothing.
 const MAX_PLACED: u64 = MAX_WINDOW_ENTRIES / 2;
 
-/// What a leader knows beside the log.
+/// What a leader knows besides the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     pub(super) leadership: Leadership,
-    /// Of each member. Of this node's own only `matched` is used: its log is durable up to there.
+    /// The progress of each member. Of this node's own only `matched` is used: its log is durable up to
+    /// there.
     progress: BTreeMap<NodeId, Progress>,
 }
 
@@ -49,8 +50,8 @@ impl Leader {
     }
 
     /// Sends a follower what comes next. Returns whether it may be sent more. If so much is under way that it
-    /// must wait, and it `asks` all the same, it sends no entries: the answer tells whether what is under way
-    /// was lost.
+    /// must wait, but the leader `asks` all the same, then no entries are sent: the answer tells whether what
+    /// is under way was lost.
     fn send_append(
         &mut self,
         member: &Member,
@@ -67,14 +68,15 @@ impl Leader {
         }
         let (chosen, first) = (log.chosen(), progress.next);
         if first <= log.base().index {
-            // It takes them from its watermark on, which a restart may have put below what it once matched.
+            // The follower takes them from its watermark on, which a restart may have put below what it once
+            // matched.
             let first = first.min(member.watermark(to) + 1);
             let again_at_ms = member.now_ms() + 2 * member.heartbeat_ms();
             progress.state = State::CatchUp { again_at_ms };
             send_page(member, log, to, first, out);
             return false;
         }
-        let round = log.round_at(first - 1).expect("the base and all above it is known");
+        let round = log.round_at(first - 1).expect("the rounds from the base on are known");
         let previous = Position { index: first - 1, round };
         let entries = if waits { Vec::new() } else { log.page(first) };
         let bytes = entries.iter().map(|entry| entry.command.cost_bytes()).sum();
@@ -89,7 +91,7 @@ impl Leader {
         let mut matched = [0; Voters::MAX];
         let mut voters = 0;
         for ((node, bit), (member, progress)) in roster.members().zip(&self.progress) {
-            assert_eq!(node, *member, "the progress is that of the members");
+            assert_eq!(node, *member, "progress is kept for the members, and for nobody else");
             if electorate.contains(bit) {
                 matched[voters] = progress.matched;
                 voters += 1;
@@ -121,7 +123,7 @@ impl Leader {
 
 impl Raft {
     /// Begins to lead: appends a no-op of its own round, with which all that it has from earlier ones is
-    /// chosen; then what waits.
+    /// chosen; then places what waits.
     pub(super) fn lead(&mut self, ballot: Ballot, out: &mut Batch) {
         let last = self.log.last().index;
         let adopted = last - self.log.chosen();
@@ -145,7 +147,7 @@ impl Raft {
         self.place_waiting(out);
     }
 
-    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats.
+    /// Proposals that a follower passed on. A node that does not lead drops them: the sender repeats them.
     pub(super) fn handle_forward(&mut self, from: NodeId, commands: Vec<Command>, out: &mut Batch) {
         if !matches!(self.activity, Activity::Leading(_)) {
             self.member.count_dropped(commands.len() as u64);
@@ -165,7 +167,8 @@ impl Raft {
         }
     }
 
-    /// Appends entries to its log: to others they leave at once, its own copy counts behind the write.
+    /// Appends entries to its log: they leave for the others immediately, and its own copy counts behind the
+    /// write.
     fn append_entries(&mut self, entries: Vec<Entry>, out: &mut Batch) {
         let Activity::Leading(leader) = &mut self.activity else { return };
         let ballot = leader.ballot();
@@ -209,8 +212,8 @@ impl Raft {
         self.hand_over(out);
     }
 
-    /// What a majority has is chosen, if it is of this leader's own round; with it all before it. An entry of
-    /// an earlier round may be on a majority and still be replaced (figure 8 of the Raft paper).
+    /// What a majority has is chosen, if it is of this leader's own round, and all before it as well. An
+    /// entry of an earlier round may be on a majority and still be replaced (figure 8 of the Raft paper).
     fn choose_matched(&mut self, out: &mut Batch) {
         let Activity::Leading(leader) = &self.activity else { return };
         let ballot = leader.ballot();
@@ -231,7 +234,8 @@ impl Raft {
         leadership.tell_forwarders(&self.member, forwarders, self.log.chosen(), out);
     }
 
-    /// Raises the watermark over the next entry, which is known to be chosen; who proposed it.
+    /// Raises the watermark over the next entry, which is known to be chosen. Returns the node that proposed
+    /// it.
     pub(super) fn choose_front(&mut self, out: &mut Batch) -> NodeId {
         let (request, from) = self.log.choose_front();
         out.chosen = Some(self.log.chosen());
@@ -291,8 +295,8 @@ impl Raft {
         self.hand_over(out);
     }
 
-    /// A read, of this node's or another's. A leader asks whether it still leads; any other node passes its
-    /// own on.
+    /// A read of this node or another. A leader asks whether it still leads; any other node passes its own
+    /// on.
     pub(super) fn handle_read(&mut self, from: NodeId, id: u64, out: &mut Batch) {
         let Activity::Leading(Leader { leadership, .. }) = &mut self.activity else {
             return self.member.pass_on_read(from, id, out);
@@ -317,7 +321,7 @@ impl Raft {
     }
 }
 
-/// A page of chosen entries, if the log still has them: what is compacted waits for snapshots.
+/// A page of chosen entries, if the log still has them: what is compacted must wait for snapshots.
 pub(super) fn send_page(member: &Member, log: &RaftLog, to: NodeId, first: Index, out: &mut Batch) {
     let (chosen, compacted) = (log.chosen(), log.window().compacted());
     let wanted = to != member.node() && first > compacted && first <= chosen;

@@ -1,4 +1,4 @@
-//! The log as Raft needs it: without holes, with the rounds of what was chosen lately, so that followers
+//! The log as Raft needs it: without holes, with the rounds of what was chosen recently, so that followers
 //! which are a little behind are served from memory.
 //!
 //! ```text
@@ -13,13 +13,13 @@ use super::super::log::Log;
 use super::super::message::MAX_PAGE_BYTES;
 use super::super::types::{Command, Entry, Index, NodeId, Position, RequestId, Round};
 
-/// How many chosen entries are kept at most: what a follower lacks that is about a round trip behind. Others
-/// are sent pages of the store.
+/// The most chosen entries that are kept: what a follower lacks that is about a round trip behind. Others are
+/// sent pages from the store.
 const TAIL_ENTRIES: usize = 1024;
-/// What they take at most, in [`Command::cost_bytes`].
+/// The most that they take, in [`Command::cost_bytes`].
 const TAIL_BYTES: usize = 1 << 20;
 
-/// A page of the smallest commands has no more entries.
+/// The most entries of a page: as many as it holds of the smallest commands.
 const MAX_PAGE_ENTRIES: u64 = (MAX_PAGE_BYTES / 64) as u64;
 
 /// See the module.
@@ -38,7 +38,7 @@ impl RaftLog {
         let base = Position { index: hard_state.chosen, round: chosen_ballot.round };
         assert!(
             (base.index == 0) == (base.round == 0),
-            "the round of the entry at the watermark is known, not {base}"
+            "the round of the entry at the watermark must be known, not {base}"
         );
         let window = Log::new(compacted, hard_state.chosen);
         let mut log = RaftLog { window, tail: VecDeque::new(), tail_bytes: 0, base };
@@ -103,8 +103,8 @@ impl RaftLog {
     }
 
     /// The highest place up to `limit.index`, and not below `lowest`, whose round is not above `limit.round`:
-    /// of two logs neither of which has the other's entries above it, they may agree up to there (the fast
-    /// back-up of thesis section 3.5).
+    /// two logs, neither of which has the other's entries above it, may agree up to there (the fast back-up
+    /// of thesis section 3.5).
     pub(super) fn agreement(&self, limit: Position, lowest: Index) -> Position {
         let lowest = lowest.max(self.base.index);
         let mut index = limit.index.min(self.window.last()).max(lowest);
@@ -130,7 +130,7 @@ impl RaftLog {
         self.window.truncate_from(first);
     }
 
-    /// Raises the watermark by one; whose request was chosen, and who proposed it.
+    /// Raises the watermark by one. Returns the request that was chosen, and the node that proposed it.
     pub(super) fn choose_front(&mut self) -> (RequestId, NodeId) {
         let entry = self.window.choose_front();
         let Command { request, from, .. } = entry.command;

@@ -29,16 +29,16 @@ pub enum RaftBody {
         /// The candidate's ballot.
         ballot: Ballot,
     },
-    /// Entries that follow `previous` in the leader's log; none to find out where the logs agree
-    /// (thesis section 3.5, AppendEntries). Promises nothing: the leader's vote for itself is durable since
-    /// before it was elected, and its own copy is counted apart.
+    /// Entries that follow `previous` in the leader's log; none if it only asks where the logs agree (thesis
+    /// section 3.5, AppendEntries). Promises nothing: the leader's vote for itself became durable before it
+    /// was elected, and its own copy is counted separately.
     Append {
         /// The leader's ballot.
         ballot: Ballot,
         /// The leader's watermark.
         chosen: Index,
-        /// What stands before the entries in the leader's log: a log that has it is equal to the leader's up
-        /// to it.
+        /// The place before the entries in the leader's log: a log that has it is equal to the leader's up to
+        /// there.
         previous: Position,
         /// Without gaps from `previous.index + 1` on, with the ballots of the leaders that made them.
         entries: Vec<Entry>,
@@ -49,18 +49,19 @@ pub enum RaftBody {
         ballot: Ballot,
         /// The follower's watermark.
         chosen: Index,
-        /// Up to it the logs are the same, and the follower's is durable.
+        /// The logs are the same up to this index, and the follower's is durable.
         matched: Index,
     },
     /// `previous` of an Append is not in the follower's log. Promises nothing.
     Mismatch {
         /// The leader's ballot.
         ballot: Ballot,
-        /// The follower's watermark: up to it the logs agree.
+        /// The follower's watermark: the logs agree up to there.
         chosen: Index,
         /// The index of that `previous`.
         previous: Index,
-        /// The last place at or below it whose round is not above its round: the logs may agree up to there.
+        /// The last place at or below `previous` whose round is not above that of `previous`: the logs may
+        /// agree up to there.
         hint: Position,
     },
 }

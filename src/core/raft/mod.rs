@@ -1,8 +1,8 @@
 //! Raft (Ongaro, "Consensus: Bridging Theory and Practice", 2014, "the thesis"), as a pure core.
 //!
 //! Time is cut into rounds (terms). A node that hears no leader for T asks the others whether they would vote
-//! for it (pre-vote), begins a new round, votes for itself and asks for votes (`election.rs`). Whoever has
-//! the votes of a majority leads (`leader.rs`): it appends to its log and sends followers what they lack
+//! for it (pre-vote), begins a new round, votes for itself and asks for votes (`election.rs`). The node that
+//! has the votes of a majority leads (`leader.rs`): it appends to its log and sends followers what they lack
 //! (`progress.rs`); what a majority has is chosen. Followers (`follower.rs`) make their logs equal to the
 //! leader's. A leader can hand over to a node of its choice (`transfer.rs`).
 //!
@@ -50,14 +50,14 @@
 //!
 //! 1. **Who can win.** A Paxos candidate may know nothing: promises bring it what a majority had accepted,
 //!    before it leads. A Raft candidate must already have it: votes compare logs, and bring nothing. So Raft
-//!    elects in one small exchange, but where links are cut it may be that the one node which reaches a
-//!    majority lacks the entries, and then nobody can lead; in Paxos it can. Since any candidate may win a
-//!    round, nodes vote once in it; a Paxos ballot belongs to its node from the start.
+//!    elects in one small exchange, but where links are cut, the one node which reaches a majority may lack
+//!    the entries, and then nobody can lead; in Paxos it can. Since any candidate may win a round, nodes vote
+//!    once in it; a Paxos ballot belongs to its node from the start.
 //! 2. **What becomes of earlier leaders' entries.** A Paxos leader proposes them again under its own ballot,
 //!    so counting acceptances is enough. In Raft they keep their round, so counting copies is not (figure 8
 //!    of the Raft paper): they are chosen along with the first entry of the leader's own round.
-//! 3. **Order.** A Paxos index stands for itself: acceptances may have holes, and only a decision joins them.
-//!    Raft's log has none: an append is taken only where the log before it matches, and what conflicts is
+//! 3. **Order.** A Paxos index stands alone: acceptances may have holes, and only a decision joins them.
+//!    Raft's log has no holes: an append is taken only where the log before it matches, and what conflicts is
 //!    removed.
 //!
 //! # Invariants
@@ -119,7 +119,7 @@ impl Raft {
         let promised = restored.hard_state.promised;
         let entries = restored.entries.iter().map(|entry| entry.ballot.round);
         let stored = entries.max().unwrap_or(0).max(restored.chosen_ballot.round);
-        assert!(stored <= promised.round, "an entry of round {stored} in a log of {promised}");
+        assert!(stored <= promised.round, "an entry of round {stored} is above the promised {promised}");
         let highest_round = restored.highest_round.max(promised.round);
         Raft {
             member: Member::new(config, highest_round),
@@ -130,8 +130,8 @@ impl Raft {
         }
     }
 
-    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); the clock begins anew, and what is under way
-    /// to followers counts as far as the next index says, limits aside.
+    /// As [`Paxos::normalize`](super::paxos::Paxos::normalize); in addition, the clock goes back to zero, and
+    /// what is under way to followers shows only in the next index, not in the limits.
     #[cfg(feature = "internals")]
     pub fn normalize(&mut self) {
         self.member.restart_clock();

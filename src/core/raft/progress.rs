@@ -1,18 +1,18 @@
 //! What a leader knows of a follower's log, and how it sends it what it lacks (the thesis has nextIndex and
-//! matchIndex, section 3.5; states and limits are those that etcd/raft and TiKV came to).
+//! matchIndex, section 3.5; states and limits are those that etcd/raft and TiKV arrived at).
 
 use std::collections::VecDeque;
 
 use super::super::types::Index;
 
-/// How many Appends are under way to a follower at most; then it waits for an answer. What they carry is
-/// bounded, too, by the window's bytes.
+/// The most Appends that are under way to a follower; then the leader waits for an answer. What they carry is
+/// bounded as well, by the window's bytes.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
 
 /// Invariant: `matched < next`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Progress {
-    /// Up to it the follower said that its log is the leader's, durably.
+    /// The follower said that its log is durably the leader's up to this index.
     pub(super) matched: Index,
     /// The first index of the next Append.
     pub(super) next: Index,
@@ -22,9 +22,9 @@ pub(super) struct Progress {
 /// How entries are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
-    /// Where the logs agree is not known: one Append at a time, until one matches.
+    /// Where the logs agree is not known: one Append is sent at a time, until one matches.
     Probe {
-        /// Whether one is under way. A heartbeat's answer ends the wait: it may be lost.
+        /// Whether an Append is under way. A heartbeat's answer ends the wait: the Append may be lost.
         waits: bool,
     },
     /// The logs agree: Appends are sent one after the other as entries come.
@@ -43,7 +43,7 @@ pub(super) enum State {
 }
 
 impl Progress {
-    /// Of a new leader, which knows nothing of the follower.
+    /// The progress at a new leader, which knows nothing of the follower.
     pub(super) fn new(next: Index) -> Progress {
         Progress { matched: 0, next, state: State::Probe { waits: false } }
     }
@@ -83,7 +83,7 @@ impl Progress {
         }
     }
 
-    /// The follower's log is the leader's up to `matched`; whether that is news.
+    /// The follower's log is the leader's up to `matched`. Returns whether that is news.
     pub(super) fn handle_appended(&mut self, matched: Index) -> bool {
         if matched < self.matched {
             return false;
@@ -106,7 +106,8 @@ impl Progress {
         news
     }
 
-    /// An Append after `previous` did not match; `next` is where they may agree. Whether that is news.
+    /// An Append after `previous` did not match; the logs may agree before `next`. Returns whether that is
+    /// news.
     pub(super) fn handle_mismatch(&mut self, previous: Index, next: Index) -> bool {
         let is_late = match self.state {
             State::Probe { .. } => previous + 1 != self.next,

@@ -1,16 +1,16 @@
 //! Handing leadership over (thesis section 3.10): see [`Transfer`](super::super::transfer::Transfer) for how
 //! it goes.
 //!
-//! A successor is up to date once it has all of the leader's log: then nobody's log is more up to date than
-//! its, and all may vote for it. Invariant: a leader that hands over places nothing (asserted where it
-//! places).
+//! A successor is up to date once it has all of the leader's log: then no log is more up to date than the
+//! successor's, and all may vote for it. Invariant: a leader that hands over places nothing (asserted where
+//! it places).
 
 use super::super::batch::Batch;
 use super::super::types::{Ballot, NodeId};
 use super::{Activity, Raft};
 
 impl Raft {
-    /// This node is asked to hand leadership over. It goes by itself if it does not lead, or hands over
+    /// This node is asked to hand leadership over. Nothing happens if it does not lead, or hands over
     /// already.
     pub(super) fn handle_transfer(&mut self, to: NodeId, out: &mut Batch) {
         if !self.member.may_succeed(to) {
@@ -42,8 +42,8 @@ impl Raft {
         }
     }
 
-    /// The leader wants this node to take over: it campaigns at once, though it hears a leader. Of a deposed
-    /// leader it is refused like any of its messages, and so is one that comes twice.
+    /// The leader wants this node to take over: it campaigns immediately, though it hears a leader. From a
+    /// deposed leader this is refused like any of its messages, and so is one that comes twice.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         if self.follow(from, ballot, out) {
             self.member.forget_leader();
