@@ -275,8 +275,8 @@ fn the_same_reqid() {
     let port = Port::start();
     let mut client = port.client();
     client.send(b"CLIENT REPLY ON\r\nPROP 7 a\r\nPROP 7 a\r\nPROP 7 b\r\nQUIT\r\n");
-    let expected =
-        "+OK\r\n:1\r\n:1\r\n-ERR reqid=7 stands at index 1 with another value; use a new reqid\r\n+OK\r\n";
+    let expected = "+OK\r\n:1\r\n:1\r\n\
+                    -ERR reqid=7 stands at index 1 with a different value; use a new reqid\r\n+OK\r\n";
     assert_eq!(client.rest(), expected);
 }
 

@@ -9,7 +9,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// What an empty buffer keeps for the next time; more is given back.
+    /// How much memory an empty buffer keeps for the next time; more is freed.
     const KEEP_BYTES: usize = 16 * 1024;
 
     pub(super) fn as_slice(&self) -> &[u8] {

@@ -1,4 +1,4 @@
-//! The list of commands: what `HELP`, `COMMAND` and errors about a command's arguments tell.
+//! The list of commands: what `HELP`, `COMMAND` and errors about a command's arguments show.
 
 use super::reply;
 
@@ -9,7 +9,7 @@ pub struct Spec {
     pub name: &'static str,
     /// How it is written.
     pub usage: &'static str,
-    /// The least and the highest number of arguments, the name included.
+    /// The lowest and the highest number of arguments, including the name.
     pub arguments: (usize, usize),
     /// Redis's flags for it.
     flags: &'static [&'static str],
@@ -27,15 +27,15 @@ pub const COMMANDS: &[Spec] = &[
     Spec { name: "prop", usage: "PROP reqid value", arguments: (3, 3), flags: &["write"],
         summary: "propose a value; answers its index once it is delivered" },
     Spec { name: "await", usage: "AWAIT reqid [timeout_ms]", arguments: (2, 3), flags: READ,
-        summary: "wait until a reqid is delivered; answers its index, or nil when time is up (0: at once)" },
+        summary: "wait until a reqid is delivered; answers its index, or nil when time is up (0: immediately)" },
     Spec { name: "log", usage: "LOG first [count]", arguments: (2, 3), flags: READ,
-        summary: "delivered items from an index on, as far as a reply may go: index, reqid, value" },
+        summary: "delivered items from an index on, as many as fit into a reply: index, reqid, value" },
     Spec { name: "leader", usage: "LEADER", arguments: (1, 1), flags: FAST,
         summary: "who leads: node and client address, or nil" },
     Spec { name: "status", usage: "STATUS", arguments: (1, 1), flags: READ,
-        summary: "how this node stands, as key:value lines" },
+        summary: "the state of this node, as key:value lines" },
     Spec { name: "info", usage: "INFO [section ...]", arguments: (1, MANY), flags: READ,
-        summary: "STATUS, and what the server is" },
+        summary: "STATUS, and what this server is" },
     Spec { name: "ping", usage: "PING [message]", arguments: (1, 2), flags: FAST,
         summary: "answers PONG or the message" },
     Spec { name: "echo", usage: "ECHO message", arguments: (2, 2), flags: FAST,
@@ -44,9 +44,9 @@ pub const COMMANDS: &[Spec] = &[
         summary: "this node's clock: seconds since 1970 and microseconds" },
     Spec { name: "client", usage: "CLIENT REPLY ON|OFF|SKIP | SETNAME name | GETNAME | SETINFO key value | ID",
         arguments: (2, 4), flags: &["noscript"],
-        summary: "settings of this connection; REPLY ON: PROP lines are answered, too" },
+        summary: "settings of this connection; REPLY ON: PROP lines are answered as well" },
     Spec { name: "hello", usage: "HELLO [2 [SETNAME name]]", arguments: (1, MANY), flags: FAST,
-        summary: "the protocol's version, of which this is 2" },
+        summary: "the version of the protocol; this server speaks version 2" },
     Spec { name: "config", usage: "CONFIG GET name [name ...]", arguments: (3, MANY), flags: READ,
         summary: "what Redis's tools ask for" },
     Spec { name: "command", usage: "COMMAND [COUNT | LIST | INFO [name ...] | DOCS [name ...]]",
@@ -56,12 +56,12 @@ pub const COMMANDS: &[Spec] = &[
         summary: "ends the connection after the replies it is owed" },
 ];
 
-/// The command of this name, in whatever case.
+/// Returns the command of this name, in upper or lower case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// The answer to `HELP`: one line a command, and how a connection behaves.
+/// The answer to `HELP`: one line per command, and notes on how a connection behaves.
 pub fn help(out: &mut Vec<u8>) {
     const NOTES: [&str; 5] = [
         "reqid: 1 to 18446744073709551615, never used before; the same one again is the same request",

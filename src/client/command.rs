@@ -15,14 +15,14 @@ pub enum Command {
     Prop {
         /// 1 … 2^64-1.
         reqid: u64,
-        /// 1 byte to the limit.
+        /// From 1 byte up to the limit.
         value: Bytes,
     },
     /// Wait for a delivery.
     Await {
         /// 1 … 2^64-1.
         reqid: u64,
-        /// At most [`MAX_AWAIT_MS`]; 0 asks and returns. `None`: as long as a `PROP`.
+        /// At most [`MAX_AWAIT_MS`]; with 0 it returns immediately. `None`: as long as a `PROP`.
         timeout_ms: Option<u64>,
     },
     /// Settings of the connection.
@@ -40,15 +40,15 @@ pub enum Command {
 pub enum Client {
     /// Every command is answered.
     ReplyOn,
-    /// None is.
+    /// No command is answered.
     ReplyOff,
-    /// The next one is not.
+    /// The next command is not answered.
     ReplySkip,
     /// Names the connection; empty: no name.
     SetName(Bytes),
     /// Its name, or nil.
     GetName,
-    /// A library says what it is; accepted and forgotten.
+    /// A library says what it is; this is accepted and forgotten.
     SetInfo,
     /// The connection's number.
     Id,
@@ -64,11 +64,11 @@ pub enum Read {
         /// At least 1; a reply may hold fewer.
         count: u64,
     },
-    /// Who leads.
+    /// The leader.
     Leader,
-    /// How the node stands.
+    /// The state of the node.
     Status,
-    /// The same for Redis's tools: these sections of it, in lower case; none: all.
+    /// The same for Redis's tools: these sections of it, in lower case; if none is named, all.
     Info(Vec<String>),
     /// `PONG`, or the message.
     Ping(Option<Bytes>),
@@ -84,28 +84,28 @@ pub enum Read {
     ConfigGet(Vec<String>),
 }
 
-/// What `COMMAND` is to tell.
+/// What `COMMAND` should return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Commands {
-    /// All that is known of each command.
+    /// Everything that is known of each command.
     All,
     /// How many there are.
     Count,
     /// Their names.
     List,
-    /// All that is known of these.
+    /// Everything that is known of these commands.
     Info(Vec<Bytes>),
-    /// What people want to know of these; none: of all.
+    /// Documentation of these commands for people; if none is named, of all.
     Docs(Vec<Bytes>),
 }
 
 /// The longest time that `AWAIT` may wait: one hour.
 pub const MAX_AWAIT_MS: u64 = 3_600_000;
 
-/// Items of `LOG` when no count is given.
+/// The number of items that `LOG` returns when no count is given.
 pub const DEFAULT_LOG_COUNT: u64 = 100;
 
-/// A connection's name is at most so long.
+/// The longest name of a connection.
 const MAX_NAME_BYTES: usize = 64;
 
 /// Why a request is refused. Its text is the whole reply, code first.
@@ -114,10 +114,10 @@ pub enum CommandError {
     /// No such command.
     #[error("ERR unknown command '{0}'; HELP lists the commands")]
     Unknown(Quoted),
-    /// Too few or too many arguments.
+    /// There are too few or too many arguments.
     #[error("ERR wrong number of arguments for '{}'; usage: {}", .0.name, .0.usage)]
     Arguments(&'static Spec),
-    /// A subcommand or an option that is not there.
+    /// A subcommand or an option that does not exist.
     #[error("ERR '{what}' is not known here; usage: {}", .spec.usage)]
     Option {
         /// What was given.
@@ -125,21 +125,21 @@ pub enum CommandError {
         /// The command.
         spec: &'static Spec,
     },
-    /// No reqid.
+    /// Not a reqid.
     #[error(
         "ERR reqid '{0}' is not a number from 1 to 18446744073709551615 without sign, spaces or leading zeros"
     )]
     Reqid(Quoted),
-    /// No number, or out of range.
+    /// Not a number, or out of range.
     #[error("ERR {name} '{given}' is not a number from {least} to {most} without sign or leading zeros")]
     Number {
         /// Which argument.
         name: &'static str,
         /// What was given.
         given: Quoted,
-        /// The lowest that is allowed.
+        /// The lowest number that is allowed.
         least: u64,
-        /// The highest.
+        /// The highest number that is allowed.
         most: u64,
     },
     /// A value of no bytes.
@@ -148,14 +148,14 @@ pub enum CommandError {
     /// A value above the limit.
     #[error("TOOLARGE reqid={reqid} the value has {len} bytes; at most {limit} are allowed")]
     TooLarge {
-        /// The proposal's.
+        /// The reqid of the proposal.
         reqid: u64,
         /// The value's length.
         len: usize,
         /// The limit.
         limit: usize,
     },
-    /// A connection's name.
+    /// The name of a connection is not allowed.
     #[error("ERR a connection's name has at most {MAX_NAME_BYTES} visible characters, without spaces")]
     Name,
     /// `HELLO 3`.
@@ -187,7 +187,7 @@ impl std::fmt::Display for Quoted {
 }
 
 impl Command {
-    /// Understands a request whose value may have `value_bytes`.
+    /// Parses a request whose value may have up to `value_bytes`.
     pub fn parse(arguments: &Arguments, value_bytes: usize) -> Result<Command, CommandError> {
         let name = arguments.at(0).unwrap_or_default();
         let spec = catalog::find(name).ok_or_else(|| CommandError::Unknown(Quoted::new(name)))?;

@@ -1,6 +1,6 @@
 //! The commands that change nothing: each appends one reply.
 //!
-//! A read is answered as of the moment it comes, whatever proposals of the connection are under way then.
+//! A read is answered as of the moment it arrives, whatever proposals of the connection are under way then.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::front::Front;
 use super::status::Lines;
 use super::{Limits, catalog, reply};
 
-/// Items of one `LOG` reply at most: ask again from the last index + 1.
+/// The most items in one `LOG` reply: ask again from the last index + 1.
 pub const LOG_COUNT: usize = 1000;
 
-/// Bytes of values in one `LOG` reply at most, unless the first value alone is longer.
+/// The most bytes of values in one `LOG` reply, unless the first value alone is longer.
 pub const LOG_BYTES: usize = 1024 * 1024;
 
 /// Executes `read`. `clock` is the time since 1970.
@@ -64,7 +64,7 @@ fn log(first: u64, count: u64, front: &dyn Front, out: &mut Vec<u8>) {
     for item in items {
         reply::array(out, 3);
         reply::integer(out, item.index);
-        // Users' reqids only: what a server made for itself has none.
+        // Only users have reqids: requests that a server made for itself have none.
         let users = item.command.as_ref().filter(|command| command.request.session == 0);
         reply::bulk(out, users.map_or(0, |command| command.request.number).to_string());
         match item.command {
@@ -170,7 +170,7 @@ fn config_get(names: &[String], limits: &Limits, out: &mut Vec<u8>) {
     }
 }
 
-/// The name itself, or a beginning of it and `*`.
+/// Whether the pattern is the name itself, or a beginning of it followed by `*`.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),

@@ -2,7 +2,7 @@
 //!
 //! A face (today the RESP port) brings its own protocol: how requests are framed, which ids its users know,
 //! how answers and errors are worded. Here commands have request ids, kinds and payloads, and answers come by
-//! ticket, so that a face neither knows the node's threads nor another face.
+//! ticket, so that a face knows neither the node's threads nor any other face.
 
 use bytes::Bytes;
 
@@ -15,35 +15,37 @@ use super::status::NodeStatus;
 
 /// What a client face asks of its node. No call may wait for consensus, a disk write or a peer.
 pub trait Front: Send + Sync {
-    /// Proposes all that came in one turn of the face. A waiter is registered for each, under its ticket,
-    /// unless its outcome is known immediately: then it is added to `outcomes` and nothing is registered.
-    /// Later outcomes come as answers, by ticket.
+    /// Proposes everything that came in one turn of the face. A waiter is registered for each, under its
+    /// ticket, unless its outcome is known immediately: then it is added to `outcomes` and nothing is
+    /// registered. Later outcomes come as answers, by ticket.
     fn propose(&self, proposals: Vec<ClientProposal>, outcomes: &mut Vec<(Ticket, Outcome)>);
 
-    /// Where a request was delivered; otherwise registers a waiter for its delivery, whatever it holds.
+    /// Returns where a request was delivered; if it was not, registers a waiter for its delivery, whatever
+    /// value it will have.
     fn wait(&self, request: RequestId, ticket: Ticket) -> Option<Index>;
 
     /// Where a request was delivered.
     fn lookup(&self, request: RequestId) -> Option<Index>;
 
-    /// Removes a waiter: its time is up or its connection ended. It may have been answered in the meantime.
+    /// Removes a waiter, because its time is up or its connection has ended. It may have been answered in the
+    /// meantime.
     fn forget(&self, request: RequestId, ticket: Ticket);
 
-    /// Delivered items from `first` on, without gaps: at most `count`, and at most `max_bytes` of them unless
-    /// the first alone is larger.
+    /// Returns delivered items from `first` on, without gaps: at most `count`, and at most `max_bytes` of
+    /// them unless the first alone is larger.
     fn read_log(&self, first: Index, count: usize, max_bytes: usize) -> Result<Vec<LogItem>, LogReadError>;
 
-    /// This node.
+    /// The id of this node.
     fn node(&self) -> NodeId;
 
-    /// Who leads and its client address (`ip:port`), as far as this node knows.
+    /// The leader and its client address (`ip:port`), as far as this node knows.
     fn leader(&self) -> Option<(NodeId, String)>;
 
-    /// How the node stands.
+    /// The state of the node.
     fn status(&self) -> NodeStatus;
 }
 
-/// A command that a client wants to have proposed.
+/// A command that a client wants to propose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientProposal {
     /// Not [`RequestId::NONE`].
@@ -63,11 +65,11 @@ pub struct ClientProposal {
 pub enum Outcome {
     /// Delivered at this index.
     Delivered(Index),
-    /// The request id was delivered at this index, with another value.
+    /// The request id was delivered at this index, with a different value.
     OtherValue(Index),
     /// Certainly not proposed, for this reason (`the queue is full`, `the disk is full`).
     Busy(&'static str),
-    /// Certainly not proposed: this node takes no proposals. Who leads, if known.
+    /// Certainly not proposed: this node takes no proposals. Holds the leader, if known.
     TryAgain(Option<(NodeId, String)>),
 }
 
@@ -80,12 +82,12 @@ impl From<Answer> for Outcome {
     }
 }
 
-/// An item of the log: delivered, and so the same on all nodes.
+/// An item of the log. It has been delivered, so it is the same on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogItem {
-    /// Where it stands.
+    /// Its index.
     pub index: Index,
-    /// What was delivered there; `None`: nothing (a no-op, or a repeat of a request that was delivered
+    /// What was delivered there; `None` if nothing was (a no-op, or a repeat of a request that was delivered
     /// before).
     pub command: Option<Command>,
 }

@@ -1,9 +1,9 @@
 //! The inline form of a request: a line, as telnet sends it.
 //!
-//! LF ends a line, one CR before it belongs to the end; any other CR is part of the line. Telnet's own
-//! sequences (RFC 854: IAC and what follows, sub-negotiations of any content) are removed, IAC IAC stands
-//! for one byte 255; they are not answered, which a telnet client takes for a terminal without options. So
-//! a value with bytes 255 has to double them, or to come as an array.
+//! LF ends a line, and one CR before it belongs to the end; any other CR is part of the line. Telnet's own
+//! sequences (RFC 854: IAC and what follows, sub-negotiations of any content) are removed, and IAC IAC stands
+//! for one byte 255. They are not answered, so a telnet client takes the port for a terminal without options.
+//! A value with bytes 255 therefore has to double them, or to come as an array.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ const IAC: u8 = 255;
 /// Finds the end of a line in bytes that come piece by piece. Each byte is looked at once.
 #[derive(Debug, Default)]
 pub struct LineScanner {
-    /// Up to here all was looked at.
+    /// Everything before this position has been looked at.
     scanned: usize,
     telnet: Telnet,
     /// Whether a telnet sequence was met in this line.
@@ -26,18 +26,18 @@ pub struct LineScanner {
 pub enum Scan {
     /// No end yet.
     More,
-    /// This many bytes of telnet sequences before any text of a line: to be dropped.
+    /// This many bytes of telnet sequences before any text of a line: the caller drops them.
     Nothing(usize),
     /// A line.
     Line {
         /// Its length without the line end.
         end: usize,
-        /// Its length with it.
+        /// Its length including the line end.
         len: usize,
         /// Whether [`strip_telnet`] has something to do.
         has_telnet: bool,
     },
-    /// It is longer than the limit, telnet sequences included.
+    /// The line is longer than the limit, telnet sequences included.
     TooLong,
 }
 
@@ -89,7 +89,7 @@ impl LineScanner {
     }
 }
 
-/// Where in a telnet sequence the next byte stands.
+/// Where in a telnet sequence the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Telnet {
     #[default]
@@ -105,7 +105,7 @@ enum Telnet {
 }
 
 impl Telnet {
-    /// Takes a byte; gives it back if it is text.
+    /// Takes a byte and returns it if it is text.
     fn step(&mut self, byte: u8) -> Option<u8> {
         const SE: u8 = 240;
         const SB: u8 = 250;
@@ -126,15 +126,16 @@ impl Telnet {
     }
 }
 
-/// Replaces `into` by the text of a line, without telnet sequences.
+/// Replaces the contents of `into` with the text of a line, without telnet sequences.
 pub fn strip_telnet(line: &[u8], into: &mut Vec<u8>) {
     let mut telnet = Telnet::default();
     into.clear();
     into.extend(line.iter().filter_map(|byte| telnet.step(*byte)));
 }
 
-/// Whether the line is a `PROP`, and then replaces `arguments` by its parts: one space after `PROP`, one
-/// after the reqid, and the value is all the rest as it is. Parts that are missing are left out.
+/// Returns whether the line is a `PROP`. If so, replaces `arguments` with its parts: one space follows
+/// `PROP`, one follows the reqid, and the value is all the rest unchanged. Parts that are missing are left
+/// out.
 pub fn split_prop(line: &[u8], arguments: &mut Vec<Range<usize>>) -> bool {
     let start = line.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(line.len());
     let end = start + 4;
@@ -155,9 +156,9 @@ pub fn split_prop(line: &[u8], arguments: &mut Vec<Range<usize>>) -> bool {
 }
 
 /// Splits a line as Redis does (`sdssplitargs`): words between white space, or in quotes: `"` with the
-/// escapes `\n \r \t \a \b \xHH \\ \"`, `'` with `\'`. The words go to `words`, their places in it to
-/// `arguments`. Those above `most` are left out: nobody wants a line of them. `Err` if a quote is not closed,
-/// or is followed by something else than white space.
+/// escapes `\n \r \t \a \b \xHH \\ \"`, `'` with `\'`. The words go to `words`, their positions in it to
+/// `arguments`. Words beyond `most` are left out: no valid line has that many. Returns `Err` if a quote is
+/// not closed, or is followed by something other than white space.
 pub fn split_words(
     line: &[u8],
     most: usize,
@@ -182,7 +183,7 @@ pub fn split_words(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnbalancedQuotes;
 
-/// Appends the first word; gives back what follows it.
+/// Appends the first word and returns what follows it.
 fn take_word<'a>(mut rest: &'a [u8], words: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
     while let Some((first, tail)) = rest.split_first() {
         match first {
@@ -201,7 +202,7 @@ fn take_word<'a>(mut rest: &'a [u8], words: &mut Vec<u8>) -> Result<&'a [u8], Un
     Ok(rest)
 }
 
-/// Appends what stands before the closing quote; gives back what follows it.
+/// Appends what comes before the closing quote and returns what follows it.
 fn take_quoted<'a>(quote: u8, mut rest: &'a [u8], words: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
     loop {
         rest = match (quote, rest) {
@@ -260,7 +261,7 @@ mod tests {
         Ok(arguments.iter().map(|range| words[range.clone()].to_vec()).collect())
     }
 
-    /// Rule: LF or CR LF ends a line; another CR is part of it.
+    /// Rule: LF or CR LF ends a line; any other CR is part of it.
     #[test]
     fn finds_the_end_of_a_line() {
         assert_eq!(scan(b"PING\r\nx"), Scan::Line { end: 4, len: 6, has_telnet: false });
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(scan(b""), Scan::More);
     }
 
-    /// Rule: the limit counts what stands before the line end, in whatever pieces it comes.
+    /// Rule: the limit counts what comes before the line end, in whatever pieces it arrives.
     #[test]
     fn a_line_is_as_long_as_the_limit_and_no_longer() {
         let line = |len: usize, end: &str| format!("{}{end}", "x".repeat(len)).into_bytes();
@@ -283,7 +284,7 @@ mod tests {
         assert_eq!(scan(&line(102, "")), Scan::TooLong);
     }
 
-    /// Rule: telnet sequences before a line are dropped at once, those inside are removed from it, and a
+    /// Rule: telnet sequences before a line are dropped immediately, those inside are removed from it, and a
     /// line end inside a sub-negotiation ends nothing.
     #[test]
     fn removes_telnet_sequences() {
@@ -309,7 +310,7 @@ mod tests {
         assert_eq!(scan(&input), Scan::TooLong);
     }
 
-    /// Rule: one space after PROP, one after the reqid, the rest of the line is the value as it is.
+    /// Rule: one space follows PROP, one follows the reqid, and the rest of the line is the value unchanged.
     #[test]
     fn a_value_is_the_rest_of_the_line() {
         let parts = |parts: &[&'static str]| Some(parts.iter().map(|part| part.as_bytes()).collect());

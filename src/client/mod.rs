@@ -1,10 +1,11 @@
 //! What clients see of a node, as functions of data: the [`front`] that every client face builds on, and the
-//! RESP port: bytes in, proposals and reply bytes out. No socket, clock or thread; `node::clients` has those.
+//! RESP port: bytes in, proposals and reply bytes out. There is no socket, clock or thread here;
+//! `node::clients` has those.
 //!
 //! | file | subject |
 //! | --- | --- |
 //! | [`front`] | the node as any face sees it: proposals, answers by ticket, the log |
-//! | [`status`] | how a node stands, as plain data |
+//! | [`status`] | the state of a node, as plain data |
 //! | [`splitter`] | bytes → requests: arrays of bulk strings (RESP2), or lines |
 //! | [`mod@line`] | what a line is: telnet, `PROP`'s verbatim value, quotes |
 //! | [`command`] | a request's arguments → [`command::Command`] |
@@ -30,15 +31,15 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// The limits of one connection. The constants of [`session`] are those that nobody needs to change.
+/// The limits of one connection. Those that nobody needs to change are constants in [`session`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest value; longer ones are answered `-TOOLARGE`. At most [`MAX_PAYLOAD_BYTES`].
     pub value_bytes: usize,
-    /// How long a `PROP` waits for its delivery before it is answered `-TIMEOUT`; and an `AWAIT` that names
-    /// no time.
+    /// How long a `PROP` waits for its delivery before it is answered `-TIMEOUT`, and how long an `AWAIT`
+    /// waits that names no time.
     pub propose_timeout_ms: u64,
-    /// How long a request may take from its first byte to its last; then the connection is closed.
+    /// How long a request may take from its first byte to its last before the connection is closed.
     pub request_timeout_ms: u64,
     /// A client that takes neither all of its replies nor 16 KiB of them in this time is dropped.
     pub behind_timeout_ms: u64,

@@ -1,17 +1,17 @@
 //! What a connection waits for: requests whose outcome is not known yet, and replies that have to wait
-//! because an earlier one is not there.
+//! because an earlier one is missing.
 //!
-//! Requests stand in one of two lanes. In the *ordered* lane each is owed a reply, in order. In the
-//! *silent* lane none is (the seed's `PROP` lines, and what comes under `CLIENT REPLY OFF`): they hold up
-//! nothing. A request's sequence number is its place in its lane and, in the lowest bit, the lane, so that
-//! an outcome finds its slot at once.
+//! Each request is in one of two lanes. In the *ordered* lane each request is owed a reply, in order. In the
+//! *silent* lane none is (the seed's `PROP` lines, and what comes under `CLIENT REPLY OFF`), and they hold up
+//! nothing. A request's sequence number is its place in its lane and, in the lowest bit, the lane, so that an
+//! outcome finds its slot directly.
 
 use std::collections::{BTreeSet, VecDeque};
 
 /// A request whose outcome is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Of the proposal, or the one that is awaited.
+    /// The reqid of the proposal, or the one that is awaited.
     pub reqid: u64,
     /// What was asked.
     pub asked: Asked,
@@ -24,9 +24,9 @@ pub struct Waiting {
 pub enum Asked {
     /// `PROP` that is owed a reply.
     Prop,
-    /// `PROP` of which only a failure is told.
+    /// `PROP` of which only a failure is reported.
     QuietProp,
-    /// `PROP` of which nothing is told.
+    /// `PROP` of which nothing is reported.
     MutedProp,
     /// `AWAIT`.
     Await,
@@ -50,7 +50,7 @@ enum Slot {
     Waiting(Waiting),
     /// Its reply.
     Ready(Vec<u8>),
-    /// Nothing is owed (any more).
+    /// Nothing is owed, or no longer.
     Done,
 }
 
@@ -63,8 +63,8 @@ pub struct Pending {
     waiting: usize,
     /// Sum of the lengths of the replies that have to wait.
     ready_bytes: usize,
-    /// Of proposals, (deadline, sequence) in the order in which they came: all have the same time, so it is
-    /// that of the deadlines. May hold answered ones, but not in front.
+    /// (deadline, sequence) of proposals in the order in which they came. All have the same time limit, so
+    /// this is also the order of the deadlines. There may be answered ones, but not at the front.
     prop_deadlines: VecDeque<(u64, u64)>,
     await_deadlines: BTreeSet<(u64, u64)>,
 }
@@ -83,7 +83,7 @@ impl Pending {
         (lane.base + lane.slots.len() as u64) << 1 | asked.lane()
     }
 
-    /// Adds a request. Proposals come in order of their deadlines.
+    /// Adds a request. Proposals must come in the order of their deadlines.
     pub fn begin(&mut self, waiting: Waiting) -> u64 {
         let sequence = self.next_sequence(waiting.asked);
         self.lane_mut(waiting.asked.lane()).slots.push_back(Slot::Waiting(waiting));
@@ -96,7 +96,7 @@ impl Pending {
                 let last_ms = self.prop_deadlines.back().map_or(0, |(deadline_ms, _)| *deadline_ms);
                 assert!(
                     last_ms <= waiting.deadline_ms,
-                    "deadlines of proposals ascend: {last_ms} before {}",
+                    "deadlines of proposals must ascend: {last_ms} came before {}",
                     waiting.deadline_ms
                 );
                 self.prop_deadlines.push_back((waiting.deadline_ms, sequence));
@@ -105,7 +105,7 @@ impl Pending {
         sequence
     }
 
-    /// The request of this number, if it still waits.
+    /// The request with this number, if it still waits.
     pub fn find(&self, sequence: u64) -> Option<Waiting> {
         let lane = self.lane(sequence & 1);
         let place = (sequence >> 1).checked_sub(lane.base)?;
@@ -139,7 +139,7 @@ impl Pending {
         self.advance(out);
     }
 
-    /// Adds a reply that is there at once.
+    /// Adds a reply that is known immediately.
     pub fn reply(&mut self, reply: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
         if self.ordered.slots.is_empty() {
             return reply(out);
@@ -150,7 +150,7 @@ impl Pending {
         self.ordered.slots.push_back(Slot::Ready(bytes));
     }
 
-    /// A request whose time is up.
+    /// Returns a request whose time is up.
     pub fn expired(&self, now_ms: u64) -> Option<(u64, Waiting)> {
         let props = self.prop_deadlines.front();
         let first = props.into_iter().chain(self.await_deadlines.first()).min()?;
@@ -159,13 +159,13 @@ impl Pending {
         (deadline_ms <= now_ms).then_some((sequence, waiting))
     }
 
-    /// When the next request's time is up.
+    /// The time at which the next request's time is up.
     pub fn deadline_ms(&self) -> Option<u64> {
         let props = self.prop_deadlines.front();
         props.into_iter().chain(self.await_deadlines.first()).map(|(deadline_ms, _)| *deadline_ms).min()
     }
 
-    /// All that waits.
+    /// All requests that wait.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Waiting)> {
         let props = self.prop_deadlines.iter().chain(&self.await_deadlines);
         props.filter_map(|(_, sequence)| Some((*sequence, self.find(*sequence)?)))
@@ -176,17 +176,17 @@ impl Pending {
         self.waiting
     }
 
-    /// How many slots are taken, those of answered requests behind one that waits included.
+    /// How many slots are taken, including those of answered requests behind one that waits.
     pub fn slots(&self) -> usize {
         self.ordered.slots.len() + self.silent.slots.len()
     }
 
-    /// How many bytes of replies have to wait.
+    /// How many bytes of replies have to wait for an earlier one.
     pub fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
 
-    /// What it holds in memory, about.
+    /// About how many bytes it holds in memory.
     pub fn held_bytes(&self) -> usize {
         let slots = self.ordered.slots.capacity() + self.silent.slots.capacity();
         slots * size_of::<Slot>()

@@ -26,12 +26,12 @@ pub fn bulk(out: &mut Vec<u8>, bytes: impl AsRef<[u8]>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Nothing, where a string or a number would stand.
+/// Nothing, in place of a string or a number.
 pub fn nil(out: &mut Vec<u8>) {
     out.extend_from_slice(b"$-1\r\n");
 }
 
-/// Nothing, where an array would stand.
+/// Nothing, in place of an array.
 pub fn nil_array(out: &mut Vec<u8>) {
     out.extend_from_slice(b"*-1\r\n");
 }
@@ -57,7 +57,7 @@ fn number_line(out: &mut Vec<u8>, mark: u8, number: u64) {
 mod tests {
     use super::*;
 
-    /// Rule: whatever stands in a value or an error text, a reply stays one reply.
+    /// Rule: whatever a value or an error text contains, a reply stays one reply.
     #[test]
     fn nothing_inside_a_reply_can_pose_as_another() {
         let mut out = vec![];

@@ -1,16 +1,17 @@
 //! One connection as a value: bytes in, reply bytes out, proposals and waiters in between.
 //!
-//! **Who is answered.** A connection starts as the seed has it: an inline `PROP` owes no reply and holds up
-//! none; should it fail, one error line comes between complete replies. `CLIENT REPLY ON` ends that for
-//! good (also for `PROP` lines sent before it, whose failures are no longer told): every command is answered
-//! in order. `OFF` and `SKIP` are Redis's. Requests in array form are always answered in order.
+//! **Which requests are answered.** A connection starts the way the seed specifies: an inline `PROP` is owed
+//! no reply and holds up none; if it fails, one error line comes between complete replies. `CLIENT REPLY ON`
+//! ends that for good, even for `PROP` lines sent before it, whose failures are no longer reported: every
+//! command is answered in order. `OFF` and `SKIP` work as in Redis. Requests in array form are always
+//! answered in order.
 //!
 //! **Bounds.** A session takes no further request (and its owner reads no further bytes) while
-//! [`OUTSTANDING`] requests wait, [`SLOTS`] are taken or [`OUTPUT_BYTES`] of replies are not yet sent; so
-//! what it owes is at most that and one reply more. Requests that take too long to come, replies that
-//! are not taken and connections that are silent for too long end it, see [`Limits`].
+//! [`OUTSTANDING`] requests wait, [`SLOTS`] are taken or [`OUTPUT_BYTES`] of replies are not yet sent, so it
+//! owes at most that and one reply more. Requests that take too long to arrive, replies that are not taken
+//! and too long a silence end it, see [`Limits`].
 //!
-//! Left out: sockets and clocks (`node::clients`), and what a proposal goes through ([`Front`]).
+//! Left out: sockets and clocks (`node::clients`), and what happens to a proposal ([`Front`]).
 
 use std::time::Duration;
 
@@ -31,20 +32,20 @@ mod texts;
 
 pub use complaint::Complaint;
 
-/// Requests of a connection that wait at most; beyond, nothing more is read from it.
+/// The most requests of a connection that may wait; beyond that nothing more is read from it.
 pub const OUTSTANDING: usize = 8192;
 
-/// Places that requests of a connection take at most, answered ones behind one that waits included;
-/// beyond, nothing more is read from it.
+/// The most places that requests of a connection may take, including answered ones behind one that waits;
+/// beyond that nothing more is read from it.
 pub const SLOTS: usize = 65_536;
 
 /// Bytes of replies that may wait for the client to take them before nothing more is read from it.
 pub const OUTPUT_BYTES: usize = 256 * 1024;
 
-/// How much of its replies a client must take within [`Limits::behind_timeout_ms`] if not all.
+/// How much of its replies a client must take within [`Limits::behind_timeout_ms`] if it does not take all.
 pub const BEHIND_BYTES: usize = 16 * 1024;
 
-/// Requests of all connections that wait at most; beyond, `PROP` and `AWAIT` are answered `-BUSY`.
+/// The most requests of all connections that may wait; beyond that `PROP` and `AWAIT` are answered `-BUSY`.
 pub const OUTSTANDING_OF_ALL: usize = 262_144;
 
 /// One connection.
@@ -65,7 +66,8 @@ pub struct Session {
     incomplete_since_ms: Option<u64>,
     /// When the last complete request came, or the last one was answered.
     last_active_ms: u64,
-    /// When output began to wait, or [`BEHIND_BYTES`] of it were last taken; how many were since.
+    /// When output began to wait, or when [`BEHIND_BYTES`] of it were last taken, and how many bytes were
+    /// taken since.
     behind: Option<(u64, usize)>,
     end: End,
     complaint: Option<Complaint>,
@@ -84,7 +86,8 @@ enum Replies {
 enum End {
     /// Requests are taken.
     Open,
-    /// No further ones; what is owed is still sent, and requests that wait are given up at this time.
+    /// No further requests are taken; replies that are owed are still sent, and requests that wait are given
+    /// up at this time.
     Closing { give_up_ms: u64 },
     /// Nothing more is sent.
     Dropped,
@@ -98,7 +101,7 @@ pub struct Turn<'a> {
     pub clock: Duration,
     /// The node.
     pub front: &'a dyn Front,
-    /// To be proposed at the end of the turn.
+    /// Proposed at the end of the turn.
     pub proposals: Vec<ClientProposal>,
     /// Requests of all sessions that wait.
     pub outstanding: usize,
@@ -107,7 +110,7 @@ pub struct Turn<'a> {
 }
 
 impl Session {
-    /// A connection that was just made.
+    /// Returns the session of a new connection.
     pub fn new(connection: u64, limits: Limits, now_ms: u64) -> Session {
         Session {
             connection,
@@ -142,7 +145,7 @@ impl Session {
         }
     }
 
-    /// Takes requests that were left for want of room. To be called when there may be some again.
+    /// Takes requests that were left for lack of room. Must be called when there may be room again.
     pub fn resume(&mut self, turn: &mut Turn) {
         if self.input.is_empty() || !self.wants_input() {
             return;
@@ -154,14 +157,14 @@ impl Session {
         self.note_input(taken > 0, turn.now_ms);
     }
 
-    /// The client will send nothing more; an incomplete request is dropped, what is owed is still sent,
-    /// but an `AWAIT` then waits no longer than a `PROP`: the client may well be gone.
+    /// The client will send nothing more. An incomplete request is dropped and replies that are owed are
+    /// still sent, but an `AWAIT` now waits no longer than a `PROP`: the client may well be gone.
     pub fn handle_end_of_input(&mut self, now_ms: u64) {
         self.close(now_ms);
         self.input.clear();
     }
 
-    /// Takes what became of a request. One that is out of time meanwhile is no longer known.
+    /// Takes the outcome of a request. A request whose time ran out in the meantime is no longer known.
     pub fn handle_outcome(&mut self, sequence: u64, outcome: &Outcome, turn: &mut Turn) {
         let Some(waiting) = self.pending.find(sequence) else { return };
         let reqid = waiting.reqid;
@@ -199,7 +202,7 @@ impl Session {
         }
     }
 
-    /// The node ends, and its patience with what is under way did: that is answered `-TIMEOUT`, and the
+    /// The node ends and will not wait any longer: requests under way are answered `-TIMEOUT`, and the
     /// session closes.
     pub fn handle_shutdown(&mut self, turn: &mut Turn) {
         self.give_up_all("before this node ended", turn);
@@ -216,12 +219,12 @@ impl Session {
         self.end = End::Dropped;
     }
 
-    /// What is to be written to the client.
+    /// The bytes that must be written to the client.
     pub fn output(&self) -> &[u8] {
         self.output.as_slice()
     }
 
-    /// So many bytes of the output were written (0: the client takes none now).
+    /// This many bytes of the output were written (0: the client takes none now).
     pub fn handle_written(&mut self, count: usize, now_ms: u64) {
         self.output.consume(count);
         let taken = self.behind.map_or(0, |(_, taken)| taken) + count;
@@ -240,18 +243,18 @@ impl Session {
             && self.output.len() + self.pending.ready_bytes() < OUTPUT_BYTES
     }
 
-    /// Whether requests are left for which there was no room.
+    /// Whether there are requests that were left for lack of room.
     pub fn has_unread_requests(&self) -> bool {
         self.end == End::Open && !self.input.is_empty() && self.incomplete_since_ms.is_none()
     }
 
-    /// Whether the connection is to be closed: all that was owed is written.
+    /// Whether the connection can be closed because everything that was owed is written.
     pub fn is_finished(&self) -> bool {
         let nothing_owed = self.pending.slots() == 0 && self.output.is_empty();
         self.end != End::Open && nothing_owed || self.is_dropped()
     }
 
-    /// Whether the connection is to be closed whatever it is owed.
+    /// Whether the connection must be closed whatever it is owed.
     pub fn is_dropped(&self) -> bool {
         self.end == End::Dropped
     }
@@ -261,7 +264,7 @@ impl Session {
         self.pending.slots() == 0 && self.output.is_empty()
     }
 
-    /// When [`Session::handle_time`] is to be called at the latest.
+    /// The latest time at which [`Session::handle_time`] must be called.
     pub fn deadline_ms(&self) -> Option<u64> {
         let limits = [
             self.incomplete_deadline_ms(),
@@ -277,7 +280,7 @@ impl Session {
         self.complaint.take()
     }
 
-    /// What it holds in memory, about.
+    /// About how many bytes it holds in memory.
     pub fn held_bytes(&self) -> usize {
         self.input.held_bytes()
             + self.output.held_bytes()
@@ -285,13 +288,13 @@ impl Session {
             + self.splitter.held_bytes()
     }
 
-    /// It holds too much while memory is short: the connection is to be closed.
+    /// It holds too much while memory is short: the connection must be closed.
     pub fn handle_memory_short(&mut self) {
         self.complain(Complaint::Memory(self.held_bytes()));
         self.end = End::Dropped;
     }
 
-    /// Takes requests from the start of `input` while there is room; how many bytes they took.
+    /// Takes requests from the start of `input` while there is room. Returns how many bytes they took.
     fn take_requests(&mut self, input: &[u8], turn: &mut Turn) -> usize {
         let mut taken = 0;
         self.incomplete_since_ms = self.incomplete_since_ms.filter(|_| self.wants_input());
@@ -346,7 +349,7 @@ impl Session {
         turn: &mut Turn,
     ) {
         let is_muted = std::mem::take(&mut self.skip_next) || self.replies == Replies::Off;
-        // The seed's: it owes no reply, and a failure is told at once, not in order.
+        // As in the seed: it is owed no reply, and a failure is reported immediately, not in order.
         let is_quiet = is_prop && form == Form::Line && self.replies == Replies::Seed;
         match command {
             Ok(Command::Prop { reqid, value }) => {
@@ -490,7 +493,7 @@ impl Session {
         turn.outstanding -= 1;
     }
 
-    /// Adds a reply in its order.
+    /// Adds a reply, in order.
     fn answer(&mut self, reply: impl FnOnce(&mut Vec<u8>)) {
         self.pending.reply(reply, self.output.end());
     }

@@ -1,8 +1,9 @@
 //! Bytes → requests, piece by piece: an array of bulk strings (RESP2), or a line.
 //!
-//! It keeps places in its input, not copies; it neither recurses nor looks at a byte of an array twice, and
-//! it checks every length before anyone waits for, or stores, what it announces. The crates for RESP either
-//! recurse into arrays of arrays or start over when more bytes come; one is the oracle of the tests.
+//! It keeps positions in its input, not copies; it neither recurses nor looks at a byte of an array twice,
+//! and it checks every length before anyone waits for, or stores, what the length announces. The crates for
+//! RESP either recurse into arrays of arrays or start over when more bytes come; one of them is the oracle of
+//! the tests.
 
 use std::ops::Range;
 
@@ -10,20 +11,20 @@ use thiserror::Error;
 
 use super::line::{self, LineScanner, Scan};
 
-/// Arguments of a request at most; the connection is closed beyond.
+/// The most arguments of a request; beyond that the connection is closed.
 pub const MAX_ARGUMENTS: usize = 1024;
 
-/// What a line, or one bulk string, may be longer than the value limit: room for `PROP`, the reqid and
-/// some bytes too many, so that a value that is just too long costs an error and not the connection.
+/// How much longer than the value limit a line, or one bulk string, may be: room for `PROP`, the reqid and a
+/// few bytes too many, so that a value that is just too long costs an error and not the connection.
 pub const LINE_SLACK_BYTES: usize = 64;
 
-/// What the bulk strings of a request may together be longer than the value limit.
+/// How much longer than the value limit the bulk strings of a request may be together.
 pub const REQUEST_SLACK_BYTES: usize = 64 * 1024;
 
 /// The longest `*count` or `$length` line, its end included.
 const HEADER_BYTES: usize = 32;
 
-/// Splits one connection's bytes. After an error it is of no use any more.
+/// Splits one connection's bytes. It cannot be used after an error.
 #[derive(Debug)]
 pub struct Splitter {
     value_bytes: usize,
@@ -31,7 +32,7 @@ pub struct Splitter {
     arguments: Vec<Range<usize>>,
     /// The text of a line that held telnet sequences.
     line: Vec<u8>,
-    /// The words of a line that is no `PROP`.
+    /// The words of a line that is not a `PROP`.
     words: Vec<u8>,
 }
 
@@ -39,8 +40,8 @@ pub struct Splitter {
 enum State {
     Start,
     Line(LineScanner),
-    /// In an array: elements to come, where the next one starts, how long its bulk string is if its
-    /// header was read, how long those before it were together.
+    /// In an array: how many elements are still to come, where the next one starts, how long its bulk string
+    /// is if its header was read, and how long those before it were together.
     Array {
         left: usize,
         at: usize,
@@ -49,23 +50,23 @@ enum State {
     },
 }
 
-/// What stands at the start of the input.
+/// What is at the start of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// No complete request: give the same bytes again, with more after them.
+    /// No complete request: pass the same bytes again, with more after them.
     More,
     /// This many bytes mean nothing (an empty line or array, telnet's sequences).
     Nothing(usize),
     /// A request.
     Request {
-        /// How many bytes of the input it takes.
+        /// How many bytes of the input it occupies.
         len: usize,
-        /// In which form it came.
+        /// The form in which it came.
         form: Form,
         /// At least one.
         arguments: Arguments<'a>,
     },
-    /// A line whose quotes do not match, of so many bytes. What follows is not affected.
+    /// A line of this many bytes whose quotes do not match. What follows is not affected.
     Unbalanced(usize),
     /// The connection cannot go on.
     Refused(ProtocolError, Arguments<'a>),
@@ -88,7 +89,7 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// The argument at a place, from 0.
+    /// The argument at a position, counted from 0.
     pub fn at(&self, place: usize) -> Option<&'a [u8]> {
         self.data.get(self.ranges.get(place)?.clone())
     }
@@ -121,13 +122,13 @@ impl Eq for Arguments<'_> {}
 /// Why a connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolError {
-    /// An array's count.
+    /// The count of an array is wrong.
     #[error("Protocol error: invalid multibulk length, an array has 0 to {MAX_ARGUMENTS} elements")]
     ArrayLength,
-    /// Something else than a bulk string in an array.
+    /// An array holds something other than bulk strings.
     #[error("Protocol error: expected '$', got '{}'; a request is an array of bulk strings", char::from(*.0).escape_default())]
     ExpectedBulk(u8),
-    /// A bulk string's length.
+    /// The length of a bulk string is wrong.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
     /// A bulk string is not followed by CR LF.
@@ -145,14 +146,15 @@ pub enum ProtocolError {
 }
 
 impl Splitter {
-    /// Requests whose value is at most `value_bytes` long, and a little more (see [`LINE_SLACK_BYTES`]).
+    /// Splits requests whose value is at most `value_bytes` long, and a little more (see
+    /// [`LINE_SLACK_BYTES`]).
     pub fn new(value_bytes: usize) -> Splitter {
         let state = State::Start;
         Splitter { value_bytes, state, arguments: Vec::new(), line: Vec::new(), words: Vec::new() }
     }
 
-    /// Looks at the start of `input`. After anything but [`Step::More`] the caller drops as many bytes as
-    /// it says before it calls again.
+    /// Looks at the start of `input`. After anything but [`Step::More`] the caller must drop as many bytes as
+    /// the step says before it calls again.
     pub fn next<'a>(&'a mut self, input: &'a [u8]) -> Step<'a> {
         if let State::Start = self.state {
             self.state = match input {
@@ -178,12 +180,12 @@ impl Splitter {
         }
     }
 
-    /// What it holds in memory.
+    /// How many bytes it holds in memory.
     pub fn held_bytes(&self) -> usize {
         self.line.capacity() + self.words.capacity() + self.arguments.capacity() * size_of::<Range<usize>>()
     }
 
-    /// Gives back memory that a long line took. For when its input is empty.
+    /// Frees memory that a long line took. Call it when the input is empty.
     pub fn release(&mut self) {
         for scratch in [&mut self.line, &mut self.words] {
             scratch.clear();
@@ -203,7 +205,7 @@ impl Splitter {
         }
     }
 
-    /// Adds the elements that are there; the array's length if it is complete.
+    /// Adds the elements that have arrived. Returns the array's length if it is complete.
     fn fill_array(&mut self, input: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let State::Array { left, at, bulk, total } = &mut self.state else { return Ok(None) };
         while *left > 0 {
@@ -318,7 +320,7 @@ fn header(input: &[u8], at: usize) -> Header {
         return if line.len() < HEADER_BYTES { Header::More } else { Header::Bad };
     };
     let digits = line[..end].strip_suffix(b"\r").and_then(|text| std::str::from_utf8(text).ok());
-    // `parse` would take a plus sign, too.
+    // `parse` would accept a plus sign as well.
     match digits.filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok()) {
         Some(number) => Header::Number(number, at + 1 + end + 1),
         None => Header::Bad,

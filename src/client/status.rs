@@ -1,6 +1,7 @@
-//! How a node stands, as plain data. A face renders it; `STATUS` and `INFO` as lines ([`NodeStatus::lines`]).
+//! The state of a node, as plain data. A client face renders it; `STATUS` and `INFO` do so as lines
+//! ([`NodeStatus::lines`]).
 //!
-//! A field has the name of its line, so that a reader of one form finds it in another.
+//! A field has the name of its line, so that readers of one form find it in the other.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -8,10 +9,10 @@ use std::net::SocketAddr;
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Ballot, Index, NodeId};
 
-/// The state of a node, in sections. Counters run since the start.
+/// The state of a node, in sections. Counters are since the start of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Who it is and what it does.
+    /// Its identity and its role.
     pub node: NodeSection,
     /// Its log.
     pub log: LogSection,
@@ -19,22 +20,22 @@ pub struct NodeStatus {
     pub peers: Vec<PeerSection>,
     /// What waits in it.
     pub queues: QueueSection,
-    /// What it did.
+    /// What it has done.
     pub counters: CounterSection,
 }
 
-/// Who a node is and what it does.
+/// The identity and the role of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSection {
     /// The name of the cluster.
     pub cluster: String,
-    /// This node.
+    /// The id of this node.
     pub node: NodeId,
-    /// What it does in its cluster.
+    /// Its role in the cluster.
     pub role: Role,
-    /// The highest ballot it promised (Raft: its term, and who has its vote).
+    /// The highest ballot that it promised (Raft: its term, and the node that has its vote).
     pub ballot: Ballot,
-    /// Who leads, as far as it knows, and where clients reach that node (empty: unknown).
+    /// The leader, as far as it knows, and where clients reach that node (empty if unknown).
     pub leader: Option<(NodeId, String)>,
     /// How long it has been running.
     pub uptime_ms: u64,
@@ -55,15 +56,15 @@ pub struct LogSection {
     pub last: Index,
 }
 
-/// What a node knows of a peer.
+/// What a node knows about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerSection {
     /// The peer.
     pub node: NodeId,
-    /// How many indexes it has not yet said that it knows to be chosen, up to a heartbeat ago; `None`:
-    /// unknown (followers hear from the leader alone).
+    /// How many chosen indexes it has not yet reported as chosen; its report is up to a heartbeat old. `None`
+    /// if unknown (followers hear only from the leader).
     pub lag: Option<u64>,
-    /// How long it has not been heard.
+    /// How long nothing has been heard from it.
     pub silent_ms: u64,
     /// How it is connected.
     pub link: Option<LinkSection>,
@@ -72,7 +73,7 @@ pub struct PeerSection {
 /// The two connections to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkSection {
-    /// Where the peer is dialled.
+    /// The address at which the peer is dialled.
     pub address: SocketAddr,
     /// Whether messages to it are being sent.
     pub sends: bool,
@@ -82,7 +83,7 @@ pub struct LinkSection {
     pub queued_bytes: usize,
     /// Messages handed to its connection.
     pub sent: u64,
-    /// Messages from it that were taken.
+    /// Messages from it that were accepted.
     pub received: u64,
     /// Messages to it and from it that were dropped.
     pub dropped: u64,
@@ -93,9 +94,9 @@ pub struct LinkSection {
 pub struct QueueSection {
     /// Clients' proposals that the state machine has not taken.
     pub proposing: usize,
-    /// Peers' messages that it has not taken.
+    /// Peers' messages that the state machine has not taken.
     pub recvmsg: usize,
-    /// Writes whose own messages it has not taken.
+    /// Writes whose own messages the state machine has not taken.
     pub own: usize,
     /// Works that wait for storage.
     pub storage: usize,
@@ -109,7 +110,7 @@ pub struct QueueSection {
     pub waiting: usize,
 }
 
-/// What a node did since its start.
+/// What a node has done since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterSection {
     /// Durable writes.
@@ -118,13 +119,13 @@ pub struct CounterSection {
     pub entries_written: u64,
     /// How often a leader was elected here.
     pub elections: u64,
-    /// Messages of nonsense.
+    /// Messages that made no sense.
     pub messages_ignored: u64,
     /// Messages that the core dropped because a limit was reached.
     pub messages_dropped: u64,
     /// Chosen lines in the log file.
     pub chosen_lines: u64,
-    /// Writes that they took.
+    /// The writes that these lines took.
     pub chosen_blocks: u64,
     /// Diagnostic lines that did not get into the file.
     pub log_lines_dropped: u64,
@@ -331,7 +332,7 @@ mod tests {
         );
     }
 
-    /// A node that leads says so with an address, and one that takes no proposals says why.
+    /// A node that leads is named with its address, and a node that refuses proposals says why.
     #[test]
     fn who_leads_and_what_is_refused() {
         let node = NodeSection {

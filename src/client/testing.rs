@@ -1,4 +1,4 @@
-//! A node that only remembers, for tests of sessions.
+//! A fake node that only remembers, for tests of sessions.
 
 use std::collections::BTreeMap;
 

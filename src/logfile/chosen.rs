@@ -12,21 +12,21 @@ use crate::pipeline::chosen_line;
 use super::Shared;
 use super::timestamp::Timestamp;
 
-/// A block of so many bytes is written at once.
+/// A block of this many bytes is written immediately.
 pub const BLOCK_BYTES: usize = 64 * 1024;
 
-/// A line waits at most so long for its block.
+/// A line waits at most this long for its block to fill.
 pub const MAX_DELAY: Duration = Duration::from_millis(50);
 
-/// Writes chosen lines: in index order, none lost, whatever the level. For one thread, the applier, which
-/// waits while the file takes none, be it for ever; nobody else waits with it.
+/// Writes chosen lines in index order, whatever the level, and loses none. It is for one thread, the applier,
+/// which waits while the file takes no lines, even forever; nobody else waits with it.
 ///
 /// Invariants: the block holds whole lines, the oldest unwritten first; `due` is set while it holds any.
-/// What is lost with the process, or dropped without [`ChosenLog::flush`], comes after the next start, which
-/// goes on after [`ChosenLog::last`] as the file has it.
+/// Lines that are lost with the process, or dropped without [`ChosenLog::flush`], come after the next start,
+/// which goes on after [`ChosenLog::last`] as found in the file.
 pub struct ChosenLog {
     shared: Arc<Shared>,
-    /// Whether the terminal shows chosen lines, too.
+    /// Whether the terminal shows chosen lines as well.
     on_terminal: bool,
     last: Option<Index>,
     block: Vec<u8>,
@@ -48,38 +48,39 @@ impl ChosenLog {
         }
     }
 
-    /// The index of the last line, of an earlier run if there is none of this one; `None` if the file (and
-    /// its rotated ones) hold none. What the applier delivers up to it has its line already.
+    /// The index of the last line, which is from an earlier run if this one has written none; `None` if
+    /// neither the file nor the rotated ones hold any. Every index up to this one already has its line.
     pub fn last(&self) -> Option<Index> {
         self.last
     }
 
-    /// Adds the line of a delivered entry. Its index is above [`ChosenLog::last`]. Writes a full block, and
-    /// then may wait for the file.
+    /// Adds the line of a delivered entry. Its index must be above [`ChosenLog::last`]. If the block is full
+    /// it is written, which may wait for the file.
     pub fn append(&mut self, index: Index, command: &Command, ballot: Ballot, noop: bool) {
         self.append_line(index, |line| chosen_line::format(line, index, command, ballot, noop));
     }
 
-    /// As [`ChosenLog::append`], of an application's operation with a name
-    /// (see [`chosen_line::format_operation`]).
+    /// Like [`ChosenLog::append`], for an application's operation with a name (see
+    /// [`chosen_line::format_operation`]).
     pub fn append_operation(&mut self, index: Index, command: &Command, ballot: Ballot, name: &str) {
         self.append_line(index, |line| chosen_line::format_operation(line, index, command, ballot, name));
     }
 
-    /// Until when [`ChosenLog::flush_due`] is to be called; `None`: nothing waits.
+    /// The time by which [`ChosenLog::flush_due`] must be called; `None` if nothing waits.
     pub fn deadline(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Writes what has waited long enough; then may wait for the file.
+    /// Writes lines that have waited long enough, which may wait for the file.
     pub fn flush_due(&mut self, now: Instant) {
         if self.due.is_some_and(|due| due <= now) {
             self.flush();
         }
     }
 
-    /// Writes all that waits, and waits for the file. Whether all is written: it may not be after
-    /// [`LogControl::stop_waiting`](super::LogControl::stop_waiting), and then comes after the next start.
+    /// Writes all lines that wait, and waits for the file. Returns whether all were written: after
+    /// [`LogControl::stop_waiting`](super::LogControl::stop_waiting) they may not be, and then they come
+    /// after the next start.
     pub fn flush(&mut self) -> bool {
         if self.block.is_empty() {
             return true;

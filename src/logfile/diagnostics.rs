@@ -1,5 +1,5 @@
-//! Diagnostic lines: what the `log` macros are given becomes one line each, formatted by simplelog, on its
-//! way to the file and the terminal.
+//! Diagnostic lines: each record of the `log` macros becomes one line, formatted by simplelog, on its way to
+//! the file and the terminal.
 //!
 //! Texts carry what peers and clients sent, so each is made harmless first: control characters (and with
 //! them newlines and terminal escapes) are escaped, the length is bounded, and none can begin like a chosen
@@ -16,10 +16,10 @@ use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use super::Shared;
 use super::tail::MAX_LINE_BYTES;
 
-/// A longer text is cut, and says so.
+/// A text longer than this is cut, and says so.
 pub const MAX_TEXT_BYTES: usize = 4000;
 
-/// Of other crates only warnings and errors are of interest.
+/// Our own crates; of others only warnings and errors are logged.
 const OURS: [&str; 2] = ["spaxos", "simplesvr"];
 
 /// The process's logger.
@@ -30,7 +30,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Logs what is at least as important as `level`.
+    /// Logs records that are at least as important as `level`.
     pub fn new(shared: Arc<Shared>, level: LevelFilter) -> Diagnostics {
         let config = ConfigBuilder::new()
             .set_time_format_custom(simplelog::format_description!(
@@ -56,7 +56,7 @@ impl log::Log for Diagnostics {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // Formatted before simplelog takes its lock: a panic in somebody's Display must not poison that.
+        // Formatted before simplelog takes its lock: a panic in somebody's Display must not poison the lock.
         let text = harmless(&record.args().to_string());
         let mut line = Record::builder();
         let line = line.metadata(record.metadata().clone());
@@ -93,7 +93,7 @@ impl Write for Lines {
     }
 }
 
-/// One line of bounded length that moves no cursor and is no chosen line.
+/// Returns one line of bounded length that moves no cursor and is not a chosen line.
 fn harmless(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     if text.starts_with("chosen ") {
@@ -108,7 +108,7 @@ fn harmless(text: &str) -> String {
             '\n' => line.push_str("\\n"),
             '\r' => line.push_str("\\r"),
             '\t' => line.push_str("\\t"),
-            // Also what turns the direction of the text around, or ends lines elsewhere.
+            // Also characters that reverse the direction of the text, or end lines elsewhere.
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => line.extend(character.escape_unicode()),
             control if control.is_control() => {
                 let _ = write!(line, "\\x{:02x}", u32::from(control));

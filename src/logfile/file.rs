@@ -1,15 +1,15 @@
-//! The log file: whole lines in, rotation by size, reopening, the mending of a torn end.
+//! The log file: whole lines in, rotation by size, reopening, and the repair of a torn end.
 //!
-//! Invariants: lines are taken whole and in order; what was taken of a line that the system took in part is
-//! finished before anything else is written. The file never blocks: one that takes nothing now (a FIFO that
-//! nobody reads, a full disk) says so, and the caller keeps its lines and waits.
+//! Invariants: lines are taken whole and in order; a line that the system took only in part is finished
+//! before anything else is written. The file never blocks: if it takes nothing now (a FIFO that nobody reads,
+//! a full disk) it says so, and the caller keeps its lines and waits.
 //!
-//! Rotation keeps every line over a kill at any moment in it: the new file is made beside the old one, with a
-//! first line that says up to which index chosen lines are in earlier files, and after that only renames
-//! follow, the last of which puts it in place. If that one is missing, the start finds the newest rotated
-//! file.
+//! Rotation keeps every line even if the process is killed in the middle of it. The new file is made next to
+//! the old one, with a first line that says up to which index chosen lines are in earlier files; after that
+//! only renames follow, the last of which puts the new file in place. If that last rename is missing, the
+//! next start finds the newest rotated file.
 //!
-//! Left out: fsync. Lines survive the end of the process, not a power cut, after which the last ones come
+//! Left out: fsync. Lines survive the end of the process but not a power cut, after which the last ones come
 //! again from the store.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -24,10 +24,10 @@ use super::LogError;
 use super::tail;
 use super::timestamp::Timestamp;
 
-/// A rotation that failed is tried again when so much more was written.
+/// A rotation that failed is tried again when this much more has been written.
 const RETRY_ROTATION_BYTES: u64 = 1 << 20;
 
-/// Begins a trouble that keeps lines from being taken.
+/// The beginning of a trouble text when lines cannot be taken.
 pub const CANNOT_WRITE: &str = "cannot write";
 
 /// The file that lines go to.
@@ -36,7 +36,7 @@ pub struct LogFile {
     max_bytes: u64,
     keep: u32,
     file: File,
-    /// Only a regular file has an end to read, is locked and rotates.
+    /// Only a regular file has an end that can be read, is locked and rotates.
     regular: bool,
     size: u64,
     rotate_at: u64,
@@ -57,7 +57,7 @@ struct Torn {
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Taken {
-    /// So many bytes are the file's business now; they end with a line.
+    /// This many bytes are the file's responsibility now; they end with a line.
     pub bytes: usize,
     /// Why it took no more, or could not rotate.
     pub trouble: Option<String>,
@@ -89,7 +89,7 @@ impl LogFile {
         Ok(log)
     }
 
-    /// The index of the last chosen line that was taken, over all runs.
+    /// The index of the last chosen line that was taken, in all runs.
     pub fn last(&self) -> Option<Index> {
         self.last
     }
@@ -120,7 +120,7 @@ impl LogFile {
         taken
     }
 
-    /// Whether all that was taken is in the file; tries to make it so.
+    /// Tries to write the rest of what was taken. Returns whether everything taken is in the file.
     pub fn finish(&mut self) -> bool {
         self.finish_torn().is_ok()
     }
@@ -138,7 +138,7 @@ impl LogFile {
             return Ok(());
         }
         (self.file, self.regular) = open_locked(&self.path)?;
-        // The line that is torn at the end of the old file comes whole into the new one.
+        // The line that is torn at the end of the old file is written whole into the new one.
         self.torn.done = 0;
         self.rotate_at = self.max_bytes;
         self.size = 0;
@@ -179,7 +179,8 @@ impl LogFile {
         Ok(None)
     }
 
-    /// Remembers the rest of a line that the system took in part; how many bytes are taken with it.
+    /// Remembers the rest of a line that the system took in part. Returns how many bytes are taken, including
+    /// that rest.
     fn keep_torn(&mut self, lines: &[u8], written: usize) -> usize {
         let start = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
         if start == written {
@@ -204,7 +205,7 @@ impl LogFile {
         }
     }
 
-    /// Makes a new file; the old one becomes `.1`, and so on. When it fails, lines go on into the old one.
+    /// Makes a new file; the old one becomes `.1`, and so on. If that fails, lines still go into the old one.
     fn rotate(&mut self) -> Result<(), LogError> {
         self.rotate_at = self.size + RETRY_ROTATION_BYTES.min(self.max_bytes);
         let wrong = |source| LogError::File { what: "rotate", path: self.path.clone(), source };
@@ -225,8 +226,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// The renames of a rotation in order. Files move up to the first number that is free, so that a rotation
-    /// that was interrupted loses none of them; with none free the oldest is overwritten.
+    /// The renames of a rotation, in order. Files move up to the first free number, so that an interrupted
+    /// rotation loses none of them; if no number is free, the oldest file is overwritten.
     fn renames(&self, new_path: &Path) -> Vec<(PathBuf, PathBuf)> {
         let mut renames = vec![(new_path.to_owned(), self.path.clone())];
         if self.path.exists() {
@@ -243,15 +244,15 @@ impl LogFile {
 }
 
 impl Drop for LogFile {
-    /// Closing is not enough: a process that is being started elsewhere holds a copy of the handle for a
-    /// moment.
+    /// Closing is not enough: a child process that is just being started elsewhere holds a copy of the handle
+    /// for a moment.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
 }
 
-/// Opens for reading and appending: so that a FIFO opens without a reader and its writes never end in
-/// EPIPE; non-blocking, so that no write waits.
+/// Opens the file for reading and appending, so that a FIFO opens without a reader and its writes never end
+/// in EPIPE, and non-blocking, so that no write waits.
 fn open_locked(path: &Path) -> Result<(File, bool), LogError> {
     let wrong = |source| LogError::File { what: "open", path: path.to_owned(), source };
     let file = OpenOptions::new()
@@ -275,7 +276,7 @@ fn open_locked(path: &Path) -> Result<(File, bool), LogError> {
     Ok((file, regular))
 }
 
-/// Writes what the system takes now; how many bytes, and why not all.
+/// Writes what the system takes now. Returns how many bytes that was, and why not all.
 fn write_some(file: &mut File, bytes: &[u8]) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -360,7 +361,7 @@ mod tests {
                     append(&mut log, index);
                 }
                 let before = indexes(&path);
-                // The new file, then the first renames of the rotation that is due: then a kill.
+                // The new file is made, then come the first renames of the rotation that is due, then a kill.
                 let new = beside(&path, "new");
                 write_opening(&mut open_locked(&new).unwrap().0, index).unwrap();
                 for (from, to) in log.renames(&new).into_iter().take(steps) {
@@ -373,7 +374,7 @@ mod tests {
                 let mut after = indexes(&path);
                 assert_eq!(after.pop(), Some(index + 1));
                 assert!(before.ends_with(&after) && !after.is_empty(), "{before:?} became {after:?}");
-                // What a rotation may drop is the oldest file only, of two or three lines.
+                // A rotation may drop only the oldest file, of two or three lines.
                 assert!(before.len() - after.len() <= 3, "{before:?} became {after:?}");
             }
         }

@@ -1,5 +1,5 @@
-//! A lane: a bounded queue of lines that never makes who logs wait, and the thread that drains it into the
-//! file or onto the terminal.
+//! A lane: a bounded queue of lines that never makes the logging thread wait, and the thread that drains it
+//! into the file or onto the terminal.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,21 +16,21 @@ use crate::pipeline::queue::{Bell, Queue};
 use super::Shared;
 use super::timestamp::Timestamp;
 
-/// A consumer that nobody wakes looks so often whether it was closed; a ring wakes it at once.
+/// A consumer that nobody wakes checks this often whether its lane was closed; a ring wakes it immediately.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Lines on their way, in pieces that end with a newline.
 pub struct Lane {
     queue: Queue<Bytes>,
     dropped_lines: AtomicU64,
-    /// Pieces that were put into the queue, and those that its thread is done with.
+    /// The number of pieces offered to the queue; `handled` is how many its thread is done with.
     offered: AtomicU64,
     handled: Mutex<u64>,
     progress: Condvar,
 }
 
 impl Lane {
-    /// Holds at most so many bytes.
+    /// Returns a lane that holds at most this many bytes.
     pub fn new(capacity_bytes: usize) -> Lane {
         Lane {
             queue: Queue::new(capacity_bytes, Bytes::len, Bell::new()),
@@ -43,7 +43,7 @@ impl Lane {
 
     /// Adds lines, or drops and counts them if there is no room. Never waits.
     pub fn offer(&self, lines: Bytes) {
-        // Before the push, or a waiter could miss a piece that is handled meanwhile.
+        // Counted before the push, or a waiter could miss a piece that is handled in between.
         self.offered.fetch_add(1, Ordering::SeqCst);
         if let Err(lines) = self.queue.try_push(lines) {
             self.drop_lines(&lines);
@@ -56,12 +56,12 @@ impl Lane {
         self.dropped_lines.load(Ordering::Relaxed)
     }
 
-    /// Lets the thread end once it drained what waits.
+    /// Lets the thread end once it has drained what waits.
     pub fn close(&self) {
         self.queue.close();
     }
 
-    /// Waits until all that was offered before is handled, at most `timeout`.
+    /// Waits until everything that was offered before is handled, at most for `timeout`.
     pub fn wait_until_handled(&self, timeout: Duration) {
         let offered = self.offered.load(Ordering::SeqCst);
         let deadline = Instant::now() + timeout;
@@ -79,7 +79,7 @@ impl Lane {
         self.progress.notify_all();
     }
 
-    /// Gives all that waits to `write` again and again until closed.
+    /// Passes everything that waits to `write`, again and again until the lane is closed.
     fn run(&self, mut write: impl FnMut(&[u8])) {
         let mut pieces = Vec::new();
         let mut lines = Vec::new();
@@ -98,8 +98,10 @@ impl Lane {
             pieces.iter().for_each(|piece| lines.extend_from_slice(piece));
             let dropped = self.dropped();
             if dropped > told {
-                let text =
-                    format!("{} lines were dropped here: they came faster than written", dropped - told);
+                let text = format!(
+                    "{} lines were dropped here: they came faster than they could be written",
+                    dropped - told
+                );
                 lines.extend_from_slice(&own_line("WARN", &text));
                 told = dropped;
             }
@@ -110,7 +112,7 @@ impl Lane {
     }
 }
 
-/// A line of the log about itself, which does not take the way of others.
+/// Returns a line of the log about itself, which does not take the way of other lines.
 pub fn own_line(level: &str, text: &str) -> Bytes {
     let mut line = Vec::new();
     Timestamp::default().append(&mut line, SystemTime::now());
@@ -118,7 +120,7 @@ pub fn own_line(level: &str, text: &str) -> Bytes {
     line.into()
 }
 
-/// The thread that writes diagnostic lines to the file.
+/// Starts the thread that writes diagnostic lines to the file.
 pub fn spawn_file(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("log-file".into()).spawn(move || {
         let lane = shared.file_lane.clone();
@@ -129,7 +131,7 @@ pub fn spawn_file(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
     })
 }
 
-/// The thread that writes lines to the terminal. Nobody joins it: it may hang in a write for ever.
+/// Starts the thread that writes lines to the terminal. Nobody joins it: it may hang in a write forever.
 pub fn spawn_terminal(lane: Arc<Lane>, mut terminal: File) -> io::Result<()> {
     let mut gone = false;
     let run = move || {

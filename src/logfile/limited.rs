@@ -1,4 +1,4 @@
-//! Says something once a while, however often it happens: for warnings that a peer, a client or a broken
+//! Logs something once in a while, however often it happens: for warnings that a peer, a client or a broken
 //! disk could otherwise repeat without end.
 
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ pub struct RateLimited {
 }
 
 impl RateLimited {
-    /// Lets one pass each `every`.
+    /// Lets one occurrence pass in each `every`.
     pub const fn new(every: Duration) -> RateLimited {
         RateLimited { every, last: None, suppressed: 0 }
     }
 
-    /// Warns, if the last line was long enough ago, and says how many were suppressed since.
+    /// Logs a warning if the last line was long enough ago, and says how many were suppressed since.
     pub fn warn(&mut self, now: Instant, line: impl FnOnce() -> String) {
         self.log(log::Level::Warn, now, line);
     }
 
-    /// Informs, as [`RateLimited::warn`] warns.
+    /// Like [`RateLimited::warn`], at level info.
     pub fn info(&mut self, now: Instant, line: impl FnOnce() -> String) {
         self.log(log::Level::Info, now, line);
     }
@@ -35,7 +35,8 @@ impl RateLimited {
         }
     }
 
-    /// Whether this occurrence may be told, and then how many were suppressed since the last told one.
+    /// Returns `None` if this occurrence must be suppressed; otherwise how many were suppressed since the
+    /// last one that passed.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
             self.suppressed += 1;

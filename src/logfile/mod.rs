@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Diagnostic lines never make a thread wait, so they may be dropped; chosen lines are never dropped, so the
-//! applier may wait. The terminal has its own queue and thread, so that nobody who reads neither the pipe on
-//! stdout nor the log FIFO holds up the other, or consensus. The terminal is stdout: the log is all that a
-//! server says; what keeps it from starting at all goes to stderr.
+//! applier may wait. The terminal has its own queue and thread, so that a pipe on stdout or a log FIFO that
+//! nobody reads holds up neither the other nor consensus. The terminal is stdout: the log is everything that
+//! a server prints, except that errors which keep it from starting at all go to stderr.
 //!
 //! Left out: compression, and sending lines elsewhere.
 
@@ -43,35 +43,35 @@ use self::lane::Lane;
 pub use self::chosen::ChosenLog;
 pub use self::limited::RateLimited;
 
-/// Diagnostic lines that wait for the file at most; more are dropped and counted.
+/// The most bytes of diagnostic lines that wait for the file; more are dropped and counted.
 pub const FILE_QUEUE_BYTES: usize = 1 << 20;
 
-/// Lines that wait for the terminal at most; more are dropped and counted.
+/// The most bytes of lines that wait for the terminal; more are dropped and counted.
 pub const TERMINAL_QUEUE_BYTES: usize = 1 << 20;
 
-/// How long [`Log::close`], and whoever waits for a stuck file after [`LogControl::stop_waiting`], waits at
-/// most.
+/// The longest wait of [`Log::close`], and of a thread that waits for a stuck file after
+/// [`LogControl::stop_waiting`].
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// A file that takes no lines for longer is told of.
+/// A file that takes no lines for longer than this causes a warning.
 const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 
-/// What is asked of a log.
+/// The settings of a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// The file; a FIFO or device works, too, but nothing is read back from it.
+    /// The file; a FIFO or device works as well, but nothing is read back from it.
     pub path: PathBuf,
     /// The least important diagnostic lines that are written. Chosen lines are written whatever the level.
     pub level: log::LevelFilter,
     /// What the terminal shows.
     pub terminal: Terminal,
-    /// A file of so many bytes is rotated.
+    /// A file of this many bytes is rotated.
     pub max_bytes: u64,
     /// How many rotated files are kept, at least 1.
     pub keep: u32,
 }
 
-/// Why there is no log.
+/// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The system refused something.
@@ -79,23 +79,23 @@ pub enum LogError {
     File {
         /// What was tried.
         what: &'static str,
-        /// On which file.
+        /// The file on which it was tried.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// Another process has it.
+    /// Another process uses the file.
     #[error("another process writes the log file {}; end it, or give each node its own log.file", path.display())]
     InUse {
-        /// Which file.
+        /// The file in question.
         path: PathBuf,
     },
-    /// No thread, or no handle of the terminal.
+    /// There is no thread, or no handle for the terminal.
     #[error("cannot start the log: {0}")]
     Start(#[from] std::io::Error),
 }
 
-/// How the log fares, for `STATUS`. All since the start.
+/// How the log is doing, for `STATUS`. All counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
     /// Diagnostic lines that did not get into the file.
@@ -104,29 +104,30 @@ pub struct LogCounters {
     pub terminal_dropped_lines: u64,
     /// Chosen lines in the file.
     pub chosen_lines: u64,
-    /// Writes that they took.
+    /// The writes that these lines took.
     pub chosen_blocks: u64,
     /// How often the file was rotated.
     pub rotations: u64,
-    /// Whether the file takes nothing at present: the applier waits.
+    /// Whether the file takes nothing at present, so that the applier waits.
     pub stuck: bool,
 }
 
-/// The running log. Ends with [`Log::close`]; dropped without, its threads go on to the process's end.
+/// The running log. It ends with [`Log::close`]; if it is dropped without that, its threads go on until the
+/// process ends.
 pub struct Log {
     shared: Arc<Shared>,
     file_thread: JoinHandle<()>,
     level: log::LevelFilter,
 }
 
-/// Opens the log and starts its threads. What comes back with it is the applier's way into it, which knows
-/// the index of the last chosen line of earlier runs: [`ChosenLog::last`]. To be called only with the data
-/// directory locked: it cuts off a torn last line.
+/// Opens the log and starts its threads. It also returns the applier's way into the log, which knows the
+/// index of the last chosen line of earlier runs: [`ChosenLog::last`]. Call it only with the data directory
+/// locked: it cuts off a torn last line.
 pub fn open(options: &LogOptions) -> Result<(Log, ChosenLog), LogError> {
     open_with_terminal(options, std::io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
-/// As [`open`], with another file for the terminal.
+/// Like [`open`], with a different file for the terminal.
 pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, ChosenLog), LogError> {
     let file = LogFile::open(&options.path, options.max_bytes, options.keep)?;
     let last = file.last();
@@ -151,15 +152,16 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
     Ok((Log { shared, file_thread, level: options.level }, chosen))
 }
 
-/// The way of diagnostic lines. An embedder has a logger of its own, and only chosen lines here.
+/// The way in for diagnostic lines. An embedder has its own logger, and puts only chosen lines here.
 #[cfg(feature = "workshop")]
 impl Log {
-    /// What the `log` macros are to call; give it to [`log::set_boxed_logger`] or use [`Log::install`].
+    /// The logger that the `log` macros should call; pass it to [`log::set_boxed_logger`] or use
+    /// [`Log::install`].
     pub fn logger(&self) -> Box<dyn log::Log> {
         Box::new(Diagnostics::new(self.shared.clone(), self.level))
     }
 
-    /// Makes it the process's logger. `Err` if there is one already.
+    /// Makes it the process's logger. Fails if there already is one.
     pub fn install(&self) -> Result<(), log::SetLoggerError> {
         log::set_boxed_logger(self.logger())?;
         log::set_max_level(self.level);
@@ -168,13 +170,13 @@ impl Log {
 }
 
 impl Log {
-    /// A handle for the thread that handles signals and for `STATUS`.
+    /// Returns a handle for the thread that handles signals and for `STATUS`.
     pub fn control(&self) -> LogControl {
         LogControl { shared: self.shared.clone() }
     }
 
-    /// Ends the log: what waits is written, as far as file and terminal take it within [`LAST_WAIT`] each.
-    /// The applier's [`ChosenLog`] is to be flushed before.
+    /// Ends the log: lines that wait are written, as far as file and terminal take them within [`LAST_WAIT`]
+    /// each. The applier's [`ChosenLog`] must be flushed before that.
     pub fn close(self) {
         self.shared.stop_waiting();
         self.shared.file_lane.close();
@@ -188,32 +190,32 @@ impl Log {
     }
 }
 
-/// Handles the running log from any thread.
+/// Controls the running log from any thread.
 #[derive(Clone)]
 pub struct LogControl {
     shared: Arc<Shared>,
 }
 
 impl LogControl {
-    /// Goes on in the file that has the name now (SIGHUP, after somebody moved the old one away). With an
-    /// error lines go on into the old file.
+    /// Goes on in the file that has the name now (SIGHUP, after somebody moved the old one away). After an
+    /// error, lines still go into the old file.
     pub fn reopen(&self) -> Result<(), LogError> {
         self.shared.file.lock().reopen()
     }
 
-    /// The node ends: [`LAST_WAIT`] from now on nobody waits for a stuck file any more. Chosen lines that
-    /// are not in the file come after the next start.
+    /// The node ends: from [`LAST_WAIT`] after this call nobody waits for a stuck file any more. Chosen lines
+    /// that are not in the file come after the next start.
     pub fn stop_waiting(&self) {
         self.shared.stop_waiting();
     }
 
-    /// Waits until diagnostic lines logged before are in the file and on the terminal, at most
-    /// [`LAST_WAIT`] for each: for a process that is about to end otherwise than by [`Log::close`].
+    /// Waits until diagnostic lines logged before this call are in the file and on the terminal, at most
+    /// [`LAST_WAIT`] for each. It is for a process that is about to end without [`Log::close`].
     pub fn flush(&self) {
         self.shared.flush();
     }
 
-    /// How the log fares.
+    /// How the log is doing.
     pub fn counters(&self) -> LogCounters {
         let shared = &self.shared;
         LogCounters {
@@ -234,20 +236,20 @@ struct Shared {
     file: Mutex<LogFile>,
     file_lane: Arc<Lane>,
     terminal: Option<Arc<Lane>>,
-    /// Set once the node ends: nobody waits for a stuck file any longer than that.
+    /// Set once the node ends: nobody waits for a stuck file beyond this time.
     give_up_at: Mutex<Option<Instant>>,
     stuck_since: Mutex<Option<Instant>>,
     chosen_lines: AtomicU64,
     chosen_blocks: AtomicU64,
-    /// Beside the file, since whoever waits for a slow disk holds its lock, and a status must not wait with
-    /// it.
+    /// Kept outside the file's lock: a thread that waits for a slow disk holds that lock, and a status must
+    /// not wait with it.
     rotations: AtomicU64,
     warnings: Mutex<RateLimited>,
 }
 
 impl Shared {
-    /// Writes lines, waiting as long as the file takes none. How many bytes it took: all, or after
-    /// [`LogControl::stop_waiting`] perhaps less.
+    /// Writes lines, and waits while the file takes none. Returns how many bytes it took: all, or perhaps
+    /// fewer after [`LogControl::stop_waiting`].
     fn write_waiting(&self, lines: &[u8]) -> usize {
         let mut taken = 0;
         let mut pause = Duration::from_millis(1);
@@ -291,7 +293,8 @@ impl Shared {
         }
     }
 
-    /// Tells the terminal, since the file is what is wrong. A reader of a FIFO that is a little late is not.
+    /// Warns on the terminal, since it is the file that is in trouble. A reader of a FIFO that is only a
+    /// little late causes no warning.
     fn warn(&self, trouble: &str, now: Instant) {
         let stuck = |since| now.saturating_duration_since(since) > WORTH_A_WARNING;
         if trouble.starts_with(file::CANNOT_WRITE) && !self.stuck_since.lock().is_some_and(stuck) {
@@ -300,7 +303,7 @@ impl Shared {
         let Some(terminal) = &self.terminal else { return };
         let Some(suppressed) = self.warnings.lock().allow(now) else { return };
         let text = format!(
-            "the log file {}: {trouble}; chosen lines wait for it, none is lost; diagnostic lines may be \
+            "the log file {}: {trouble}; chosen lines wait for it and are not lost; diagnostic lines may be \
              dropped ({suppressed} such warnings suppressed)",
             self.name
         );

@@ -1,5 +1,5 @@
-//! Reads the end of a log file backward, in bounded memory whatever the file holds: where its last whole
-//! line ends, and the index of its last chosen line.
+//! Reads the end of a log file backward, in bounded memory whatever the file holds, to find where its last
+//! whole line ends and the index of its last chosen line.
 
 use std::fs::File;
 use std::io;
@@ -8,20 +8,21 @@ use std::os::unix::fs::FileExt;
 use crate::consensus::types::Index;
 use crate::pipeline::chosen_line;
 
-/// No line of ours is longer, newline included (a diagnostic text is cut before, a chosen line is shorter).
+/// None of our lines is longer, including the newline (a diagnostic text is cut before that, a chosen line is
+/// shorter).
 pub const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// How much is read at once.
+/// How much is read at a time.
 const BLOCK_BYTES: u64 = 64 * 1024;
 
-/// What tells a line's index stands within so many bytes from its start.
+/// The part of a line that tells its index is within this many bytes of its start.
 const PREFIX_BYTES: u64 = 128;
 
-/// Begins the text of the line that opens a new file: chosen lines up to the index after it are in earlier
-/// ones.
+/// The beginning of the text of the line that opens a new file: chosen lines up to the index that follows are
+/// in earlier files.
 const EARLIER: &[u8] = b" [INFO] chosen earlier: up to index=";
 
-/// The text of the line that opens a new file, from the blank after its timestamp on.
+/// The text of the line that opens a new file, beginning with the space after its timestamp.
 pub fn earlier_line(last: Index) -> Vec<u8> {
     let mut text = EARLIER.to_vec();
     chosen_line::decimal(&mut text, last);
@@ -29,8 +30,8 @@ pub fn earlier_line(last: Index) -> Vec<u8> {
     text
 }
 
-/// Up to where the file consists of whole lines. `Err` with kind `InvalidData` if what follows is more than
-/// a torn line of ours: then it is somebody else's file.
+/// Returns how many bytes at the start of the file are whole lines. Fails with kind `InvalidData` if what
+/// follows is longer than a torn line of ours can be: then it is somebody else's file.
 pub fn whole_bytes(file: &File, len: u64) -> io::Result<u64> {
     let mut buffer = Vec::new();
     let mut end = len;

@@ -1,7 +1,7 @@
 //! The timestamp of chosen lines: RFC 3339, UTC, with microseconds, at a few nanoseconds each.
 //!
 //! Formatting a date costs more than the rest of a line, so it is done once a second and only the
-//! microseconds are written anew.
+//! microseconds are written each time.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,8 +1,8 @@
-//! Which commands a node takes: one rule for its clients and its embedder.
+//! Which commands a node accepts: one rule for its clients and its embedder.
 //!
 //! A command is admitted when the disk has room and not too many requests wait for their answers. It becomes
-//! a proposal, and its waiter is registered, unless the ledger has its request already. Left out: what the
-//! two check beforehand (a command's form and size) and the queues that proposals go into.
+//! a proposal, and its waiter is registered, unless the ledger already has its request. Left out: what
+//! clients and embedder check beforehand (a command's form and size) and the queues that proposals go into.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::pipeline::waiters::Ticket;
 use super::clock::Clock;
 use super::health::Health;
 
-/// The rule, and what it looks at.
+/// The rule, and what it depends on.
 pub(super) struct Admission {
     pub(super) node: NodeId,
-    /// How many may wait for their answers: `limits.pending`.
+    /// How many requests may wait for their answers: `limits.pending`.
     pub(super) pending_limit: usize,
     pub(super) clock: Clock,
     pub(super) health: Arc<Health>,
@@ -29,7 +29,8 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Begins to admit; or says why no command is taken now. Deliveries wait until it is dropped.
+    /// Begins to admit commands, or returns why none is accepted now. Deliveries wait until the result is
+    /// dropped.
     pub(super) fn open(&self) -> Result<Admitting<'_>, &'static str> {
         if let Some(why) = self.health.refuses() {
             return Err(why);
@@ -47,7 +48,7 @@ pub(super) struct Admitting<'a> {
 }
 
 impl Admitting<'_> {
-    /// Whether so many more requests may wait, or why not.
+    /// Checks that this many more requests may wait, or returns why not.
     pub(super) fn check_room(&self, count: usize) -> Result<(), &'static str> {
         if self.requests.waiters.count() + count > self.rule.pending_limit {
             return Err("too many requests wait for their answers (limits.pending)");
@@ -55,8 +56,8 @@ impl Admitting<'_> {
         Ok(())
     }
 
-    /// Registers the waiter of a command and makes it a proposal; or answers, if its request was delivered
-    /// before.
+    /// Registers the waiter of a command and returns the proposal; or returns the answer, if its request was
+    /// delivered before.
     pub(super) fn admit(
         &mut self,
         (request, kind, payload): (RequestId, Kind, Bytes),
@@ -91,7 +92,7 @@ mod tests {
         admitting.admit((RequestId::user(reqid), Kind::Value, payload.into()), 50, ticket)
     }
 
-    /// What is admitted is proposed as this node's, with a deadline, and waits for its answer.
+    /// An admitted command is proposed as this node's own, with a deadline, and waits for its answer.
     #[test]
     fn a_command_becomes_a_proposal_and_waits() {
         let admission = admission();
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(admission.requests.lock().waiters.count(), 2);
     }
 
-    /// A request that was delivered is answered, and nobody waits for it.
+    /// A request that was delivered is answered immediately, and nobody waits for it.
     #[test]
     fn what_was_delivered_is_not_proposed_again() {
         let admission = admission();
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(admitting.requests.waiters.count(), 0);
     }
 
-    /// A full disk takes nothing, whoever asks.
+    /// While the disk is full nothing is accepted, from clients and embedder alike.
     #[test]
     fn nothing_is_admitted_while_the_disk_is_full() {
         let admission = admission();

@@ -1,4 +1,4 @@
-//! Up to where a node has delivered: raised by the applier, waited for by whoever embeds the node.
+//! The index up to which a node has delivered: the applier raises it, the embedder waits for it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Applied {
     }
 
     pub(super) fn raise(&self, index: Index) {
-        // In one order with the other two: whoever counts as waiting after this sees the index.
+        // In one order with the other two: a thread that counts as waiting after this sees the index.
         self.index.store(index, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             drop(self.ended.lock());
@@ -39,7 +39,8 @@ impl Applied {
         }
     }
 
-    /// Whether it reached the index, waiting at most so long, and no longer than the node runs.
+    /// Waits until it has reached the index, at most this long and no longer than the node runs. Returns
+    /// whether it has.
     pub(super) fn wait_for(&self, index: Index, timeout: Duration) -> bool {
         if self.index() >= index {
             return true;
@@ -59,7 +60,7 @@ impl Applied {
         self.index() >= index
     }
 
-    /// The node ends: nobody waits any more.
+    /// Called when the node ends: nobody waits any more.
     pub(super) fn end(&self) {
         *self.ended.lock() = true;
         self.changed.notify_all();

@@ -1,5 +1,5 @@
-//! The applier thread: delivers what is chosen, sends it to the apply channel, answers who waits, writes the
-//! chosen lines, all at this node's own pace.
+//! The applier thread: delivers what is chosen, sends it to the apply channel, answers those that wait, and
+//! writes the chosen lines, all at this node's own pace.
 //!
 //! Answers go out before the lines of the same turn are written, and after its items are in the channel.
 
@@ -18,18 +18,18 @@ use super::ending::{Ender, ExitCode};
 use super::items::ApplySender;
 use super::shared::Shared;
 
-/// How long the thread sleeps at most when nothing is chosen.
+/// The longest sleep of the thread when nothing is chosen.
 const IDLE: Duration = Duration::from_millis(500);
 
 pub(super) struct ApplierThread {
     pub(super) applier: Applier,
-    /// The embedder may want the items.
+    /// For an embedder that wants the items.
     pub(super) apply: Option<ApplySender>,
     pub(super) shared: Arc<Shared>,
-    /// On their way to the client port.
+    /// The queue to the client port, if there is one.
     pub(super) answers: Option<Arc<Answers>>,
     pub(super) lines: Option<ChosenLog>,
-    /// The log file has the lines up to it.
+    /// The log file has the lines up to this index.
     pub(super) logged: Index,
     pub(super) bell: Bell,
     pub(super) stop: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ pub(super) struct ApplierThread {
 }
 
 impl ApplierThread {
-    /// Runs until told to stop and nothing is left to deliver and to write.
+    /// Runs until it is told to stop and nothing is left to deliver or to write.
     pub(super) fn run(mut self) {
         loop {
             let stop = self.stop.load(Ordering::Acquire);
@@ -65,8 +65,9 @@ impl ApplierThread {
         }
     }
 
-    /// Whether what is chosen and not delivered yet is still to be delivered before the end; otherwise it
-    /// comes after the next start: lines that the file has, or does not take, and what nobody waits for.
+    /// Returns whether entries that are chosen and not yet delivered must still be delivered before the end.
+    /// Otherwise they come after the next start: those whose lines the file already has, or does not take,
+    /// and those that nobody waits for.
     fn is_wanted(&mut self) -> bool {
         match self.lines {
             Some(_) => self.applier.applied() >= self.logged && self.flush(),
@@ -97,7 +98,7 @@ impl ApplierThread {
         lines.flush_due(Instant::now());
     }
 
-    /// Waits for room in the channel.
+    /// Sends items to the channel, and waits while it is full.
     fn send_items(&self, entries: &[Delivery]) {
         let Some(apply) = &self.apply else { return };
         for Delivery { entry, number, .. } in entries {
@@ -116,7 +117,7 @@ impl ApplierThread {
         }
     }
 
-    /// Whether all lines are written.
+    /// Writes all lines. Returns whether that succeeded.
     fn flush(&mut self) -> bool {
         self.lines.as_mut().is_none_or(ChosenLog::flush)
     }

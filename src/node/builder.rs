@@ -1,4 +1,4 @@
-//! How a node is started: in a server and embedded in a program alike.
+//! How a node is started, both in a server and embedded in a program.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +18,7 @@ use super::items::ApplySender;
 use super::parts::Parts;
 use super::{Node, wiring};
 
-/// What a node is to be, before it starts. Made by [`Node::builder`].
+/// What a node will be, before it starts. Made by [`Node::builder`].
 #[must_use = "a node that is not started does nothing"]
 pub struct Builder {
     config: Config,
@@ -43,58 +43,61 @@ impl Builder {
         }
     }
 
-    /// Applies what is chosen to this, made anew: after each start the log is applied from its oldest index.
+    /// Applies what is chosen to this application, which must be a fresh one: after each start the log is
+    /// applied from its oldest index.
     pub fn application(mut self, application: impl Application + 'static) -> Builder {
         self.application = Some(Box::new(application));
         self
     }
 
-    /// Sends what is chosen to this channel, made by [`apply_channel`](super::apply_channel): after the
-    /// application, if there is one.
+    /// Sends what is chosen to this channel, made by [`apply_channel`](super::apply_channel), after applying
+    /// it to the application if there is one.
     pub fn apply_channel(mut self, sender: ApplySender) -> Builder {
         self.apply = Some(sender);
         self
     }
 
-    /// Serves clients (RESP2 and telnet lines, as `simplesvr` does) on this address; port 0 takes any
-    /// ([`Node::client_address`]). Without it there is no client port.
+    /// Serves clients (RESP2 and telnet lines, as `simplesvr` does) on this address; port 0 takes any free
+    /// port ([`Node::client_address`]). Without this call there is no client port.
     pub fn client_port(mut self, address: SocketAddr) -> Builder {
         self.client = Some(address);
         self
     }
 
-    /// Peers connect to this socket, which listens already, and not to one bound to this node's address in
-    /// the configuration: for tests, which cannot know a free port, and for who starts the process.
+    /// Peers connect to this socket, which must already listen, and not to one bound to this node's address
+    /// in the configuration. This is for tests, which cannot know a free port, and for a parent process that
+    /// passes a socket on.
     pub fn peer_listener(mut self, listener: TcpListener) -> Builder {
         self.peer_listener = Some(listener);
         self
     }
 
-    /// Keeps everything in memory and nothing in the data directory: for tests and examples. **It is no disk.
-    /// When the process ends all is lost, promises included, and a node that forgets what it promised breaks
-    /// consensus: it must never come back under its id to a cluster whose other nodes live on.** Who starts a
-    /// node again on the same [`MemoryDisk`] after a stop, within the process, loses nothing.
+    /// Keeps everything in memory and nothing in the data directory: for tests and examples. **This is not a
+    /// disk. When the process ends everything is lost, promises included, and a node that forgets what it
+    /// promised breaks consensus: it must never come back under its id to a cluster whose other nodes live
+    /// on.** A node that is started again on the same [`MemoryDisk`] after a stop, within the process, loses
+    /// nothing.
     pub fn in_memory(mut self, disk: &MemoryDisk) -> Builder {
         self.memory = Some(disk.clone());
         self
     }
 
     /// Writes a line for each delivered index into the file `log.file` of the configuration, as `simplesvr`
-    /// does. None is lost or comes twice, also over kill -9; delivery on this node waits for the file.
-    /// Without it there is no such file. Diagnostic lines go to the `log` crate's macros in any case, and so
-    /// to whatever logger the program has.
+    /// does. No line is lost or repeated, even across kill -9; delivery on this node waits for the file.
+    /// Without this call there is no such file. Diagnostic lines go to the `log` crate's macros in any case,
+    /// and so to whatever logger the program has.
     pub fn log_file(mut self) -> Builder {
         self.log_file = true;
         self
     }
 
-    /// Starts the node: [`Builder::open`] and [`Opened::start`].
+    /// Starts the node: [`Builder::open`], then [`Opened::start`].
     pub fn start(self) -> Result<Node, StartError> {
         self.open()?.start()
     }
 
     /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log
-    /// file: for who has something to do between that and the start.
+    /// file: for callers that have something to do before the start.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
@@ -137,7 +140,7 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// A disk that is none: see [`Builder::in_memory`]. Clones are the same one.
+/// A disk that is not one: see [`Builder::in_memory`]. Clones share the same contents.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<MemoryEngine>);
 
@@ -195,7 +198,8 @@ mod tests {
         Node::builder(config).in_memory(disk).start().unwrap()
     }
 
-    /// A flush that fails ends the node: what waits is told, nothing more is taken, the process goes on.
+    /// A flush that fails ends the node: those that wait are told, nothing more is accepted, the process goes
+    /// on.
     #[test]
     fn a_failed_disk_ends_the_node_only() {
         let disk = MemoryDisk::default();
@@ -211,7 +215,8 @@ mod tests {
         assert_eq!(node.stop(), Err(failure));
     }
 
-    /// A full disk passes: proposals are refused until there is room, and what was delivered before stays.
+    /// A full disk is temporary: proposals are refused until there is room, and what was delivered before
+    /// stays.
     #[test]
     fn a_full_disk_passes() {
         let disk = MemoryDisk::default();
@@ -219,9 +224,9 @@ mod tests {
         let first = node.propose("a").unwrap().wait(PATIENCE).unwrap();
         disk.0.set_full(true);
         let began = Instant::now();
-        // One may be taken before the failure is found out; what became of it is unknown.
+        // One may be accepted before the failure is noticed; what became of it is unknown.
         while !matches!(node.propose("b").map(drop), Err(ProposeError::Busy(_))) {
-            assert!(began.elapsed() < PATIENCE, "a full disk is not noticed");
+            assert!(began.elapsed() < PATIENCE, "the full disk was not noticed");
         }
         disk.0.set_full(false);
         let delivered = loop {
@@ -230,7 +235,7 @@ mod tests {
                 Err(ProposeError::Busy(_)) => std::thread::sleep(Duration::from_millis(5)),
                 Err(error) => panic!("{error}"),
             }
-            assert!(began.elapsed() < PATIENCE, "there is room, and nothing is taken");
+            assert!(began.elapsed() < PATIENCE, "there is room, but no proposal is accepted");
         };
         assert!(delivered.index > first.index);
         assert_eq!(node.get(first.index).unwrap().unwrap().command.unwrap().payload, "a");

@@ -1,9 +1,9 @@
 //! The client port's thread: one mio poll over the listener, all clients and the answers of the applier.
 //!
-//! A turn of it: answers go to their sessions, each client that has something to say is read once, all
-//! proposals of the turn are handed over in one call, and each client is written to once. What the bytes
-//! mean is in [`crate::client`]; here are sockets, the clock and what is shared by all clients: their
-//! number, their memory, file handles. The thread waits for nothing but its poll.
+//! In one turn answers go to their sessions, each client that has something to say is read once, all
+//! proposals of the turn are handed over in one call, and each client is written to once. What the bytes mean
+//! is in [`crate::client`]; this module has the sockets, the clock and what all clients share: their number,
+//! their memory, file handles. The thread waits for nothing but its poll.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
@@ -36,13 +36,13 @@ pub type Answers = Queue<Vec<(Ticket, Answer)>>;
 const ACCEPTS_A_TURN: usize = 64;
 
 /// How long no client is accepted after the system refused one (no file handles, no memory), unless a
-/// connection ends before. Those who want in wait in the listener's backlog.
+/// connection ends before that. New clients wait in the listener's backlog.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// When memory is short (see [`ClientOptions::memory_bytes`]), connections that hold more are closed.
 const FAIR_SHARE_BYTES: usize = 64 * 1024;
 
-/// How many bytes are read from a client in one turn.
+/// How many bytes are read from a client in one turn, at most.
 const READ_BYTES: usize = 256 * 1024;
 
 /// How long clients have to take their last replies when the node ends.
@@ -52,25 +52,25 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_CLIENT: usize = 2;
 
-/// What the port is to be.
+/// The settings of the port.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
     /// Where it listens; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Clients at a time, at most 1,048,576; a further one is answered `-ERR max number of clients reached`
-    /// and closed.
+    /// The highest number of clients at a time, at most 1,048,576; a further one is answered `-ERR max number
+    /// of clients reached` and closed.
     pub connections: usize,
-    /// What all sessions may hold in memory. Beyond, those are closed that hold more than 64 KiB, as they
-    /// move.
+    /// What all sessions together may hold in memory. Beyond that, sessions that hold more than 64 KiB are
+    /// closed as soon as something happens to them.
     pub memory_bytes: usize,
-    /// How long requests that are under way have when the node ends; then they are answered `-TIMEOUT`.
+    /// How much time requests that are under way get when the node ends; then they are answered `-TIMEOUT`.
     pub end_grace_ms: u64,
-    /// Of each connection.
+    /// The limits of each connection.
     pub limits: Limits,
 }
 
 impl ClientOptions {
-    /// The defaults: 10,000 clients, 512 MiB, 2 s to end, and [`Limits::default`].
+    /// Returns the defaults: 10,000 clients, 512 MiB, 2 s to end, and [`Limits::default`].
     pub fn new(address: SocketAddr) -> ClientOptions {
         ClientOptions {
             address,
@@ -82,7 +82,7 @@ impl ClientOptions {
     }
 }
 
-/// A port that listens, and does nothing else before [`ClientPort::run`].
+/// A port that listens, and does nothing else until [`ClientPort::run`].
 pub struct ClientPort {
     options: ClientOptions,
     poll: Poll,
@@ -99,8 +99,8 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// From now on nobody is accepted and proposals are answered `-TRYAGAIN`. What is under way has
-    /// [`ClientOptions::end_grace_ms`] to be answered, and a second more to be read; then
+    /// From now on no client is accepted and proposals are answered `-TRYAGAIN`. Requests under way have
+    /// [`ClientOptions::end_grace_ms`] to be answered, and their replies one second more to be read; then
     /// [`ClientPort::run`] returns.
     pub fn stop(&self) {
         self.wanted.store(true, Ordering::Release);
@@ -110,7 +110,7 @@ impl Stop {
 }
 
 impl ClientPort {
-    /// Listens. The bell is for the queue of answers that [`ClientPort::run`] gets.
+    /// Starts to listen. The bell is for the queue of answers that [`ClientPort::run`] gets.
     pub fn bind(options: ClientOptions) -> io::Result<(ClientPort, Bell)> {
         if options.connections > connection::MAX_CONNECTIONS {
             let text = format!("at most {} clients are possible", connection::MAX_CONNECTIONS);
@@ -123,7 +123,7 @@ impl ClientPort {
         let bell = Bell::calling({
             let waker = waker.clone();
             move || {
-                // It fails only if the poll is gone, and then nobody is left to be woken.
+                // It fails only if the poll is gone, and then there is nobody left to wake.
                 let _ = waker.wake();
             }
         });
@@ -131,22 +131,23 @@ impl ClientPort {
         Ok((ClientPort { options, poll, listener, bell: bell.clone(), stop }, bell))
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The same, or where it was to listen if the system does not say.
+    /// The same, or the requested address if the system cannot tell.
     pub fn address(&self) -> SocketAddr {
         self.local_address().unwrap_or(self.options.address)
     }
 
-    /// What ends it.
+    /// A handle that ends the port.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Serves clients until [`Stop::stop`]. An error is one of the poll itself; nothing a client does is.
+    /// Serves clients until [`Stop::stop`]. Fails only if the poll itself fails; nothing that a client does
+    /// is an error.
     pub fn run(self, front: Arc<dyn Front>, answers: Arc<Answers>) -> io::Result<()> {
         let ClientPort { options, poll, listener, bell, stop } = self;
         let turn = Turn {
@@ -208,7 +209,7 @@ struct Running<'a> {
     accept: Accept,
     answers: &'a Answers,
     turn: Turn<'a>,
-    /// A client's place here is in its token and in its tickets.
+    /// A client's place in this table is also in its token and in its tickets.
     clients: Vec<Option<Connection>>,
     /// The places without a client.
     vacant: BTreeSet<usize>,
@@ -217,7 +218,7 @@ struct Running<'a> {
     ready: Vec<usize>,
     /// Places of clients that something happened to in this turn, each once ([`Connection::is_touched`]).
     touched: Vec<usize>,
-    /// (time, place): at most one a client, at or before its deadline. One that is early is set anew.
+    /// (time, place): at most one per client, at or before its deadline. A timer that is early is set again.
     timers: BTreeSet<(u64, usize)>,
     /// What all sessions hold.
     memory_bytes: usize,
@@ -235,14 +236,14 @@ enum Accept {
     PausedUntil(u64),
 }
 
-/// When an orderly end is over.
+/// The time limit of an orderly end.
 struct End {
     give_up_ms: u64,
     given_up: bool,
 }
 
 impl Running<'_> {
-    /// Zero if work is left, else the time to the next timer.
+    /// Returns zero if work is left, otherwise the time until the next timer.
     fn poll_timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() || self.accept == Accept::Ready {
             return Some(Duration::ZERO);
@@ -268,7 +269,7 @@ impl Running<'_> {
     fn handle_outcome(&mut self, ticket: Ticket, outcome: &Outcome) {
         let place = (ticket.connection & connection::PLACE_MASK) as usize;
         let Some(Some(client)) = self.clients.get_mut(place) else { return };
-        // The ticket may be of a former client at this place.
+        // The ticket may belong to a former client at this place.
         if client.id == ticket.connection {
             client.session.handle_outcome(ticket.sequence, outcome, &mut self.turn);
             self.touch(place);
@@ -303,7 +304,7 @@ impl Running<'_> {
                     _ => {
                         self.accept = Accept::PausedUntil(self.turn.now_ms + ACCEPT_PAUSE_MS);
                         self.warnings.warn("accept", || {
-                            format!("no client can be accepted now: {error}; raise the limit of open files")
+                            format!("cannot accept clients now: {error}; raise the limit of open files")
                         });
                     }
                 },
@@ -315,8 +316,8 @@ impl Running<'_> {
         let now_ms = self.turn.now_ms;
         if self.clients.len() - self.vacant.len() >= self.options.connections {
             let limit = self.options.connections;
-            self.warnings.warn("full", || format!("client {address} refused: there are {limit} clients"));
-            // A new socket takes as much; if not, it is closed all the same.
+            self.warnings.warn("full", || format!("client {address} refused: {limit} clients are connected"));
+            // A new socket has room for this; if not, it is closed all the same.
             let _ = stream.write(b"-ERR max number of clients reached\r\n");
             return;
         }
@@ -331,7 +332,7 @@ impl Running<'_> {
             self.vacant.insert(place);
             return;
         }
-        // Without it replies may be late, not wrong.
+        // Without it replies may be late, but not wrong.
         let _ = stream.set_nodelay(true);
         self.connections_made += 1;
         let id = connection::id(self.connections_made, place);
@@ -376,8 +377,9 @@ impl Running<'_> {
         }
     }
 
-    /// Writes to the clients that something happened to, closes those that are finished, and takes note of
-    /// what the others want next. Waiters of closed ones are registered by now, so that all are removed.
+    /// Writes to the clients that something happened to, closes those that are finished, and notes what the
+    /// others want next. The waiters of closed clients have all been registered at this point, so all of them
+    /// are removed.
     fn settle(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         for place in touched {
@@ -402,11 +404,11 @@ impl Running<'_> {
         }
     }
 
-    /// Takes note of when and whether a client is to be looked at without an event.
+    /// Notes whether and when a client must be looked at without an event.
     fn expect(&mut self, place: usize) {
         let Some(Some(client)) = self.clients.get_mut(place) else { return };
         let deadline_ms = client.deadline_ms();
-        // A timer that is early costs one look; to move it at every request would cost more.
+        // A timer that is early costs one look; moving it at every request would cost more.
         if deadline_ms.is_some_and(|deadline_ms| client.timer_ms.is_none_or(|time_ms| deadline_ms < time_ms))
         {
             if let Some(time_ms) = client.timer_ms {
@@ -435,7 +437,8 @@ impl Running<'_> {
         }
     }
 
-    /// The node is to end: whether all clients have what they are owed, or their time is up.
+    /// Takes the port towards its end. Returns whether all clients have what they are owed, or their time is
+    /// up.
     fn has_ended(&mut self) -> bool {
         let now_ms = self.turn.now_ms;
         self.turn.ending = true;

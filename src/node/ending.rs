@@ -1,7 +1,7 @@
-//! How a node ends: asked to, or because it must, with an exit code and plain words.
+//! How a node ends: because it was asked to, or because it must, with an exit code and a plain text.
 //!
-//! A node never ends the process. It tells whoever waits for its end ([`Ender::wait`]), and acknowledges
-//! nothing more; a server then exits with the code, whoever embeds a node does as they like.
+//! A node never ends the process. It tells those that wait for its end ([`Ender::wait`]), and acknowledges
+//! nothing more. A server then exits with the code; an embedder decides for itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use parking_lot::{Condvar, Mutex};
 use crate::store::LogReadError;
 use crate::store::engine::EngineError;
 
-/// What kind of failure ended a node: a server's exit code.
+/// The kind of failure that ended a node: a server's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
-    /// Ended in order.
+    /// The node ended in order.
     Ok = 0,
-    /// Arguments or configuration.
+    /// The arguments or the configuration are wrong.
     Config = 1,
     /// The data directory is foreign, locked, corrupt, wiped or of a newer format.
     Data = 2,
     /// The disk failed while running.
     Disk = 3,
-    /// An assertion of ours failed, or the application panicked.
+    /// One of our assertions failed, or the application panicked.
     Assertion = 4,
 }
 
 impl ExitCode {
-    /// Of a log that cannot be read while the node runs: is it the disk, or what is on it?
+    /// The code for a log that cannot be read while the node runs: is it the disk, or what is on it?
     pub(crate) fn of_read(error: &LogReadError) -> ExitCode {
         match error {
             LogReadError::Unreadable { why: EngineError::Failed(_), .. } => ExitCode::Disk,
@@ -42,7 +42,7 @@ impl ExitCode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind of failure.
     pub code: ExitCode,
     /// What is wrong and what to do.
     pub text: String,
@@ -51,7 +51,7 @@ pub struct Failure {
 /// Why a node ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Somebody asked for it ([`Ender::ask`]): it is to be stopped in order.
+    /// Somebody asked for it ([`Ender::ask`]): the node should be stopped in order.
     Asked,
     /// It cannot go on.
     Failed(Failure),
@@ -59,9 +59,9 @@ pub enum End {
 
 #[derive(Default)]
 struct Told {
-    /// A failure stands; it takes the place of a wish.
+    /// A failure is final; it takes the place of a request to end.
     end: Option<End>,
-    /// What is to be done at a failure is still under way: nobody hears of the end before.
+    /// The actions on a failure are still under way: nobody hears of the end before they are done.
     is_failing: bool,
 }
 
@@ -71,7 +71,8 @@ impl Told {
     }
 }
 
-/// Asks a node to end, and waits for that; any thread may hold one, and outlive the node with it.
+/// Asks a node to end, and waits for that. Any thread may hold one, and may keep it longer than the node
+/// lives.
 #[derive(Clone, Default)]
 pub struct Ender(Arc<State>);
 
@@ -79,18 +80,19 @@ pub struct Ender(Arc<State>);
 struct State {
     told: Mutex<Told>,
     changed: Condvar,
-    /// What is to be done at once when the node fails.
+    /// What must be done immediately when the node fails.
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Ender {
-    /// Asks for an orderly end: wakes whoever waits for it, who then calls [`Node::stop`](super::Node::stop).
+    /// Asks for an orderly end: wakes the thread that waits for it, which then calls
+    /// [`Node::stop`](super::Node::stop).
     pub fn ask(&self) {
         self.0.told.lock().end.get_or_insert(End::Asked);
         self.0.changed.notify_all();
     }
 
-    /// Waits for the end, for ever or at most so long; `None` if it did not come.
+    /// Waits for the end, at most this long or without a limit; returns `None` if it did not come.
     pub fn wait(&self, timeout: Option<Duration>) -> Option<End> {
         let mut told = self.0.told.lock();
         match timeout {
@@ -102,7 +104,7 @@ impl Ender {
         told.end().cloned()
     }
 
-    /// Why the node cannot go on, if so.
+    /// Why the node cannot go on, if it cannot.
     pub fn failure(&self) -> Option<Failure> {
         match &self.0.told.lock().end {
             Some(End::Failed(failure)) => Some(failure.clone()),
@@ -110,7 +112,8 @@ impl Ender {
         }
     }
 
-    /// Ends the node at once; returns `false`, for "does not go on". Of several failures the first stands.
+    /// Ends the node immediately; returns `false`, for "does not go on". Of several failures the first one
+    /// counts.
     pub(crate) fn fail(&self, code: ExitCode, text: String) -> bool {
         error!("{text}");
         let mut told = self.0.told.lock();
@@ -128,12 +131,12 @@ impl Ender {
         false
     }
 
-    /// The node has ended: nothing is to be done any more, and nothing of it kept.
+    /// Called when the node has ended: there is nothing left to do, and nothing of the node is kept.
     pub(super) fn forget(&self) {
         *self.0.on_failure.lock() = None;
     }
 
-    /// What is to be done when the node fails, by the thread that found out.
+    /// Sets what must be done when the node fails, by the thread that noticed it.
     pub(super) fn on_failure(&self, act: impl FnOnce() + Send + 'static) {
         *self.0.on_failure.lock() = Some(Box::new(act));
     }
@@ -149,8 +152,8 @@ impl fmt::Debug for Ender {
 mod tests {
     use super::*;
 
-    /// Whoever waits hears of a wish, and of a failure in its place; of failures the first stands, and what
-    /// is to be done then is done once.
+    /// Those that wait hear of a request to end, and of a failure in its place; of several failures the first
+    /// one counts, and the action on a failure is done once.
     #[test]
     fn a_failure_takes_the_place_of_a_wish() {
         let ender = Ender::default();

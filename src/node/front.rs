@@ -1,7 +1,7 @@
 //! The node as its client faces see it: [`NodeFront`].
 //!
-//! Proposals go into the queue, waiters into the table of requests; the log and the status are read where
-//! they are. Nothing here waits.
+//! Proposals go into the queue, waiters into the table of requests; the log and the status are read directly.
+//! Nothing here waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Front for NodeFront {
         let mut bytes = 0;
         while items.len() < count && bytes < max_bytes {
             let next = first.saturating_add(items.len() as u64);
-            // After a rebuild the watermark may be below what is delivered, until it is known again.
+            // After a rebuild the watermark may be below what has been delivered, until it is known again.
             let read = recent.read_chosen(|chosen| {
                 read_chosen(next, applied.min(chosen), max_bytes - bytes, recent, reader)
             });
@@ -161,7 +161,7 @@ impl NodeFront {
         let links = self.peers.all();
         let section = |peer: &PeerStatus| PeerSection {
             node: peer.node,
-            // Followers hear from the leader alone.
+            // Followers hear only from the leader.
             lag: (peer.chosen > 0).then(|| status.chosen.saturating_sub(peer.chosen)),
             silent_ms: now_ms.saturating_sub(peer.heard_ms),
             link: links.get(&peer.node).map(link_section),

@@ -1,7 +1,7 @@
-//! The embedder's handles: where the outcome of each of its open proposals is told.
+//! The embedder's handles: each receives the outcome of one of its open proposals.
 //!
 //! A [`Handle`] is held by the embedder, in a [`Proposed`](super::Proposed), and found again by its ticket in
-//! [`Handles`] when the applier delivered its request.
+//! [`Handles`] when the applier has delivered its request.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +24,12 @@ use super::errors::WaitError;
 pub struct Delivered {
     /// Where it was chosen.
     pub index: Index,
-    /// What the application of this node answered; empty without one. `None` if the request had been
-    /// delivered before it was proposed here: answers are not kept.
+    /// What the application of this node answered; empty without an application. `None` if the request had
+    /// been delivered before it was proposed here: answers are not kept.
     pub response: Option<Bytes>,
 }
 
-/// All open handles: at most as many as the embedder holds, and `limits.pending`.
+/// All open handles: at most as many as the embedder holds, and at most `limits.pending`.
 pub(super) struct Handles {
     requests: Arc<Mutex<Requests>>,
     /// The sequence of the ticket that was made last.
@@ -49,7 +49,7 @@ impl Handles {
         Handles { requests, last: AtomicU64::new(0), open: Mutex::default() }
     }
 
-    /// A handle for each request. Once the node has ended its outcome is known immediately.
+    /// Returns a handle for each request. Once the node has ended, the outcome is known immediately.
     pub(super) fn open(self: &Arc<Self>, requests: impl ExactSizeIterator<Item = RequestId>) -> Vec<Handle> {
         let first = 1 + self.last.fetch_add(requests.len() as u64, Ordering::Relaxed);
         let handle = |(sequence, request)| Handle {
@@ -69,7 +69,8 @@ impl Handles {
         handles
     }
 
-    /// Tells those that were answered in a turn of the applier; `responses` by ascending index.
+    /// Tells the handles whose requests were answered in a turn of the applier; `responses` are in ascending
+    /// order of their indexes.
     pub(super) fn tell(&self, answers: &[(Ticket, Answer)], responses: &[(Index, Bytes)]) {
         let mut open = self.open.lock();
         let told = answers
@@ -93,13 +94,14 @@ impl Handles {
         slots.values().for_each(|slot| slot.tell(Err(WaitError::Ended)));
     }
 
-    /// Whether it was still open.
+    /// Returns whether the handle was still open.
     fn close(&self, ticket: Ticket) -> bool {
         self.open.lock().slots.remove(&ticket.sequence).is_some()
     }
 }
 
-/// Waits for one request. Dropped, its wait is forgotten. It keeps nothing of a node that has ended.
+/// Waits for one request. When it is dropped, its wait is forgotten. It keeps nothing of a node that has
+/// ended.
 pub(super) struct Handle {
     table: Weak<Handles>,
     request: RequestId,
@@ -125,7 +127,7 @@ impl Handle {
         self.slot.told.lock().outcome.clone()
     }
 
-    /// Waits for the outcome, at most so long.
+    /// Waits for the outcome, at most this long.
     pub(super) fn wait(&self, timeout: Duration) -> Option<Result<Delivered, WaitError>> {
         let mut told = self.slot.told.lock();
         let _ = self.slot.changed.wait_while_for(&mut told, |told| told.outcome.is_none(), timeout);
@@ -154,7 +156,7 @@ impl Drop for Handle {
     }
 }
 
-/// Where the outcome of one proposal is told.
+/// The place for the outcome of one proposal.
 #[derive(Default)]
 struct Slot {
     told: Mutex<Told>,
@@ -168,7 +170,7 @@ struct Told {
 }
 
 impl Slot {
-    /// The first outcome stands.
+    /// Only the first outcome counts.
     fn tell(&self, outcome: Result<Delivered, WaitError>) {
         let mut told = self.told.lock();
         told.outcome.get_or_insert(outcome);

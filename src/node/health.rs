@@ -1,10 +1,10 @@
-//! What storage knows of the disk and the client port must: whether proposals can be taken.
+//! What storage knows about the disk and the client port needs to know: whether proposals can be accepted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::pipeline::state_machine::DISK_FULL;
 
-/// How often free space is asked for.
+/// How often free space is checked.
 const SPACE_EVERY_MS: u64 = 1000;
 
 /// Shared by storage (writes) and the client port (reads).
@@ -27,12 +27,12 @@ impl Health {
             if low {
                 log::warn!("free space is below store.free_mb: proposals are refused until there is more");
             } else {
-                log::info!("there is free space again: proposals are taken");
+                log::info!("there is free space again: proposals are accepted");
             }
         }
     }
 
-    /// Whether free space is to be asked for now; at most once a second.
+    /// Whether it is time to check free space: at most once a second.
     pub(super) fn due(&self, now_ms: u64) -> bool {
         let due = now_ms >= self.asked_ms.load(Ordering::Relaxed) + SPACE_EVERY_MS;
         if due {

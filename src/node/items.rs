@@ -1,4 +1,5 @@
-//! Chosen commands as a channel: what the labs call `applyCh`, and spaxos's document the chosen queue.
+//! Chosen commands as a channel: what the labs call `applyCh`, and the spaxos document calls the chosen
+//! queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use crate::application::Item;
 use crate::pipeline::queue::{Bell, Queue};
 
 /// A channel for the items that a node delivers: the sender goes to
-/// [`Builder::apply_channel`](super::Builder), the receiver gives them in order. It holds `capacity` items,
-/// at least one; the receiver takes all that is there at once, so as many again may wait with it. **When it
-/// is full the node delivers nothing more until there is room**: answers on this node wait, consensus does
-/// not. If the receiver is dropped the node goes on without it.
+/// [`Builder::apply_channel`](super::Builder), the receiver returns them in order. It holds `capacity` items,
+/// at least one; the receiver takes all waiting items together, so as many again may wait inside it. **When
+/// it is full the node delivers nothing more until there is room**: answers on this node wait, consensus does
+/// not. If the receiver is dropped, the node goes on without it.
 pub fn apply_channel(capacity: usize) -> (ApplySender, Items) {
     let queue = Arc::new(Queue::new(capacity.max(1), |_| 1, Bell::new()));
     (ApplySender { queue: queue.clone() }, Items { queue, taken: Vec::new() })
@@ -26,7 +27,7 @@ pub struct ApplySender {
 }
 
 impl ApplySender {
-    /// Waits for room; nothing if nobody receives.
+    /// Waits for room; does nothing if there is no receiver.
     pub(super) fn send(&self, item: Item) {
         let _ = self.queue.push(item);
     }
@@ -44,17 +45,17 @@ impl Drop for ApplySender {
     }
 }
 
-/// Delivered items, in order, from the first one of the log: after a start of the node all come again. As an
-/// iterator it waits for each, and ends when the node was stopped or has failed. What was not received by
-/// then comes after the next start.
+/// Delivered items, in order, from the first one of the log: after the node is started again all of them come
+/// again. As an iterator it waits for each item, and ends when the node was stopped or has failed. What was
+/// not received by then comes after the next start.
 pub struct Items {
     queue: Arc<Queue<Item>>,
-    /// In reverse order.
+    /// Items taken from the queue, in reverse order.
     taken: Vec<Item>,
 }
 
 impl Items {
-    /// The next item, waiting for it; `None` at the end.
+    /// Waits for the next item; returns `None` at the end.
     pub fn recv(&mut self) -> Option<Item> {
         loop {
             match self.recv_until(None) {
@@ -65,12 +66,12 @@ impl Items {
         }
     }
 
-    /// The next item, waiting for it at most so long.
+    /// Waits for the next item, at most this long.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Received {
         self.recv_until(Some(Instant::now() + timeout))
     }
 
-    /// The next item if it is there.
+    /// Returns the next item if it has already arrived.
     pub fn try_recv(&mut self) -> Received {
         self.recv_timeout(Duration::ZERO)
     }
@@ -124,13 +125,13 @@ impl fmt::Debug for Items {
     }
 }
 
-/// What came of waiting for an item.
+/// The result of waiting for an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// The next item.
     Item(Item),
-    /// None came in time.
+    /// No item came in time.
     TimedOut,
-    /// None will come: the node was stopped, or it failed ([`Node::failure`](super::Node::failure)).
+    /// No more items will come: the node was stopped, or it failed ([`Node::failure`](super::Node::failure)).
     Ended,
 }

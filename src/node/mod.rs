@@ -1,21 +1,21 @@
-//! A running node: the only place that starts threads, but for those of the log file.
+//! A running node: the only place that starts threads, except for those of the log file.
 //!
 //! | thread | does | waits in |
 //! | --- | --- | --- |
 //! | `clients` | the client port, if there is one: requests in, answers out | its poll |
 //! | `state-machine` | turns of the core | the inbox's bell |
-//! | `storage` | one durable write for all that waits | the works queue |
+//! | `storage` | one durable write for everything that waits | the works queue |
 //! | `network` | peers: frames in and out; own messages back to the inbox | its poll |
 //! | `applier` | delivery: the application, the apply channel, answers, chosen lines | its bell |
 //! | `log-file`, `log-terminal` | diagnostic lines, if there is a log file (`logfile`) | their queues |
 //!
 //! State machine → storage and storage → network block when full; network → state machine never does, so the
-//! ring cannot lock up. What each queue holds, and what fullness does, stands beside its constant in `wiring`
-//! and `pipeline::inbox`.
+//! ring cannot lock up. What each queue holds, and what happens when it is full, is written next to its
+//! constant in `wiring` and `pipeline::inbox`.
 //!
-//! [`Node::builder`] is the only way to a node, for `simplesvr` as for a program that embeds one: `builder`
-//! makes the `parts`, `wiring` puts them together. What the threads share is in `shared`. Clients come in by
-//! `front`, the embedder by `proposing`, both past `admission`.
+//! [`Node::builder`] is the only way to get a node, for `simplesvr` as well as for a program that embeds one:
+//! `builder` makes the `parts`, `wiring` puts them together. What the threads share is in `shared`. Clients
+//! come in through `front`, the embedder through `proposing`, and both pass `admission`.
 
 mod admission;
 mod applied;
@@ -67,10 +67,10 @@ pub use self::items::{ApplySender, Items, Received, apply_channel};
 pub use self::proposing::{PLACEMENT_WAIT, Proposed};
 pub use crate::client::front::LogItem;
 
-/// What [`Node::read_log`] takes from the log at most, unless its first item alone is larger.
+/// The most that [`Node::read_log`] takes from the log, unless its first item alone is larger.
 const READ_BYTES: usize = 1 << 20;
 
-/// A running node. It ends with [`Node::stop`], and when it is dropped. To share one among threads, put it
+/// A running node. It ends with [`Node::stop`], or when it is dropped. To share one among threads, put it
 /// into an [`Arc`].
 pub struct Node {
     running: Running,
@@ -84,18 +84,18 @@ impl Node {
 
     // ---- proposing ----
 
-    /// Proposes a command, and says at once where it stands: after one turn of the state machine, for which
-    /// it waits at most [`PLACEMENT_WAIT`]. Whatever node it is, it forwards the command to the leader if it
-    /// does not lead.
+    /// Proposes a command, and returns where it stands after one turn of the state machine, for which it
+    /// waits at most [`PLACEMENT_WAIT`]. Any node will do: one that does not lead forwards the command to the
+    /// leader.
     ///
-    /// The request id is made here. A caller that may have to propose again, after a restart say, gives its
-    /// own: [`Node::propose_as`].
+    /// The request id is made here. A caller that may have to propose again, for example after a restart,
+    /// chooses its own: [`Node::propose_as`].
     pub fn propose(&self, payload: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
         self.propose_as(self.running.proposer.next_request(), payload)
     }
 
-    /// As [`Node::propose`], under an id of the caller's: whoever proposes under the same id again, at
-    /// whatever node, proposes the same request, which is delivered at most once (within the last 1,048,576
+    /// Like [`Node::propose`], under an id that the caller chose. To propose under the same id again, at any
+    /// node, is to propose the same request, which is delivered at most once (within the last 1,048,576
     /// delivered requests).
     pub fn propose_as(
         &self,
@@ -106,8 +106,8 @@ impl Node {
         Ok(proposed.into_iter().next().expect("one command was proposed"))
     }
 
-    /// Proposes up to [`MAX_COMMANDS`] commands together: one turn, one write, in the log one after the other
-    /// unless the leader changes meanwhile. All of them are proposed or none.
+    /// Proposes up to [`MAX_COMMANDS`] commands together: one turn, one write, and one after the other in the
+    /// log unless the leader changes in the meantime. Either all of them are proposed or none.
     pub fn propose_all<T: Into<Bytes>>(
         &self,
         payloads: impl IntoIterator<Item = T>,
@@ -117,7 +117,7 @@ impl Node {
         self.running.proposer.propose(commands.collect())
     }
 
-    /// As [`Node::propose_all`], each under an id of the caller's.
+    /// Like [`Node::propose_all`], each command under an id that the caller chose.
     pub fn propose_all_as<T: Into<Bytes>>(
         &self,
         commands: impl IntoIterator<Item = (RequestId, T)>,
@@ -128,31 +128,31 @@ impl Node {
 
     // ---- reading ----
 
-    /// Delivered items from `first` on (the log begins with 1), without gaps: at most `count`, and about 1
-    /// MiB. None if nothing is delivered there yet. It reads what this node has delivered, which may be less
-    /// than what is chosen.
+    /// Returns delivered items from `first` on (the log begins with 1), without gaps: at most `count` items
+    /// and about 1 MiB. There are none if nothing has been delivered there yet. It reads what this node has
+    /// delivered, which may be less than what is chosen.
     pub fn read_log(&self, first: Index, count: usize) -> Result<Vec<LogItem>, ReadError> {
         Ok(self.running.front.read_log(first.max(1), count, READ_BYTES)?)
     }
 
-    /// What was delivered at an index; `None` if nothing was delivered there yet.
+    /// What was delivered at an index; `None` if nothing has been delivered there yet.
     pub fn get(&self, index: Index) -> Result<Option<LogItem>, ReadError> {
         let items = self.running.front.read_log(index.max(1), 1, READ_BYTES)?;
         Ok(items.into_iter().find(|item| item.index == index))
     }
 
-    /// What is delivered at an index, waiting for it at most so long; `None` if it did not come, or the node
-    /// ended.
+    /// Waits for a delivery at an index, at most this long, and returns what was delivered; `None` if the
+    /// time ran out or the node ended.
     pub fn wait_for(&self, index: Index, timeout: Duration) -> Result<Option<LogItem>, ReadError> {
         if self.running.shared.applied.wait_for(index, timeout) { self.get(index) } else { Ok(None) }
     }
 
-    /// Up to it everything was delivered here.
+    /// Every index up to this one was delivered here.
     pub fn applied(&self) -> Index {
         self.running.shared.applied.index()
     }
 
-    /// Whether what was known to be chosen at the start is delivered.
+    /// Whether everything that was known to be chosen at startup has been delivered.
     pub fn is_replayed(&self) -> bool {
         self.applied() >= self.running.chosen_at_start
     }
@@ -164,20 +164,20 @@ impl Node {
         self.running.front.node()
     }
 
-    /// How the core stands: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a fifth
-    /// of a heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
+    /// The state of the core: role, ballot (Raft: term), leader, watermarks, peers; at most a tick old (a
+    /// fifth of a heartbeat interval). The labs' `GetState` is `(status.promised.round, status.is_leader())`.
     pub fn status(&self) -> Status {
         self.running.shared.status.lock().clone()
     }
 
-    /// Who leads, as far as this node knows.
+    /// The leader, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.running.shared.status.lock().leader
     }
 
-    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows what came of it.
-    /// It happens within T or not at all, and proposals wait meanwhile. A wish that comes while one is being
-    /// carried out is ignored.
+    /// Asks for leadership to be handed over, without waiting for it: [`Node::status`] shows the result. It
+    /// happens within T or not at all, and proposals wait in the meantime. A request that comes while another
+    /// is being carried out is ignored.
     pub fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
         let status = self.status();
         if !status.peers.iter().any(|peer| peer.node == to) {
@@ -202,7 +202,7 @@ impl Node {
 
     // ---- the end ----
 
-    /// Waits until the node fails or somebody asks for its end ([`Ender::ask`]). The node still has to be
+    /// Waits until the node fails or somebody asks it to end ([`Ender::ask`]). The node must still be
     /// stopped.
     pub fn wait(&self) -> End {
         loop {
@@ -212,27 +212,27 @@ impl Node {
         }
     }
 
-    /// The same, at most so long.
+    /// Like [`Node::wait`], but waits at most this long.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<End> {
         self.running.ender.wait(Some(timeout))
     }
 
-    /// Why the node cannot go on, if so: a disk that failed, a damaged or wiped data directory, an
+    /// Why the node cannot go on, if it cannot: a disk that failed, a damaged or wiped data directory, an
     /// application that panicked. From then on it proposes, acknowledges and delivers nothing; its process
     /// goes on.
     pub fn failure(&self) -> Option<Failure> {
         self.running.ender.failure()
     }
 
-    /// For signal handlers and others that want the node to end.
+    /// A handle for signal handlers and others that want the node to end.
     pub fn ender(&self) -> Ender {
         self.running.ender.clone()
     }
 
-    /// Ends in order: no new proposals, replies flushed, threads joined. What is chosen and not delivered yet
-    /// comes after the next start; whoever waits for a proposal is told [`WaitError::Ended`]. It waits for an
-    /// application that is at work, and must not be called by it. An error is that of a node that failed,
-    /// before or meanwhile.
+    /// Ends the node in order: no new proposals, replies flushed, threads joined. What is chosen and not yet
+    /// delivered comes after the next start; callers that wait for a proposal get [`WaitError::Ended`]. It
+    /// waits for an application that is at work, and the application must not call it. It returns an error if
+    /// the node failed, before or while it was stopping.
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end();
         self.running.ender.failure().map_or(Ok(()), Err)

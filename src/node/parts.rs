@@ -1,4 +1,4 @@
-//! What the builder made ready and wiring puts together: plain data between the two.
+//! What the builder has prepared and `wiring` puts together: plain data between the two.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -16,7 +16,7 @@ pub(super) struct Parts {
     pub(super) apply: Option<ApplySender>,
     /// Where clients connect, if there is a client port.
     pub(super) client: Option<SocketAddr>,
-    /// Listens for peers already.
+    /// A socket that already listens for peers.
     pub(super) peer_listener: Option<TcpListener>,
     pub(super) store: Store,
     pub(super) recovered: Recovered,

@@ -1,26 +1,27 @@
-//! The peer network thread: one mio poll, a connection for each direction between two nodes.
+//! The peer network thread: one mio poll, and one connection for each direction between two nodes.
 //!
-//! Each node dials every peer and only *sends* on what it dialled; on what it accepts it only *reads* (after
-//! the hello, which goes both ways). Two connections a pair cost a socket more than one, and save what is
-//! hard about one: no tie to break when both dial at once, no question whose half-dead connection counts, and
-//! a failure of one direction shows as just that.
+//! Each node dials every peer and only *sends* on connections that it dialled; on those that it accepted it
+//! only *reads* (after the hello, which goes both ways). Two connections per pair cost one more socket, and
+//! avoid what is hard about a single one: there is no tie to break when both dial at the same time, no
+//! question whose half-dead connection counts, and a failure of one direction shows as just that.
 //!
 //! ```text
 //! dialler                              listener
 //!   │ ── Hello ───────────────────────► │ checks all of it (`pipeline::trust`); binds a new node id first
 //!   │ ◄────────────── Hello or Refusal ─│
-//!   │ checks, too                       │
+//!   │ checks as well                    │
 //!   │ ── messages ────────────────────► │ ── inbox.peers ──► state machine
 //! ```
 //!
-//! **A node id is bound durably to a data directory before its first message counts**: a hello of an unbound
-//! node goes to `inbox.bindings`, and its connection is neither read nor written until [`Outgoing::Bound`]
-//! comes back. A node that is told that its own directory is the wrong one stops ([`Fatal`]); one that sees a
-//! wrong directory at the other end only refuses it.
+//! **A node id is bound durably to a data directory before its first message counts**: the hello of an
+//! unbound node goes to `inbox.bindings`, and its connection is neither read nor written until
+//! [`Outgoing::Bound`] comes back. A node that is told that its own directory is the wrong one stops
+//! ([`Fatal`]); a node that sees a wrong directory at the other end only refuses it.
 //!
-//! Nothing here waits for a peer: out-buffers and the number of connections that have not said hello are
-//! bounded ([`PeerLimits`]), and what finds no room is dropped and counted, since the protocol repeats it.
-//! What a connection that ended had queued is dropped as well, instead of being sent late.
+//! Nothing here waits for a peer: out-buffers and the number of connections that have not sent a hello are
+//! bounded ([`PeerLimits`]), and messages that find no room are dropped and counted, since the protocol
+//! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead of
+//! being sent late.
 
 mod inbound;
 mod outbound;
@@ -47,15 +48,15 @@ use outbound::Outbound;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
 
-/// A warning that a peer can provoke comes at most so often.
+/// A warning that a peer can provoke is logged at most this often.
 const TROUBLE_EVERY: Duration = Duration::from_secs(5);
-/// One read takes at most this.
+/// One read takes at most this much.
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Events taken from the system at once; more wait there.
+/// Events taken from the system at a time; more wait there.
 const EVENTS: usize = 256;
 
-/// Connections that the system keeps until they are accepted; std asks for 128, and beyond it a flood makes
+/// Connections that the system keeps until they are accepted. std asks for 128; when a flood exceeds that,
 /// honest peers wait for seconds.
 const BACKLOG: i32 = 1024;
 
@@ -63,15 +64,15 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_CONNECTION: usize = 2;
 
-/// What the network thread is made with.
+/// The parameters of the network thread.
 pub struct PeerOptions {
     /// Where peers reach this node.
     pub listen: SocketAddr,
     /// The other members and where they listen. This node may be among them and is left out.
     pub peers: BTreeMap<NodeId, SocketAddr>,
-    /// Who this node is.
+    /// The identity of this node.
     pub hello: Hello,
-    /// The bindings that are durable already.
+    /// The bindings that are already durable.
     pub bindings: Vec<Binding>,
     /// Times and sizes.
     pub limits: PeerLimits,
@@ -79,7 +80,7 @@ pub struct PeerOptions {
     pub on_fatal: Box<dyn Fn(Fatal) + Send>,
 }
 
-/// Times and sizes; the defaults are for a cluster, tests are less patient.
+/// Times and sizes. The defaults are for a cluster; tests are less patient.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerLimits {
     /// The first wait before a peer is dialled again; each failure doubles it.
@@ -88,11 +89,11 @@ pub struct PeerLimits {
     pub backoff_max: Duration,
     /// How long a connection may take.
     pub connect_timeout: Duration,
-    /// How long a hello, its answer or the durable binding may take; then the connection is closed.
+    /// How long a hello, its answer or the durable binding may take before the connection is closed.
     pub hello_timeout: Duration,
-    /// What waits for one peer at most, give or take one message; then new messages are dropped.
+    /// The most that may wait for one peer, give or take one message; beyond that new messages are dropped.
     pub out_buffer_bytes: usize,
-    /// How long out-buffers are flushed at a stop.
+    /// How long out-buffers are flushed when the node stops.
     pub flush_timeout: Duration,
 }
 
@@ -112,17 +113,17 @@ impl Default for PeerLimits {
 /// Why this node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "node {peer} knows this node with another data directory ({text}): this node's disk was wiped or \
+    "node {peer} knows this node with a different data directory ({text}): this node's disk was wiped or \
      replaced, and with it what the node had promised. Bring back its data directory, or run on without this node"
 )]
 pub struct Fatal {
-    /// Who said so.
+    /// The node that said so.
     pub peer: NodeId,
-    /// In its words.
+    /// Its own words.
     pub text: String,
 }
 
-/// The peer network, to be run on a thread of its own.
+/// The peer network, which runs on a thread of its own.
 pub struct PeerNetwork {
     poll: Poll,
     trust: Trust,
@@ -130,9 +131,9 @@ pub struct PeerNetwork {
     on_fatal: Box<dyn Fn(Fatal) + Send>,
     inbounds: Inbounds,
     outbounds: BTreeMap<NodeId, Outbound>,
-    /// Bindings under way to the state machine, and until when they are not sent again.
+    /// Bindings under way to the state machine, and when they may be sent again.
     asked: BTreeMap<NodeId, (Binding, Instant)>,
-    /// Of this turn, not yet in the inbox.
+    /// Messages of this turn that are not yet in the inbox.
     arrived: VecDeque<Message>,
     counters: BTreeMap<NodeId, InCounters>,
     table: PeerTable,
@@ -142,7 +143,8 @@ pub struct PeerNetwork {
     strange: RateLimited,
 }
 
-/// Names connections; never the same again in a run, so that a late event finds no other connection.
+/// Names connections. A name is never used again in a run, so that a late event never finds a different
+/// connection.
 struct Tokens {
     next: usize,
 }
@@ -163,14 +165,14 @@ struct InCounters {
 }
 
 impl PeerNetwork {
-    /// Listens. The bell is to be that of the queue which [`PeerNetwork::run`] is given. Fails if the address
-    /// cannot be listened on.
+    /// Starts to listen. The bell must be that of the queue which is passed to [`PeerNetwork::run`]. Fails if
+    /// the address cannot be listened on.
     pub fn bind(options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
         let listener = TcpListener::bind(options.listen)?;
         PeerNetwork::with_listener(listener, options)
     }
 
-    /// As [`PeerNetwork::bind`], with a socket that listens already.
+    /// Like [`PeerNetwork::bind`], with a socket that already listens.
     pub fn with_listener(listener: TcpListener, options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
         let PeerOptions { mut peers, hello, bindings, limits, on_fatal, .. } = options;
         assert!(hello.node > 0, "node ids begin at 1, not {}", hello.node);
@@ -206,19 +208,19 @@ impl PeerNetwork {
         Ok((network, bell))
     }
 
-    /// Where it listens (the port, if the options said 0).
+    /// The address that it listens on (with the real port, if the options said 0).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inbounds.local_addr()
     }
 
-    /// How the peers are connected; to be read by any thread.
+    /// How the peers are connected; any thread may read it.
     pub fn table(&self) -> PeerTable {
         self.table.clone()
     }
 
-    /// Sends what comes out of `outgoing` and puts what peers say into `inbox`, until `outgoing` is closed
+    /// Sends what comes out of `outgoing` and puts what peers send into `inbox`, until `outgoing` is closed
     /// and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll
-    /// does.
+    /// fails.
     pub fn run(mut self, outgoing: &Queue<Outgoing>, inbox: &Inbox) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut items = Vec::new();
@@ -262,7 +264,7 @@ impl PeerNetwork {
         }
     }
 
-    /// Takes what waits to be sent, and writes at once what the sockets take.
+    /// Takes what waits to be sent, and immediately writes as much as the sockets take.
     fn route(&mut self, items: &mut Vec<Outgoing>, inbox: &Inbox, now: Instant) {
         if items.is_empty() {
             return;
@@ -289,7 +291,7 @@ impl PeerNetwork {
             } else if let Some(outbound) = self.outbounds.get_mut(&message.to) {
                 outbound.send(&message, now);
             } else {
-                self.strange.warn(now, || format!("a message to node {}, which is no member", message.to));
+                self.strange.warn(now, || format!("a message to node {}, which is not a member", message.to));
             }
         }
         if !own.is_empty() {
@@ -342,9 +344,9 @@ impl PeerNetwork {
         Ok(())
     }
 
-    /// Sends a binding to the state machine, unless it is under way. It may be lost there (a failed write),
-    /// so it is sent again after a while; or it may only take long, so no other one of the node ever is in
-    /// this run.
+    /// Sends a binding to the state machine, unless it is already under way. It may be lost there (a failed
+    /// write), so it is sent again after a while. It may also only take long, so a different binding of the
+    /// same node is never sent in this run.
     fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
         match self.asked.get(&binding.node) {
             Some((asked, _)) if *asked != binding => {
@@ -365,7 +367,7 @@ impl PeerNetwork {
         }
     }
 
-    /// A binding is durable: judges the connections again that waited for it.
+    /// A binding is durable: judges again the connections that waited for it.
     fn handle_bound(&mut self, binding: Binding, inbox: &Inbox, now: Instant) {
         self.trust.bind(binding);
         self.asked.remove(&binding.node);
@@ -400,14 +402,14 @@ impl PeerNetwork {
         self.handle_inbound_time(inbox, now);
     }
 
-    /// How long nothing has to be done but what an event tells of.
+    /// How long there is nothing to do unless an event comes.
     fn timeout(&self, now: Instant) -> Option<Duration> {
         let outbounds = self.outbounds.values().filter_map(Outbound::timer);
         let next = outbounds.chain(self.inbounds.timer(now)).min()?;
         Some(next.saturating_duration_since(now))
     }
 
-    /// Hands what arrived in this turn to the state machine, all at once.
+    /// Hands everything that arrived in this turn to the state machine together.
     fn deliver(&mut self, inbox: &Inbox) {
         if self.arrived.is_empty() {
             return;
@@ -470,8 +472,8 @@ mod tests {
     use super::*;
     use crate::wire::hello::{LOWEST_WIRE_VERSION, WIRE_VERSION};
 
-    /// However long a binding takes to become durable, no other data directory takes its place meanwhile:
-    /// both would be written, and the node bound twice.
+    /// However long a binding takes to become durable, no other data directory takes its place in the
+    /// meantime: both would be written, and the node bound twice.
     #[test]
     fn a_binding_under_way_is_not_replaced() {
         let hello = Hello {

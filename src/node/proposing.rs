@@ -1,4 +1,4 @@
-//! Proposals of the embedder: immediately where they stand, later what came of them.
+//! Proposals of the embedder: their place in the log immediately, their outcome later.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,46 +19,46 @@ use super::errors::{MAX_COMMANDS, ProposeError, WaitError};
 use super::handles::{Delivered, Handle};
 use super::shared::Shared;
 
-/// A node gives the place of a proposal after one turn of its state machine, some 20 µs if it is idle. If
-/// that turn does not come so soon (the disk holds everything up), the proposal goes its way all the same,
-/// and is said to have no place yet.
+/// How long [`Node::propose`](super::Node::propose) waits for the place of a proposal, which is known after
+/// one turn of the state machine: some 20 µs if the node is idle. If that turn does not come in time (the
+/// disk holds everything up), the proposal goes on all the same, and is reported to have no place yet.
 pub const PLACEMENT_WAIT: Duration = Duration::from_millis(250);
 
-/// What a node said of a proposal at once, and the handle to wait for what comes of it: [`Proposed::wait`],
-/// [`Proposed::try_outcome`], or as a [`Future`], under any executor. Dropping it changes nothing for the
-/// proposal.
-#[must_use = "without a look at the outcome nobody knows whether the command was chosen"]
+/// What a node could say about a proposal immediately, and a handle to wait for its outcome:
+/// [`Proposed::wait`], [`Proposed::try_outcome`], or as a [`Future`], under any executor. Dropping it changes
+/// nothing for the proposal.
+#[must_use = "only the outcome tells whether the command was chosen"]
 pub struct Proposed {
-    /// Where the command stands in the log *if it is ever chosen* there: another leader may put something
-    /// else there, and this command elsewhere. `None` if it has no place yet: this node does not lead, its
-    /// window is full, it hands leadership over, or the same request is under way already.
+    /// The command's index in the log *if it is ever chosen* there: a different leader may put something else
+    /// there, and this command elsewhere. `None` if it has no place yet: this node does not lead, its window
+    /// is full, it is handing leadership over, or the same request is already under way.
     pub index: Option<Index>,
     /// The ballot that this node is in (Raft: its round is the term).
     pub ballot: Ballot,
-    /// Whether this node leads, as far as it knows. If not, it forwards the command to the leader, also to
-    /// one that is yet to be elected, until it is chosen or `client.timeout_ms` have passed.
+    /// Whether this node leads, as far as it knows. If not, it forwards the command to the leader, even to
+    /// one that has yet to be elected, until it is chosen or `client.timeout_ms` have passed.
     pub leads: bool,
     handle: Handle,
 }
 
 impl Proposed {
-    /// Names the request for ever, for [`Node::propose_as`](super::Node::propose_as).
+    /// The permanent name of the request, for [`Node::propose_as`](super::Node::propose_as).
     pub fn request(&self) -> RequestId {
         self.handle.request()
     }
 
-    /// Waits until the command is delivered on this node, at most so long.
+    /// Waits until the command is delivered on this node, at most this long.
     pub fn wait(&self, timeout: Duration) -> Result<Delivered, WaitError> {
         self.handle.wait(timeout).unwrap_or(Err(WaitError::TimedOut))
     }
 
-    /// What came of it, if that is known.
+    /// The outcome, if it is known.
     pub fn try_outcome(&self) -> Option<Result<Delivered, WaitError>> {
         self.handle.outcome()
     }
 }
 
-/// As [`Proposed::wait`] without a limit of time: bring your own.
+/// Like [`Proposed::wait`], but without a time limit: bring your own.
 impl Future for Proposed {
     type Output = Result<Delivered, WaitError>;
 
@@ -83,16 +83,16 @@ pub(super) struct Proposer {
     pub(super) shared: Arc<Shared>,
     /// The longest payload: `limits.value_bytes`.
     pub(super) value_limit: usize,
-    /// How long the node goes on proposing what it was given: `client.timeout_ms`.
+    /// How long the node keeps proposing a command: `client.timeout_ms`.
     pub(super) timeout_ms: u64,
-    /// Of requests that the embedder gave no id, in this run.
+    /// The session of requests that the embedder gave no id, for this run.
     pub(super) session: u128,
-    /// The last number in that session.
+    /// The number that was used last in that session.
     pub(super) last_number: AtomicU64,
 }
 
 impl Proposer {
-    /// A request id that was never used.
+    /// A request id that was never used before.
     pub(super) fn next_request(&self) -> RequestId {
         let number = 1 + self.last_number.fetch_add(1, Ordering::Relaxed);
         RequestId { session: self.session, number }
@@ -121,7 +121,7 @@ impl Proposer {
         Ok(handles.into_iter().map(proposed).collect())
     }
 
-    /// The form of the commands, and that all of them would be admitted now.
+    /// Checks the form of the commands, and that all of them would be admitted now.
     fn check(&self, commands: &[(RequestId, Bytes)]) -> Result<(), ProposeError> {
         if self.shared.inbox.submissions.is_closed() {
             return Err(ProposeError::Ended);
@@ -142,8 +142,8 @@ impl Proposer {
         admitting.check_room(commands.len()).map_err(ProposeError::Busy)
     }
 
-    /// What is to be proposed: not what was delivered before, of which the handle is told, nor what a node
-    /// that ended in the meantime has told already.
+    /// Returns the commands that must be proposed. Left out are those that were delivered before, whose
+    /// handles are told here, and those whose handles a node that ended in the meantime has already told.
     fn admit(
         &self,
         handles: &[Handle],
@@ -161,7 +161,7 @@ impl Proposer {
         Ok(proposals)
     }
 
-    /// `None`: no turn came in time, or nothing is left to propose.
+    /// Returns `None` if no turn came in time, or if nothing is left to propose.
     fn submit(&self, proposals: Vec<Proposal>) -> Result<Option<Placement>, ProposeError> {
         if proposals.is_empty() {
             return Ok(None);

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::handles::Handles;
 use super::health::Health;
 
-/// See the module. Plain handles: what each of them is for is said where its type is.
+/// See the module. These are plain handles: the type of each one says what it is for.
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) inbox: Arc<Inbox>,
@@ -30,14 +30,14 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     pub(super) handles: Arc<Handles>,
     pub(super) applied: Applied,
-    /// How the core stands; renewed each tick and whenever something happened.
+    /// The state of the core; renewed each tick and whenever something happened.
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
 }
 
 impl Shared {
-    /// The node failed: nothing more is proposed, written or sent, and all that wait for it are told. The
-    /// threads end.
+    /// Called when the node has failed: nothing more is proposed, written or sent, and those that wait for it
+    /// are told. The threads end.
     pub(super) fn fail(&self) {
         self.inbox.submissions.close();
         self.inbox.proposals.close();

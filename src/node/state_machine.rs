@@ -1,4 +1,4 @@
-//! The state machine thread: waits for input or the next tick, takes a turn, hands its effects on.
+//! The state machine thread: waits for input or the next tick, takes a turn, passes its effects on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 
 use super::clock::Clock;
 
-/// An event that may repeat without end is told at most so often.
+/// An event that may repeat without end is logged at most this often.
 const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the thread works with.
@@ -28,13 +28,13 @@ pub(super) struct StateMachineThread {
     pub(super) works: Arc<Queue<Work>>,
     pub(super) outgoing: Arc<Queue<Outgoing>>,
     pub(super) applier: Bell,
-    /// How the core stands, for everybody else; renewed each tick and whenever something happened.
+    /// The state of the core, for everybody else; renewed each tick and whenever something happened.
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) events: EventLog,
 }
 
 impl StateMachineThread {
-    /// Runs until the inbox's proposals queue is closed (an orderly end) or storage is gone.
+    /// Runs until the inbox's proposals queue is closed (an orderly end) or the storage thread is gone.
     pub(super) fn run(mut self) {
         let mut inputs = Inputs::default();
         let mut next_tick_ms = self.clock.now_ms();
@@ -67,7 +67,8 @@ impl StateMachineThread {
     fn turn(&mut self, inputs: &mut Inputs) -> bool {
         let ticked = inputs.tick_ms.is_some();
         let turn = self.state_machine.turn(inputs);
-        // What peers forwarded in this turn took their room: they come first in a later one.
+        // What peers forwarded in this turn took the room of these proposals: they come first in a later
+        // turn.
         inputs.proposals = turn.left;
         if ticked || !turn.events.is_empty() {
             *self.status.lock() = self.state_machine.status();
@@ -100,7 +101,8 @@ impl StateMachineThread {
     }
 }
 
-/// What repeats while there is no majority, or while a node lags, is told once in a while.
+/// Writes events to the log. Those that repeat while there is no majority, or while a node lags, are logged
+/// only once in a while.
 pub(super) struct EventLog {
     campaigning: RateLimited,
     catching_up: RateLimited,

@@ -1,9 +1,10 @@
-//! The storage thread: one durable write for all that waits, then the messages behind it; and what happens
-//! when the disk fails.
+//! The storage thread: one durable write for everything that waits, then the messages behind it; and what
+//! happens when the disk fails.
 //!
-//! A write that may pass (the disk is full) forwards nothing, suspends the state machine, waits until a
-//! probe write succeeds, and has it rebuilt from what is durable. Any other failure ends the node: after a
-//! failed flush nobody knows what is on the disk, so nothing more is acknowledged and nothing is retried.
+//! After a failure that may be temporary (the disk is full) the thread forwards nothing, suspends the state
+//! machine, waits until a probe write succeeds, and has the state machine rebuilt from what is durable. Any
+//! other failure ends the node: after a failed flush nobody knows what is on the disk, so nothing more is
+//! acknowledged and nothing is retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,13 +22,13 @@ use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
 use super::health::Health;
 
-/// How long the thread sleeps at most when there is nothing to write.
+/// The longest sleep of the thread when there is nothing to write.
 const IDLE: Duration = Duration::from_millis(500);
 /// How long it waits before each probe of a full disk.
 const PROBE: Duration = Duration::from_millis(500);
-/// A write above this is told to the log.
+/// A write that takes longer than this is logged.
 const SLOW_WRITE_MS: u64 = 250;
-/// And told so often at most.
+/// Slow writes are logged at most this often.
 pub(super) const SLOW_WRITE_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct StorageThread {
@@ -42,18 +43,18 @@ pub(super) struct StorageThread {
 }
 
 impl StorageThread {
-    /// Runs until the works queue is closed and empty, or the disk failed. Then nobody waits for this thread
-    /// any more, whatever ended it: neither the state machine for room nor the network for messages.
+    /// Runs until the works queue is closed and empty, or the disk has failed. Whatever ended it, nobody
+    /// waits for this thread afterwards: neither the state machine for room nor the network for messages.
     pub(super) fn run(mut self) {
         let in_order = self.write_until_closed();
         if in_order && let Err(error) = self.storage.close() {
-            self.ender.fail(ExitCode::Disk, format!("the store did not close in order: {error}"));
+            self.ender.fail(ExitCode::Disk, format!("the store could not be closed in order: {error}"));
         }
         self.works.close();
         self.outgoing.close();
     }
 
-    /// Whether all was written.
+    /// Returns whether everything was written.
     fn write_until_closed(&mut self) -> bool {
         let mut works = Vec::new();
         loop {
@@ -74,7 +75,7 @@ impl StorageThread {
         }
     }
 
-    /// Whether the thread goes on.
+    /// Returns whether the thread goes on.
     fn turn(&mut self, works: Vec<Work>) -> bool {
         let began_ms = self.clock.now_ms();
         match self.storage.turn(works) {
@@ -84,7 +85,9 @@ impl StorageThread {
                 true
             }
             Err(TurnError::Write(error @ WriteError::Passing(_))) => {
-                warn!("a write failed and may pass: {error}; proposals are refused until there is room");
+                warn!(
+                    "a write failed, perhaps temporarily: {error}; proposals are refused until there is room"
+                );
                 self.wait_and_rebuild()
             }
             Err(TurnError::Write(error)) => self.ender.fail(ExitCode::Disk, error.to_string()),
@@ -99,18 +102,18 @@ impl StorageThread {
         }
     }
 
-    /// Nothing of this generation is written or forwarded any more. Whether the thread goes on: not if the
-    /// node is to end meanwhile.
+    /// From here on nothing of this generation is written or forwarded. Returns whether the thread goes on,
+    /// which it does not if the node ends in the meantime.
     fn wait_and_rebuild(&mut self) -> bool {
         self.health.set_disk_full(true);
         self.tell(Control::Suspend);
         loop {
-            // First of all, so that a disk with room for the probe and little else costs two rebuilds a
-            // second.
+            // This comes first, so that a disk with room for the probe and little else costs at most two
+            // rebuilds a second.
             std::thread::sleep(PROBE);
             self.works.drain(&mut Vec::new());
             if self.works.is_closed() {
-                // The store is not closed in order: it takes no more writes.
+                // The store cannot be closed in order: it takes no more writes.
                 return false;
             }
             match self.storage.retry() {
@@ -131,7 +134,7 @@ impl StorageThread {
         assert!(told.is_ok(), "the control queue has room for every control that can be under way: {told:?}");
     }
 
-    /// Whether the thread goes on.
+    /// Returns whether the thread goes on.
     fn housekeep(&mut self) -> bool {
         if self.health.due(self.clock.now_ms()) {
             self.health.set_low_on_space(self.storage.store().low_on_space());
@@ -199,8 +202,8 @@ mod tests {
         (thread, ender)
     }
 
-    /// A disk that fails while the node ends: nothing behind the write leaves, the failure is told, and the
-    /// threads before and after this one do not wait for it for ever.
+    /// A disk fails while the node ends: nothing behind the write leaves, the failure is reported, and the
+    /// threads before and after this one do not wait for it forever.
     #[test]
     fn a_failed_disk_lets_the_other_threads_end() {
         let engine = Arc::new(MemoryEngine::new());
@@ -214,7 +217,7 @@ mod tests {
         assert_eq!(ender.failure().unwrap().code, ExitCode::Disk);
     }
 
-    /// What was pushed before the close is written and leaves.
+    /// What was pushed before the close is written, and its messages leave.
     #[test]
     fn what_waits_at_the_close_is_written() {
         let (thread, ender) = thread(&Arc::new(MemoryEngine::new()));

@@ -1,4 +1,4 @@
-//! The start of a node: its threads, the queues between them, and its end.
+//! Starts and ends a node: its threads and the queues between them.
 
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
@@ -45,19 +45,19 @@ use super::shared::Shared;
 use super::state_machine::{EventLog, StateMachineThread};
 use super::storage::{self, StorageThread};
 
-/// Works that wait for storage. Full: the state machine waits (its inbox then fills, and refuses).
+/// Works that wait for storage. When it is full, the state machine waits (its inbox then fills, and refuses).
 const WORKS_CAPACITY_BYTES: usize = 32 << 20;
-/// What waits for the network. Full: storage and the state machine wait; the network thread never does, so
-/// it is emptied.
+/// What waits for the network. When it is full, storage and the state machine wait; the network thread never
+/// does, so the queue empties again.
 const OUTGOING_CAPACITY_BYTES: usize = 64 << 20;
-/// Each item of these two queues weighs at least so much, which bounds their number.
+/// Each item of these two queues counts for at least this much, which bounds their number.
 const ITEM_MIN_BYTES: usize = 32 << 10;
-/// Answers on their way to the client port, in turns of the applier. Full: the applier waits.
+/// Answers on their way to the client port, in turns of the applier. When it is full, the applier waits.
 const ANSWERS_CAPACITY: usize = 1024;
-/// What is kept in memory of the latest entries for the applier and lagging peers.
+/// How much of the latest entries is kept in memory for the applier and lagging peers.
 const RECENT_BYTES: usize = 32 << 20;
 
-/// A node whose threads run: what a [`Node`](super::Node) has in its hands.
+/// A node whose threads run: what a [`Node`](super::Node) holds.
 pub(super) struct Running {
     pub(super) chosen_at_start: Index,
     pub(super) client_address: Option<SocketAddr>,
@@ -66,7 +66,7 @@ pub(super) struct Running {
     pub(super) proposer: Proposer,
     pub(super) front: Arc<NodeFront>,
     pub(super) ender: Ender,
-    /// `None` once they have ended.
+    /// `None` once the threads have ended.
     pub(super) threads: Option<Threads>,
     pub(super) log: Option<Log>,
 }
@@ -132,9 +132,9 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     })
 }
 
-/// The sockets that listen, and nothing that reads from them yet.
+/// The sockets that listen. Nothing reads from them yet.
 struct Ports {
-    /// With the queue of the answers that it gives, if there is a client port.
+    /// The client port, if there is one, and the queue of the answers for its clients.
     clients: Option<(ClientPort, Arc<Answers>)>,
     client_address: Option<SocketAddr>,
     network: PeerNetwork,
@@ -197,7 +197,7 @@ fn proposer(config: &Config, recovered: &Recovered, shared: Arc<Shared>) -> Prop
         shared,
         value_limit: config.limits.value_bytes,
         timeout_ms: config.client.timeout_ms,
-        // For this run only: a directory's id is random, and its starts are counted.
+        // Unique to this run: a directory's id is random, and its starts are counted.
         session: recovered.directory.wrapping_add(u128::from(recovered.start)).max(1),
         last_number: AtomicU64::new(0),
     }
@@ -212,7 +212,7 @@ pub(super) struct Threads {
     stop_applier: Arc<AtomicBool>,
     applier_bell: Bell,
     applier: JoinHandle<()>,
-    /// Lets go whoever waits for room in the apply channel.
+    /// Releases the applier if it waits for room in the apply channel.
     close_apply: Option<Closer>,
 }
 
@@ -239,7 +239,7 @@ impl Threads {
 
 type Started = Result<JoinHandle<()>, StartError>;
 
-/// What all threads are started with.
+/// What every thread needs when it is started.
 struct Starting<'a> {
     shared: &'a Arc<Shared>,
     ender: &'a Ender,
@@ -255,7 +255,7 @@ impl Starting<'_> {
         let (stop, ender) = (port.stopper(), self.ender.clone());
         let thread = self.spawn("clients", move || {
             let ended = port.run(front, answers.clone());
-            // The applier goes on to the end, and nobody takes answers any more.
+            // The applier goes on until the end, and nobody takes answers any more.
             answers.close();
             end_of_poll("clients", ended, &ender)
         })?;
@@ -327,8 +327,8 @@ impl Starting<'_> {
         self.spawn("state-machine", move || thread.run())
     }
 
-    /// A panic in a thread is the end of the node: no thread goes on without another. If one cannot be
-    /// started, those that were end.
+    /// A panic in a thread ends the node: no thread goes on without the others. If one cannot be started,
+    /// those that were started end.
     fn spawn(&self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Started {
         let ender = self.ender.clone();
         let guarded = move || {
@@ -354,7 +354,7 @@ fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
     Arc::new(Queue::new(OUTGOING_CAPACITY_BYTES, weigh, network))
 }
 
-/// With the queue of the answers that it gives.
+/// Returns the client port, and the queue of the answers for its clients.
 fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Arc<Answers>), StartError> {
     let (port, bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
         let text = format!("cannot listen for clients on {client}: {error}; choose another address");
@@ -379,15 +379,16 @@ fn bind_peers(
     })
 }
 
-/// Own messages come back to the inbox in the items of the outgoing queue, one item a durable write. While
-/// the state machine waits for the works queue, everything in the ring may arrive: that many places are kept.
+/// Own messages come back to the inbox in the items of the outgoing queue, one item per durable write. While
+/// the state machine waits for the works queue, everything in the ring may arrive, so that many places are
+/// reserved.
 fn assert_own_room() {
     let works = WORKS_CAPACITY_BYTES / ITEM_MIN_BYTES;
     let outgoing = OUTGOING_CAPACITY_BYTES / ITEM_MIN_BYTES;
     let under_way = 2 * works + 2 * outgoing;
     assert!(
         under_way <= Inbox::OWN_CAPACITY,
-        "{under_way} own messages may be under way, and the inbox keeps room for {}",
+        "{under_way} own messages may be under way, but the inbox has room for only {}",
         Inbox::OWN_CAPACITY
     );
 }
@@ -433,7 +434,7 @@ fn peer_options(
     }
 }
 
-/// A network thread ends when it is told to; that the system's poll fails is the end of the node.
+/// A network thread ends when it is told to; if the system's poll fails, the node ends.
 fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
     if let Err(error) = result {
         ender.fail(ExitCode::Disk, format!("the {name} thread cannot wait for events: {error}"));
@@ -452,7 +453,7 @@ fn core_config(config: &Config, seed: u64) -> CoreConfig {
     }
 }
 
-/// Tells apart clusters that were founded differently: what all members must agree on for ever.
+/// Tells clusters apart that were founded differently: a hash of what all members must agree on forever.
 fn founding_hash(config: &Config) -> u64 {
     let voters: Vec<String> = config.peers.keys().map(NodeId::to_string).collect();
     let text = format!("voters={} delivery_window={}", voters.join(","), ledger::WINDOW);
@@ -470,16 +471,17 @@ fn log_recovery(config: &Config, recovered: &Recovered) {
     }
 }
 
-/// Chosen lines up to the last one in the log file are not written again, so a file of another life would
-/// swallow those of this one. (A file of another life that is shorter than this log cannot be told.)
+/// Warns of a log file that is ahead of the store. Chosen lines up to the last one in the log file are not
+/// written again, so a file from a different data directory would swallow the lines of this one. (Such a file
+/// cannot be recognised if it is shorter than this log.)
 fn lines_ahead(config: &Config, recovered: &Recovered, logged: Option<Index>) -> Option<String> {
     let logged = logged.filter(|logged| *logged > recovered.last)?;
     let file = config.log.file.display();
     let last = recovered.last;
     Some(format!(
         "the log file {file} has chosen lines up to index {logged}, the data directory entries up to {last}: no line \
-         up to index {logged} is written again. That is in order if this node was killed, and it learns the rest from \
-         others; if the file is of another data directory, stop this node, move the file away and start again"
+         up to index {logged} is written again. That is expected if this node was killed: it learns the rest from the \
+         others. If the file belongs to a different data directory, stop this node, move the file away and start again"
     ))
 }
 
@@ -488,7 +490,7 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
 }
 
-/// A panic of the thread was told already.
+/// A panic of the thread has already been logged.
 fn join(thread: JoinHandle<()>) {
     let _ = thread.join();
 }
@@ -500,7 +502,7 @@ mod tests {
     use super::super::Node;
     use super::*;
 
-    /// A log file that is ahead of the store is told of, with both indexes and what to do.
+    /// A log file that is ahead of the store causes a warning, with both indexes and what to do.
     #[test]
     fn a_log_ahead_of_the_store_is_told_of() {
         let folder = tempfile::tempdir().unwrap();

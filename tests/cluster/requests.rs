@@ -35,7 +35,7 @@ fn a_reqid_is_delivered_once(protocol: ProtocolName) {
                 Reply::Error(text) if is_passing(&text) => None,
                 other => Some(other),
             });
-            let expected = format!("ERR reqid=7 stands at index {index} with another value");
+            let expected = format!("ERR reqid=7 stands at index {index} with a different value");
             assert!(matches!(&other, Reply::Error(text) if text.starts_with(&expected)), "{other:?}");
         }
         if round == 0 {

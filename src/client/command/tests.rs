@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Command, CommandError> {
     let line = format!("{line}\n");
     match Splitter::new(1000).next(line.as_bytes()) {
         Step::Request { arguments, .. } => Command::parse(&arguments, 1000),
-        other => panic!("{line:?} is no request but {other:?}"),
+        other => panic!("{line:?} is not a request but {other:?}"),
     }
 }
 
@@ -48,7 +48,7 @@ fn a_reqid_is_its_digits() {
     );
 }
 
-/// Rule: a value has 1 byte to the limit; the errors name the reqid.
+/// Rule: a value has from 1 byte up to the limit; the errors name the reqid.
 #[test]
 fn a_value_has_its_limits() {
     assert!(parse(&format!("PROP 7 {}", "v".repeat(1000))).is_ok());
@@ -60,7 +60,7 @@ fn a_value_has_its_limits() {
     assert_eq!(text("PROP 7"), "ERR wrong number of arguments for 'prop'; usage: PROP reqid value");
 }
 
-/// Rule: (hostile 4) what a client sent stands in an error escaped and cut.
+/// Rule: (hostile 4) an error shows what a client sent escaped and cut.
 #[test]
 fn errors_quote_what_was_sent() {
     assert_eq!(
@@ -76,7 +76,7 @@ fn errors_quote_what_was_sent() {
     assert!(text("CLIENT SETNAME 'a b'").starts_with("ERR a connection's name"));
 }
 
-/// Rule: every command of the catalog is understood (none is listed that would be a defect to send).
+/// Rule: every command of the catalog is understood (none is listed that could not be sent).
 #[test]
 fn the_catalog_lists_what_is_understood() {
     for spec in catalog::COMMANDS {

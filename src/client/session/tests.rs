@@ -3,7 +3,7 @@
 use super::*;
 use crate::client::testing::FakeNode;
 
-/// A session and a node to whose proposals the test gives the outcomes.
+/// A session, and a node for whose proposals the test supplies the outcomes.
 struct Bench {
     session: Session,
     node: FakeNode,
@@ -48,7 +48,7 @@ impl Bench {
         self
     }
 
-    /// Gives the outcome of the proposal that came at this place.
+    /// Supplies the outcome of the proposal that came at this place.
     fn outcome(&mut self, place: usize, outcome: Outcome) -> &mut Bench {
         let sequence = self.proposals[place].ticket.sequence;
         self.turn(|session, turn| session.handle_outcome(sequence, &outcome, turn));
@@ -75,7 +75,7 @@ fn resp(arguments: &[&str]) -> String {
     format!("*{}\r\n{}", arguments.len(), arguments.iter().map(bulk).collect::<String>())
 }
 
-/// Contract: an inline PROP of a new connection owes no reply and holds up none; should it fail, one line
+/// Contract: an inline PROP of a new connection is owed no reply and holds up none; if it fails, one line
 /// comes between complete replies.
 #[test]
 fn a_prop_line_is_answered_only_if_it_fails() {
@@ -93,7 +93,8 @@ fn a_prop_line_is_answered_only_if_it_fails() {
     assert!(bench.send("PROP 4 \r\n").read().starts_with("-ERR reqid=4 "));
 }
 
-/// Contract: a failed PROP line never comes into the middle of another reply, though that waits.
+/// Contract: the error of a PROP line never comes in the middle of another reply, and does not wait behind
+/// one that waits.
 #[test]
 fn a_failed_prop_line_does_not_wait_for_its_turn() {
     let mut bench = Bench::new();
@@ -103,7 +104,7 @@ fn a_failed_prop_line_does_not_wait_for_its_turn() {
     assert_eq!(bench.at(60_000).read(), "$-1\r\n+PONG\r\n");
 }
 
-/// Contract: RESP requests are always answered in order, whatever order their outcomes have.
+/// Contract: RESP requests are always answered in order, in whatever order their outcomes come.
 #[test]
 fn arrays_are_answered_in_order() {
     let mut bench = Bench::new();
@@ -114,7 +115,7 @@ fn arrays_are_answered_in_order() {
     assert!(bench.session.is_quiet());
 }
 
-/// Contract: CLIENT REPLY ON ends the seed's way for good, also for lines that were sent before.
+/// Contract: CLIENT REPLY ON ends the seed's behaviour for good, even for lines that were sent before.
 #[test]
 fn reply_on_answers_prop_lines_in_order() {
     let mut bench = Bench::new();
@@ -130,7 +131,7 @@ fn reply_on_answers_prop_lines_in_order() {
     assert_eq!(bench.outcome(3, Outcome::Delivered(6)).read(), ":6\r\n");
 }
 
-/// Rule: SKIP is for the next command only, and leaves the seed's way as it was.
+/// Rule: SKIP is for the next command only, and leaves the seed's behaviour as it was.
 #[test]
 fn reply_skip_mutes_one_command() {
     let mut bench = Bench::new();
@@ -143,7 +144,7 @@ fn reply_skip_mutes_one_command() {
     );
 }
 
-/// Rule: (hostile 15) the outcomes of a PROP, and that what is late is no longer known.
+/// Rule: (hostile 15) each outcome of a PROP has its text, and a request that timed out is no longer known.
 #[test]
 fn outcomes_and_what_comes_late() {
     let mut bench = Bench::new();
@@ -151,13 +152,13 @@ fn outcomes_and_what_comes_late() {
     let timeout = bench.at(5000).read();
     assert_eq!(
         timeout,
-        "-TIMEOUT reqid=7 not known to be delivered in time; it may be later: \
+        "-TIMEOUT reqid=7 not known to be delivered in time; it may be delivered later: \
          send the same reqid and value again, or ask AWAIT 7\r\n"
     );
     assert!(bench.node.waiters.lock().is_empty());
     assert_eq!(bench.outcome(0, Outcome::Delivered(1)).read(), "");
     bench.send(resp(&["PROP", "7", "b"])).outcome(1, Outcome::OtherValue(1));
-    assert_eq!(bench.read(), "-ERR reqid=7 stands at index 1 with another value; use a new reqid\r\n");
+    assert_eq!(bench.read(), "-ERR reqid=7 stands at index 1 with a different value; use a new reqid\r\n");
     bench.send(resp(&["PROP", "8", "b"])).outcome(2, Outcome::TryAgain(None));
     assert_eq!(
         bench.read(),
@@ -165,7 +166,7 @@ fn outcomes_and_what_comes_late() {
     );
 }
 
-/// Rule: AWAIT answers the index at once, when it is delivered, or nil when its own time is up.
+/// Rule: AWAIT answers the index, immediately or once it is delivered, or nil when its own time is up.
 #[test]
 fn await_answers_index_or_nil() {
     let mut bench = Bench::new();
@@ -236,7 +237,7 @@ fn small_commands() {
     assert_eq!(ask("ECHO \"x"), "-ERR Protocol error: unbalanced quotes in request\r\n");
 }
 
-/// Rule: QUIT ends the connection after the replies it is owed; what comes behind it is not read.
+/// Rule: QUIT ends the connection after the replies it is owed; what comes after it is not read.
 #[test]
 fn quit_waits_for_what_is_owed() {
     let mut bench = Bench::new();
@@ -293,10 +294,10 @@ fn the_next_request_has_its_own_time() {
     bench.send("PI").at(29_000).send("NG\r\nPI");
     assert_eq!(bench.session.deadline_ms(), Some(59_000));
     bench.send(b"NG\r\n\xff\xfb\x1f");
-    assert_eq!(bench.session.incomplete_since_ms, None, "telnet's greeting is no half-sent request");
+    assert_eq!(bench.session.incomplete_since_ms, None, "telnet's greeting is not a half-sent request");
 }
 
-/// Rule: (hostile 3) a silent connection is closed after the idle limit, one that waits is not idle.
+/// Rule: (hostile 3) a silent connection is closed after the idle limit; one that waits is not idle.
 #[test]
 fn silence_ends_a_connection() {
     let mut bench = Bench::new();
@@ -310,7 +311,7 @@ fn silence_ends_a_connection() {
     assert_eq!(bench.session.take_complaint(), None);
 }
 
-/// Rule: (hostile 1, 7, 14) what is no request is answered with one error, and the connection ends.
+/// Rule: (hostile 1, 7, 14) what is not a request is answered with one error, and the connection ends.
 #[test]
 fn nonsense_is_answered_and_ends_the_connection() {
     let cases: [(&[u8], &str); 6] = [
@@ -350,7 +351,7 @@ fn outstanding_requests_are_bounded() {
 }
 
 /// Rule: (hostile 9) a client that does not read is throttled, then dropped; what it is owed stays bounded,
-/// also behind a reply that waits.
+/// even behind a reply that waits.
 #[test]
 fn a_client_that_does_not_read_is_throttled_then_dropped() {
     for first in ["", "AWAIT 1 3600000\r\n"] {
@@ -378,7 +379,7 @@ fn a_client_that_does_not_read_is_throttled_then_dropped() {
     assert!(matches!(bench.session.take_complaint(), Some(Complaint::Behind(_))));
 }
 
-/// Rule: a node that ends proposes nothing more, and tells what it cannot wait for.
+/// Rule: a node that ends proposes nothing more, and reports what it cannot wait for.
 #[test]
 fn a_node_that_ends() {
     let mut bench = Bench::new();

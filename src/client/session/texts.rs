@@ -1,7 +1,7 @@
 //! The exact texts of a session's errors: code, reqid, what was wrong, what to do.
 //!
 //! `ERR`, `BUSY`, `TOOLARGE` and `TRYAGAIN` mean that the value was certainly not proposed (or, if its reqid
-//! stands with another value, certainly not delivered); `TIMEOUT` that nothing is known.
+//! was delivered with a different value, certainly not delivered); `TIMEOUT` means that nothing is known.
 
 use super::OUTSTANDING_OF_ALL;
 use crate::client::command::{self, Quoted};
@@ -9,7 +9,7 @@ use crate::client::splitter::{Arguments, ProtocolError};
 use crate::consensus::types::{Index, NodeId};
 
 pub(super) fn other_value(reqid: u64, index: Index) -> String {
-    format!("ERR reqid={reqid} stands at index {index} with another value; use a new reqid")
+    format!("ERR reqid={reqid} stands at index {index} with a different value; use a new reqid")
 }
 
 pub(super) fn busy(reqid: u64, why: &str) -> String {
@@ -17,7 +17,7 @@ pub(super) fn busy(reqid: u64, why: &str) -> String {
 }
 
 pub(super) fn busy_port(reqid: u64) -> String {
-    busy(reqid, &format!("{OUTSTANDING_OF_ALL} requests of clients are under way here"))
+    busy(reqid, &format!("{OUTSTANDING_OF_ALL} requests from clients are under way here"))
 }
 
 pub(super) fn try_again(reqid: u64, leader: Option<&(NodeId, String)>) -> String {
@@ -30,7 +30,7 @@ pub(super) fn try_again(reqid: u64, leader: Option<&(NodeId, String)>) -> String
 
 pub(super) fn timeout(reqid: u64, when: &str) -> String {
     format!(
-        "TIMEOUT reqid={reqid} not known to be delivered {when}; it may be later: \
+        "TIMEOUT reqid={reqid} not known to be delivered {when}; it may be delivered later: \
          send the same reqid and value again, or ask AWAIT {reqid}"
     )
 }
@@ -41,7 +41,7 @@ pub(super) fn incomplete(seconds: u64) -> String {
 
 pub(super) const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
-/// The reply before the connection is closed. That to a value far too long names its reqid.
+/// The last reply before the connection is closed. If a value was far too long, it names the reqid.
 pub(super) fn refusal(error: ProtocolError, arguments: &Arguments) -> String {
     let reqid = arguments.at(1).filter(|_| is_prop(arguments)).and_then(|text| command::reqid(text).ok());
     match (error, reqid) {
@@ -53,7 +53,7 @@ pub(super) fn refusal(error: ProtocolError, arguments: &Arguments) -> String {
     }
 }
 
-/// Whether it is a `PROP`, well-formed or not.
+/// Whether the request is a `PROP`, well-formed or not.
 pub(super) fn is_prop(arguments: &Arguments) -> bool {
     arguments.at(0).is_some_and(|name| name.eq_ignore_ascii_case(b"PROP"))
 }

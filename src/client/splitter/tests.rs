@@ -18,8 +18,8 @@ enum Seen {
     Refused(ProtocolError),
 }
 
-/// Splits bytes that come in pieces as a session does, and checks on the way that it never keeps more than a
-/// request may be long.
+/// Splits bytes that come in pieces, as a session does, and checks on the way that it never keeps more bytes
+/// than a request may have.
 fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     let mut splitter = Splitter::new(VALUE_BYTES);
     let mut seen = vec![];
@@ -44,7 +44,7 @@ fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                     return seen;
                 }
             };
-            assert!(len > 0, "no step takes nothing");
+            assert!(len > 0, "every step takes something");
             taken += len;
         }
         kept.drain(..taken);
@@ -81,7 +81,8 @@ fn splits_arrays_and_lines() {
     assert_eq!(one(bytes), expected);
 }
 
-/// Rule: (hostile 14) impossible counts and lengths, and arrays in arrays, are refused by their header.
+/// Rule: (hostile 14) impossible counts and lengths, and arrays in arrays, are refused as soon as their
+/// header is read.
 #[test]
 fn refuses_what_no_request_can_be() {
     assert_eq!(one(b"*2147483647\r\n"), refused(ProtocolError::ArrayLength));
@@ -99,7 +100,7 @@ fn refuses_what_no_request_can_be() {
     assert_eq!(one(&deep), refused(ProtocolError::ExpectedBulk(b'*')));
 }
 
-/// Rule: (hostile 14) HTTP and TLS are recognised; a `PROP` of a value that looks like it is not.
+/// Rule: (hostile 14) HTTP and TLS are recognised; a `PROP` whose value looks like them is not refused.
 #[test]
 fn refuses_other_protocols() {
     let tls = b"\x16\x03\x01\x02\x00\x01\x00";
@@ -112,7 +113,7 @@ fn refuses_other_protocols() {
 }
 
 /// Rule: (hostile 15) one byte more than a value may have is still understood, and so is the slack; what is
-/// longer is refused, with the reqid at hand.
+/// longer is refused, and the reqid is available.
 #[test]
 fn the_limit_and_one_more() {
     for (len, fits) in
@@ -135,7 +136,7 @@ fn the_limit_and_one_more() {
     }
 }
 
-/// Rule: many arguments are bounded together, not only each.
+/// Rule: the arguments are bounded together, not only each on its own.
 #[test]
 fn the_sum_of_the_arguments_is_bounded() {
     let argument = [&b"$1000\r\n"[..], &[b'x'; 1000], b"\r\n"].concat();
@@ -143,7 +144,8 @@ fn the_sum_of_the_arguments_is_bounded() {
     assert_eq!(one(&request[..200_000]), refused(ProtocolError::TooLarge(VALUE_BYTES)));
 }
 
-/// Rule: (hostile 1, 7, 8) a line without end is refused at the limit: of letters, CRs or a sub-negotiation.
+/// Rule: (hostile 1, 7, 8) a line without end is refused at the limit, whether it consists of letters, CRs or
+/// a sub-negotiation.
 #[test]
 fn endless_lines_are_refused_at_the_limit() {
     for endless in [&b"x"[..], b"\r", b"\xff\xfax", b"*1\r\n$1000\r\n"] {
@@ -154,14 +156,14 @@ fn endless_lines_are_refused_at_the_limit() {
     }
 }
 
-/// Rule: quotes that do not match cost their line only.
+/// Rule: quotes that do not match cost only their line.
 #[test]
 fn unbalanced_quotes_cost_a_line() {
     assert_eq!(one(b"ECHO \"a\r\nPING\r\n"), [Seen::Unbalanced, line(&[b"PING"])]);
     assert_eq!(one(b"ECHO \"a b\" 'c'\n"), [line(&[b"ECHO", b"a b", b"c"])]);
 }
 
-/// Rule: (hostile 8) empty lines mean nothing, a million of them too.
+/// Rule: (hostile 8) empty lines mean nothing, not even a million of them.
 #[test]
 fn a_million_empty_lines_mean_nothing() {
     assert_eq!(split([&b"\r\n".repeat(500_000)[..], &b"\n".repeat(500_000), b"PING\n"]), [line(&[b"PING"])]);
@@ -188,7 +190,7 @@ fn any_request() -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 proptest! {
-    /// Rule: it does not matter in which pieces bytes come, and none makes it panic or keep too much.
+    /// Rule: it does not matter in which pieces bytes come, and no bytes make it panic or keep too much.
     #[test]
     fn any_cut_gives_the_same_requests(bytes in any_bytes(), cuts in prop::collection::vec(1usize..30, 1..10)) {
         let whole = split([&bytes[..]]);

@@ -12,18 +12,18 @@ use crate::client::session::{Session, Turn};
 /// The lowest bits of a connection's id are its place in the table of clients.
 const PLACE_BITS: u32 = 20;
 
-/// As many places as there are.
+/// The number of places.
 pub(super) const MAX_CONNECTIONS: usize = 1 << PLACE_BITS;
 
 /// Picks a connection's place from its id.
 pub(super) const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 
-/// After the last reply the port reads on for so long, or so many bytes, without looking at it: a socket
-/// closed over unread bytes takes the reply that is under way with it.
+/// After the last reply the port reads on for this long, or this many bytes, and ignores what it reads: a
+/// socket that is closed over unread bytes takes the reply that is under way with it.
 const LINGER_MS: u64 = 1_000;
 const LINGER_BYTES: usize = 16 << 20;
 
-/// A connection's id: its number, never used again in this run, and its place.
+/// A connection's id: its number, which is never used again in this run, and its place.
 pub(super) fn id(number: u64, place: usize) -> u64 {
     assert!(place as u64 <= PLACE_MASK, "place {place} is above the highest, {PLACE_MASK}");
     number << PLACE_BITS | place as u64
@@ -34,9 +34,9 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     pub(super) session: Session,
-    /// Whether it stands in the list of those to be read.
+    /// Whether it is in the list of connections to read.
     pub(super) is_ready: bool,
-    /// Whether it stands in the list of those that something happened to.
+    /// Whether it is in the list of connections that something happened to.
     pub(super) is_touched: bool,
     /// Its timer, if it has one.
     pub(super) timer_ms: Option<u64>,
@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub(super) held_bytes: usize,
     /// The socket may have bytes for us: true until a read found none.
     is_readable: bool,
-    /// The client ended its side, so reads go on until they find that end.
+    /// The client has ended its side, so reads go on until they find that end.
     is_half_closed: bool,
     /// The socket may take bytes: true until it refused some.
     is_writable: bool,
@@ -54,12 +54,12 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// All is written and our side is ended.
+    /// Everything is written and our side has ended.
     Lingering {
         until_ms: u64,
         left_bytes: usize,
     },
-    /// Both sides are ended, or the connection failed.
+    /// Both sides have ended, or the connection failed.
     Gone,
 }
 
@@ -90,7 +90,7 @@ impl Connection {
         self.is_writable |= event.is_writable();
     }
 
-    /// Serves what was left for want of room, then reads once.
+    /// Serves requests that were left for lack of room, then reads once.
     pub(super) fn read(&mut self, scratch: &mut [u8], turn: &mut Turn) {
         self.session.resume(turn);
         if !self.wants_reading() || !self.is_readable {
@@ -99,7 +99,7 @@ impl Connection {
         match self.stream.read(scratch) {
             Ok(0) => self.handle_end_of_input(turn.now_ms),
             Ok(count) => {
-                // Fewer bytes than asked for were all there are; the poll tells of further ones.
+                // Fewer bytes than asked for means that there are no more; the poll reports further ones.
                 self.is_readable = count == scratch.len() || self.is_half_closed;
                 self.handle_bytes(scratch.get(..count).unwrap_or_default(), turn);
             }
@@ -127,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// Writes what there is, as far as the socket takes it.
+    /// Writes as much of the output as the socket takes.
     pub(super) fn write(&mut self, now_ms: u64) {
         while self.phase == Phase::Open && self.is_writable && !self.session.output().is_empty() {
             match self.stream.write(self.session.output()) {
@@ -145,10 +145,10 @@ impl Connection {
         }
     }
 
-    /// The node ends: ends our side at once, and reads what is there so that the close does not take the last
-    /// reply with it.
+    /// Called when the node ends: ends our side immediately, and reads what has arrived so that the close
+    /// does not take the last reply with it.
     pub(super) fn end(&mut self, scratch: &mut [u8]) {
-        // A failure means that the client ended the connection before.
+        // A failure means that the client ended the connection first.
         let _ = self.stream.shutdown(Shutdown::Write);
         for _ in 0..LINGER_BYTES / scratch.len().max(1) {
             if !matches!(self.stream.read(scratch), Ok(count) if count == scratch.len()) {
@@ -157,10 +157,10 @@ impl Connection {
         }
     }
 
-    /// Whether the connection is to be removed. One that is finished lingers before.
+    /// Returns whether the connection can be removed. A connection that is finished lingers first.
     pub(super) fn is_over(&mut self, now_ms: u64) -> bool {
         if self.phase == Phase::Open && self.session.is_finished() {
-            // A failure means that the client ended the connection before.
+            // A failure means that the client ended the connection first.
             let ended = self.session.is_dropped() || self.stream.shutdown(Shutdown::Write).is_err();
             self.phase = if ended {
                 Phase::Gone

@@ -1,4 +1,5 @@
-//! Warnings about clients, at most one of a kind in ten seconds: who floods the port does not flood the log.
+//! Warnings about clients, at most one of each kind in ten seconds: a client that floods the port does not
+//! flood the log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The connections that peers (or whoever) dialled to this node: accepted, greeted, and then only read.
+//! The connections that peers (or strangers) dialled to this node: accepted, greeted, and then only read.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -20,25 +20,26 @@ use super::{PeerNetwork, TROUBLE_EVERY};
 use crate::logfile::RateLimited;
 use crate::pipeline::trust::Verdict;
 
-/// Connections accepted in one turn at most.
+/// The highest number of connections accepted in one turn.
 const ACCEPTS_A_TURN: usize = 64;
 
-/// After the system refused to accept (no more file descriptors, no memory).
+/// The pause after the system refused to accept (no more file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// All of them, and the listening socket.
+/// All inbound connections, and the listening socket.
 ///
-/// Invariant: at most `max_silent` connections have not said hello, and at most one of each peer is held, and
-/// one open; so their number is bounded.
+/// Invariant: at most `max_silent` connections have not sent a hello, and at most one connection of each peer
+/// is held, and one open; so their number is bounded.
 pub(super) struct Inbounds {
     listener: TcpListener,
     /// By token, so the oldest come first.
     connections: BTreeMap<Token, Inbound>,
-    /// When one connection more comes, the oldest silent one is closed: who means it says hello at once.
+    /// When one more connection comes, the oldest silent one is closed: a real peer sends its hello
+    /// immediately.
     max_silent: usize,
-    /// When to accept although no event says so.
+    /// When to accept even without an event.
     accept_at: Option<Instant>,
-    /// Those whose turn ended before they were drained.
+    /// Connections whose turn ended before they were drained.
     unread: Vec<Token>,
     trouble: RateLimited,
 }
@@ -47,15 +48,15 @@ struct Inbound {
     socket: Socket,
     address: SocketAddr,
     stage: Stage,
-    /// Unless open: when it is closed.
+    /// When it is closed, unless it is open.
     deadline: Instant,
 }
 
 enum Stage {
     Silent,
-    /// Of a node that is not bound yet: not read.
+    /// From a node that is not bound yet: it is not read.
     Held(Hello),
-    /// Of this peer: messages are read.
+    /// From this peer: its messages are read.
     Open(NodeId),
 }
 
@@ -96,7 +97,7 @@ impl Inbounds {
         }
     }
 
-    /// Closes connections, the older ones of a peer for whom a newer one counts.
+    /// Closes older connections of a peer when a newer one replaces them.
     fn remove(&mut self, older: impl Fn(&Stage) -> bool) {
         self.connections.retain(|_, inbound| !older(&inbound.stage));
     }
@@ -111,7 +112,7 @@ impl PeerNetwork {
                 Ok((stream, address)) => {
                     let token = self.tokens.next();
                     self.inbounds.make_room_for_silent();
-                    // An error here is that of a connection which is gone already.
+                    // An error here means that the connection is already gone.
                     if let Ok(socket) = Socket::new(stream, token, self.poll.registry()) {
                         let deadline = now + self.limits.hello_timeout;
                         let inbound = Inbound { socket, address, stage: Stage::Silent, deadline };
@@ -122,10 +123,12 @@ impl PeerNetwork {
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => (),
                 Err(error) => {
-                    // What waits stays in the kernel's queue, and no event will tell of it again.
+                    // Waiting connections stay in the kernel's queue, and no further event will report them.
                     self.inbounds.accept_at = Some(now + ACCEPT_PAUSE);
                     self.inbounds.trouble.warn(now, || {
-                        format!("cannot accept peers: {error}; raise the limit of open files if it stays so")
+                        format!(
+                            "cannot accept peers: {error}; raise the limit of open files if this persists"
+                        )
                     });
                     return;
                 }
@@ -134,7 +137,7 @@ impl PeerNetwork {
         self.inbounds.accept_at = Some(now);
     }
 
-    /// Reads a connection and acts on what it says; closes it when it ended or said something wrong.
+    /// Reads a connection and acts on what it says; closes it when it has ended or sent something wrong.
     pub(super) fn serve(&mut self, token: Token, to_end: bool, inbox: &Inbox, now: Instant) {
         let Some(mut inbound) = self.inbounds.connections.remove(&token) else { return };
         if matches!(inbound.stage, Stage::Held(_)) {
@@ -166,7 +169,7 @@ impl PeerNetwork {
         if let Stage::Silent = inbound.stage {
             let Some(payload) = payloads.next() else { return Ok(()) };
             if payloads.next().is_some() {
-                return Err(Ended::Broken("said more before its hello was answered".to_owned()));
+                return Err(Ended::Broken("sent more before its hello was answered".to_owned()));
             }
             return match Greeting::decode(payload)? {
                 Greeting::Hello(hello) => self.welcome(inbound, hello, inbox, now),
@@ -237,7 +240,7 @@ impl PeerNetwork {
         Ok(())
     }
 
-    /// A node is bound now: answers its connection, if one was held for it.
+    /// A node is bound now: answers its connection, if one is held.
     pub(super) fn welcome_held(&mut self, node: NodeId, inbox: &Inbox, now: Instant) {
         let held = |it: &Inbound| matches!(&it.stage, Stage::Held(hello) if hello.node == node);
         let found = self.inbounds.connections.iter().find(|(_, inbound)| held(inbound));
@@ -254,10 +257,11 @@ impl PeerNetwork {
         }
     }
 
-    /// Reads on what had more than its share, accepts again, and closes who is out of time.
+    /// Reads on where there was more than one turn's share, accepts again, and closes connections that are
+    /// out of time.
     pub(super) fn handle_inbound_time(&mut self, inbox: &Inbox, now: Instant) {
         for token in std::mem::take(&mut self.inbounds.unread) {
-            // Read to the end: an event that told of it may be past.
+            // Read to the end: the event that told of it may already have passed.
             self.serve(token, true, inbox, now);
         }
         if self.inbounds.accept_at.is_some_and(|at| at <= now) {
@@ -267,7 +271,7 @@ impl PeerNetwork {
         self.inbounds.connections.retain(|_, inbound| {
             let late = !matches!(inbound.stage, Stage::Open(_)) && inbound.deadline <= now;
             if late {
-                trouble.warn(now, || format!("closed {}: it said no hello in time", inbound.address));
+                trouble.warn(now, || format!("closed {}: it sent no hello in time", inbound.address));
             }
             !late
         });
@@ -279,19 +283,19 @@ impl PeerNetwork {
             (Stage::Open(node), _) => {
                 self.strange.warn(now, || format!("closed the connection of node {node}: {why}"));
             }
-            (_, Ended::Closed) => log::debug!("{} went without a hello", inbound.address),
+            (_, Ended::Closed) => log::debug!("{} left without a hello", inbound.address),
             _ => self.refused.warn(now, || format!("closed {}: {why}", inbound.address)),
         }
     }
 }
 
-/// A greeting fits into any fresh socket's buffer: if not, the connection is as good as dead.
+/// A greeting fits into the buffer of any fresh socket; if it does not, the connection is as good as dead.
 fn answer(inbound: &mut Inbound, greeting: &Greeting) -> Result<(), Ended> {
     let mut out = BytesMut::new();
     greeting.encode(&mut out)?;
     inbound.socket.write(&mut out)?;
     if !out.is_empty() {
-        return Err(Ended::Broken("its socket took no greeting".to_owned()));
+        return Err(Ended::Broken("its socket did not take the greeting".to_owned()));
     }
     Ok(())
 }

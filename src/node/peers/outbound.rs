@@ -1,4 +1,4 @@
-//! The connection that this node dials to one peer, and only sends on.
+//! The connection that this node dials to one peer, and on which it only sends.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use super::socket::{Ended, Socket};
 use super::{PeerLimits, Tokens};
 use crate::logfile::RateLimited;
 
-/// An out-buffer above this that was emptied is given back.
+/// An emptied out-buffer that is larger than this is freed.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 /// Invariant: there is a socket in every stage but `Waiting`, and bytes wait only while there is one.
@@ -29,9 +29,9 @@ pub(super) struct Outbound {
     limits: PeerLimits,
     stage: Stage,
     socket: Option<Socket>,
-    /// `Waiting`: when to dial. `Open`: without meaning. Else: when to give up.
+    /// In stage `Waiting`, when to dial; in stage `Open`, without meaning; in the others, when to give up.
     timer: Instant,
-    /// The next wait's upper bound; raised by every failure, reset when open.
+    /// The upper bound of the next wait; every failure raises it, an open connection resets it.
     backoff: Duration,
     out: BytesMut,
     sent: u64,
@@ -42,7 +42,7 @@ pub(super) struct Outbound {
 enum Stage {
     Waiting,
     Connecting,
-    /// Hello said, the answer awaited.
+    /// The hello is sent, the answer has not come yet.
     Greeting,
     /// Answered by a node that is not bound yet.
     Held(Hello),
@@ -103,7 +103,7 @@ impl Outbound {
         }
     }
 
-    /// Writes what waits, as far as the system takes it.
+    /// Writes as much of what waits as the system takes.
     pub(super) fn flush(&mut self, now: Instant) {
         let Some(socket) = &mut self.socket else { return };
         if self.out.is_empty() || matches!(self.stage, Stage::Connecting) {
@@ -124,7 +124,8 @@ impl Outbound {
         self.flush(now);
     }
 
-    /// Takes an event of its socket: what the other end said, and why the connection has to end if it does.
+    /// Handles an event of its socket. Returns what the other end said, and why the connection has to end if
+    /// it does.
     pub(super) fn handle_event(
         &mut self,
         event: &Event,
@@ -169,7 +170,7 @@ impl Outbound {
         }
     }
 
-    /// A hello answers ours, a refusal may come at any time; the listener says nothing else.
+    /// A hello answers ours, and a refusal may come at any time; the listener sends nothing else.
     fn read_greeting(&self, payloads: Vec<Bytes>) -> Result<Option<Greeting>, Ended> {
         let mut payloads = payloads.into_iter();
         let Some(payload) = payloads.next() else { return Ok(None) };
@@ -180,7 +181,7 @@ impl Outbound {
         }
     }
 
-    /// The other end is to be bound first.
+    /// The other end must be bound first.
     pub(super) fn hold(&mut self, hello: Hello, now: Instant) {
         self.stage = Stage::Held(hello);
         self.timer = now + self.limits.hello_timeout;
@@ -202,7 +203,7 @@ impl Outbound {
         log::info!("sending to node {} at {} (its start {start})", self.node, self.address);
     }
 
-    /// The peer dialled us in this start of it: it is alive, and an earlier run of it is not.
+    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not.
     pub(super) fn handle_alive(&mut self, peer_start: u64, now: Instant) {
         match self.stage {
             Stage::Waiting => self.timer = self.timer.min(now + self.limits.backoff_min),
@@ -265,7 +266,8 @@ impl Outbound {
     }
 }
 
-/// Between half of it and all, so that nodes that failed together do not come back together.
+/// Returns a time between half of `wait` and all of it, so that nodes that failed together do not come back
+/// together.
 fn jittered(wait: Duration) -> Duration {
     let random = getrandom::u64().unwrap_or(0) % 1024;
     wait / 2 + wait * random as u32 / 2048

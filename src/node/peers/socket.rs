@@ -12,15 +12,15 @@ use crate::wire::frame::{FrameDecoder, FrameError};
 use crate::wire::hello::{GreetingError, MAX_GREETING_BYTES, Refusal};
 use crate::wire::message::MessageError;
 
-/// What is read from one connection in one turn at most (in whole reads), so that none starves the others.
+/// The most that is read from one connection in one turn (in whole reads), so that none starves the others.
 const READ_TURN_BYTES: usize = 1 << 20;
 
-/// A silent connection is probed after this, and given up after three probes a third of it apart: a machine
-/// that vanished without a word.
+/// A silent connection is probed after this time, and given up after three probes at intervals of a third of
+/// it: the machine may have vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(6);
 
-/// Bytes that the other machine does not acknowledge for this long end the connection; the kernel's own
-/// patience is a quarter of an hour, with pauses of minutes after a healed partition.
+/// Bytes that the other machine does not acknowledge for this long end the connection. The kernel itself
+/// would wait a quarter of an hour, with pauses of minutes after a healed partition.
 const UNACKNOWLEDGED_MS: u32 = 10_000;
 
 /// Why a connection ended.
@@ -44,11 +44,11 @@ pub(super) enum Ended {
     Broken(String),
 }
 
-/// How a read ended that did not end the connection.
+/// How a read ended, if it did not end the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadEnd {
     Drained,
-    /// The turn's share is used up; there may be more, of which no event will tell.
+    /// The turn's share is used up; there may be more, which no event will report.
     More,
 }
 
@@ -56,13 +56,13 @@ pub(super) struct Socket {
     stream: TcpStream,
     pub(super) token: Token,
     decoder: FrameDecoder,
-    /// Since the last write that took less than all; until the next writable event.
+    /// Set when a write took less than everything, until the next writable event.
     blocked: bool,
 }
 
 impl Socket {
-    /// Registers a connected or connecting stream; it takes frames of greetings only until
-    /// [`Socket::set_limit`].
+    /// Registers a connected or connecting stream. Until [`Socket::set_limit`] it accepts only frames of
+    /// greetings.
     pub(super) fn new(mut stream: TcpStream, token: Token, registry: &Registry) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         detect_dead_peers(&stream)?;
@@ -75,7 +75,7 @@ impl Socket {
         self.decoder.set_limit(bytes);
     }
 
-    /// Whether a connecting stream is connected.
+    /// Returns whether a connecting stream is connected.
     pub(super) fn is_connected(&self) -> Result<bool, Ended> {
         if let Some(error) = self.stream.take_error()? {
             return Err(Ended::Io(error));
@@ -91,10 +91,11 @@ impl Socket {
         }
     }
 
-    /// Appends the payloads that have arrived, also those before the end that an error tells of.
+    /// Appends the payloads that have arrived, including those before the end that an error reports.
     ///
-    /// A read that fills less than `scratch` has emptied the socket: what comes later, the end included, is a
-    /// new event (epoll(7)), unless the event at hand told of the end already: then `to_end` is set.
+    /// A read that fills less than `scratch` has emptied the socket: whatever comes later, the end included,
+    /// is a new event (epoll(7)), unless the current event has already reported the end: then `to_end` is
+    /// set.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],

@@ -1,4 +1,4 @@
-//! How the connections to the peers stand, for STATUS and LEADER on other threads.
+//! The state of the connections to the peers, for STATUS and LEADER on other threads.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,21 +11,22 @@ use crate::consensus::types::NodeId;
 /// How one peer is connected. Counters are since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
-    /// Where it is dialled.
+    /// The address at which it is dialled.
     pub address: SocketAddr,
     /// Whether messages to it are being sent.
     pub connected_out: bool,
     /// Whether messages from it are being read.
     pub connected_in: bool,
-    /// Where clients reach it, as it last said; `None` before its first hello, or when it said nothing.
+    /// Where clients reach it, as it last told us; `None` before its first hello, or when it has no client
+    /// port.
     pub client_address: Option<String>,
     /// Bytes that wait for it.
     pub queued_bytes: usize,
     /// Messages handed to its connection.
     pub sent: u64,
-    /// Messages for it that were dropped: not connected, or its out-buffer was full.
+    /// Messages for it that were dropped because it was not connected or its out-buffer was full.
     pub dropped_out: u64,
-    /// Messages from it that were taken.
+    /// Messages from it that were accepted.
     pub received: u64,
     /// Messages from it that were dropped because the inbox was full.
     pub dropped_in: u64,
@@ -57,12 +58,12 @@ impl PeerTable {
         PeerTable { peers: Arc::new(Mutex::new(peers)) }
     }
 
-    /// A copy of all.
+    /// Returns a copy of all peers.
     pub fn all(&self) -> BTreeMap<NodeId, PeerState> {
         self.peers.lock().clone()
     }
 
-    /// Where clients reach a peer, if it said so.
+    /// Where clients reach a peer, if it told us.
     pub fn client_address(&self, node: NodeId) -> Option<String> {
         self.peers.lock().get(&node)?.client_address.clone()
     }
