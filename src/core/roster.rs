@@ -41,7 +41,8 @@ impl Roster {
     fn admit(&mut self, node: NodeId) -> Bit {
         let is_free = |bit: &Bit| self.members.iter().all(|(_, other)| other != bit);
         let bit = Bit::all().find(is_free).expect("a roster has at most Voters::MAX members");
-        let place = self.members.partition_point(|(other, _)| *other < node);
+        let place = self.members.binary_search_by_key(&node, |(member, _)| *member);
+        let place = place.expect_err("a member is not taken in again");
         self.members.insert(place, (node, bit));
         bit
     }
@@ -105,6 +106,8 @@ mod tests {
         let mut roster = Roster::new(&Voters::new(vec![10, 20, 30]));
         roster.admit(5);
         let (old, new) = (roster.electorate(), Electorate::new(bits(&roster, &[5, 10, 20, 30])));
+        let newcomer = roster.bit(5).unwrap();
+        assert_eq!([old, new].map(|electorate| electorate.contains(newcomer)), [false, true]);
         for (nodes, quorum_of_old, quorum_of_new) in [
             (&[5, 10][..], false, false),
             (&[10, 20], true, false),

@@ -41,6 +41,7 @@ mod proposing;
 mod shared;
 mod state_machine;
 mod storage;
+mod threads;
 mod wiring;
 
 use std::fmt;
