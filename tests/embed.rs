@@ -393,7 +393,7 @@ fn a_failing_start_says_why() {
     node.stop().unwrap();
     let error = on_disk(1, "other").err().unwrap();
     assert!(
-        error.text.contains("belongs to cluster test, this node is configured as cluster other"),
+        error.text.contains("belongs to cluster test, but this node is configured as cluster other"),
         "{error}"
     );
 
