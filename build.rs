@@ -1,6 +1,6 @@
 //! Tells the program which commit it was built from (`--version`, the benchmark's table).
 //!
-//! A source tree without `.git`, or one that only lies inside another repository, says "unknown".
+//! In a source tree without `.git`, or one that is only part of another repository, the commit is "unknown".
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,9 @@
-//! The configuration of a node: from TOML ([`Config::load`]) or made in code ([`Config::new`]), valid in both
-//! cases or an error that names the key and what is allowed, for TOML with file and line.
+//! The configuration of a node, read from TOML ([`Config::load`]) or made in code ([`Config::new`]). Either
+//! it is valid, or an error names the key and what is allowed, and for TOML the file and line.
 //!
-//! Everything is checked here and held as what it means (addresses, paths, ranges), so that nobody checks
-//! again. Left out: the client address, which stands on the command line, and what only the machine knows
-//! (whether an address can be bound, a folder written).
+//! Everything is checked here and held as what it means (addresses, paths, ranges), so that nothing is
+//! checked again later. Left out: the client address, which is on the command line, and what only the machine
+//! knows (whether an address can be bound or a folder written).
 //!
 //! ```
 //! use spaxos::Config;
@@ -34,10 +34,10 @@ pub use rules::{MAX_CLUSTER_BYTES, MAX_PEERS};
 /// A valid configuration. Relative paths are relative to the working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The cluster's name: 1 to 64 ASCII letters, digits, `.`, `_` or `-`. Nodes of different names refuse
-    /// each other.
+    /// The cluster's name: 1 to 64 ASCII letters, digits, `.`, `_` or `-`. Nodes with different cluster names
+    /// refuse each other.
     pub cluster: String,
-    /// This node: one of `peers`.
+    /// This node, which is one of `peers`.
     pub node: NodeId,
     /// How the nodes agree.
     pub protocol: ProtocolName,
@@ -61,26 +61,26 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// `file`: where chosen and diagnostic lines go; `simplesvr.log` in the data directory by default. A FIFO
-    /// or device works, too.
+    /// or a device works as well.
     pub file: PathBuf,
-    /// `level`: the least important diagnostic lines that are written: `error`, `warn`, `info` (default),
-    /// `debug` or `trace`. Chosen lines are written whatever the level.
+    /// `level`: the least important level of diagnostic lines that is written: `error`, `warn`, `info`
+    /// (default), `debug` or `trace`. Chosen lines are written whatever the level.
     pub level: log::LevelFilter,
-    /// `terminal`: what stdout shows, too.
+    /// `terminal`: what stdout shows as well.
     pub terminal: Terminal,
-    /// `max_mb`: a log file of so many MiB is rotated; 1 to 1,048,576, 256 by default.
+    /// `max_mb`: the size at which the log file is rotated, in MiB; 1 to 1,048,576, 256 by default.
     pub max_mb: u64,
-    /// `keep`: so many rotated files are kept; 1 to 1000, 4 by default.
+    /// `keep`: how many rotated files are kept; 1 to 1000, 4 by default.
     pub keep: u32,
 }
 
 /// What the terminal shows of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Terminal {
-    /// `"diagnostics"` (default): all but chosen lines.
+    /// `"diagnostics"` (default): all lines except chosen lines.
     #[default]
     Diagnostics,
-    /// `"all"`: chosen lines, too. Lines that come faster than the terminal shows them are dropped there.
+    /// `"all"`: chosen lines as well. Lines that come faster than the terminal shows them are dropped there.
     All,
     /// `"off"`: nothing.
     Off,
@@ -92,39 +92,40 @@ pub struct Timing {
     /// `election_ms`, the T of the design: a node that hears from no leader for a random time in [T, 2T)
     /// campaigns. 50 to 60,000, 300 by default; the same on all nodes.
     pub election_ms: u64,
-    /// `heartbeat_ms`: how often an idle leader says that it lives. 5 to 29,999 and less than half of
-    /// `election_ms`; 50 by default, or a sixth of an `election_ms` given alone.
+    /// `heartbeat_ms`: how often an idle leader shows that it is alive. 5 to 29,999 and less than half of
+    /// `election_ms`; 50 by default, or a sixth of `election_ms` if only that is given.
     pub heartbeat_ms: u64,
 }
 
 /// `[limits]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `value_bytes`: the longest value that clients may propose; 1 to 1,048,576 (default). Longer ones are
-    /// answered `-TOOLARGE`.
+    /// `value_bytes`: the longest value that clients may propose; 1 to 1,048,576 (default). Longer values are
+    /// answered with `-TOOLARGE`.
     pub value_bytes: usize,
-    /// `window_entries`: so many indexes may be proposed and not yet chosen; 1 to 65,536, 4096 by default.
+    /// `window_entries`: how many indexes may be proposed and not yet chosen; 1 to 65,536, 4096 by default.
     pub window_entries: u64,
-    /// `window_bytes`: so many bytes may be proposed and not yet chosen, always at least one entry; 65,536
-    /// to 1 GiB, 16 MiB by default.
+    /// `window_bytes`: how many bytes may be proposed and not yet chosen, although one entry is always
+    /// allowed; 65,536 to 1 GiB, 16 MiB by default.
     pub window_bytes: usize,
-    /// `clients`: so many client connections; 1 to 100,000, 10,000 by default. More are told so and closed.
+    /// `clients`: the most client connections; 1 to 100,000, 10,000 by default. Further ones are told so and
+    /// closed.
     pub clients: usize,
-    /// `pending`: so many requests of all clients may wait for their answer; 1 to 1,000,000, 100,000 by
-    /// default. More are answered `-BUSY`.
+    /// `pending`: how many requests of all clients may wait for their answer; 1 to 1,000,000, 100,000 by
+    /// default. Further ones are answered with `-BUSY`.
     pub pending: usize,
 }
 
 /// `[client]`: the client port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// `timeout_ms`: a proposal that is not delivered in time is answered `-TIMEOUT`; 10 to 3,600,000, 5000
-    /// by default.
+    /// `timeout_ms`: a proposal that is not delivered in this time is answered with `-TIMEOUT`; 10 to
+    /// 3,600,000, 5000 by default.
     pub timeout_ms: u64,
-    /// `idle_s`: a connection without a request and without an answer owed is closed after so many seconds;
+    /// `idle_s`: a connection on which no request and no answer is pending is closed after this many seconds;
     /// 1 to 604,800, 3600 by default.
     pub idle_s: u64,
-    /// `partial_s`: a connection whose request stays half-sent is closed after so many seconds; 1 to 3600,
+    /// `partial_s`: a connection whose request stays half-sent is closed after this many seconds; 1 to 3600,
     /// 30 by default.
     pub partial_s: u64,
 }
@@ -132,10 +133,11 @@ pub struct ClientConfig {
 /// `[store]`: the data on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `cache_mb`: memory that the storage engine may use for its cache, in MiB; 1 to 65,536, 64 by default.
+    /// `cache_mb`: how much memory the storage engine may use for its cache, in MiB; 1 to 65,536, 64 by
+    /// default.
     pub cache_mb: u64,
-    /// `free_mb`: with less free space on the disk, in MiB, proposals are answered `-BUSY`; 0 to 1,048,576,
-    /// 64 by default.
+    /// `free_mb`: with less free space on the disk than this, in MiB, proposals are answered with `-BUSY`; 0
+    /// to 1,048,576, 64 by default.
     pub free_mb: u64,
 }
 
@@ -143,7 +145,7 @@ pub struct StoreConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]
     Read {
         /// The file.
@@ -151,14 +153,14 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Something in it is wrong.
+    /// Something in the file is wrong.
     #[error("{}:{line}:{column}: {what}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// The column, counted in characters from 1.
         column: usize,
         /// What is wrong, and what is allowed.
         what: String,
@@ -166,15 +168,15 @@ pub enum ConfigError {
     /// Something in a configuration that was made in code is wrong.
     #[error("the configuration: {what}")]
     Value {
-        /// The key, as in TOML, what it is, and what is allowed.
+        /// The key as in TOML, its value, and what is allowed.
         what: String,
     },
 }
 
 impl Config {
-    /// One made in code, with the defaults that its fields name; nothing is shown on the terminal
-    /// ([`Terminal::Off`]). Change fields as you like: [`Config::check`] is called again when a node starts.
-    /// A cluster of one may have port 0, which takes any.
+    /// Makes a configuration in code, with the defaults that the fields document, except that nothing is
+    /// shown on the terminal ([`Terminal::Off`]). Change fields as you like: [`Config::check`] is called
+    /// again when a node starts. A cluster of one may have port 0, which takes any free port.
     pub fn new(
         cluster: impl Into<String>,
         node: NodeId,
@@ -194,7 +196,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether all of it is allowed: of use after a field was changed.
+    /// Checks that everything is allowed. This is useful after a field was changed.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_rules().map_err(|what| ConfigError::Value { what })
     }
@@ -232,7 +234,7 @@ impl Config {
         Config::parse(&text, path)
     }
 
-    /// Reads a text; `path` is for errors.
+    /// Reads a text. `path` is what errors name.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         reader::parse(text).map_err(|wrong| {
             let (line, column) = reader::position(text, wrong.at);
@@ -240,13 +242,13 @@ impl Config {
         })
     }
 
-    /// What a person should know before it runs with this client address, a sentence each.
+    /// What a person should know before a node runs with this client address, one sentence each.
     pub fn warnings(&self, client: SocketAddr) -> Vec<String> {
         let mut warnings = Vec::new();
         if !client.ip().to_canonical().is_loopback() {
             warnings.push(format!(
                 "the client port {client} can be reached from other machines, and there is no \
-                 authentication: whoever reaches it can read and propose"
+                 authentication: anyone who reaches it can read and propose"
             ));
         }
         if self.peers.len().is_multiple_of(2) {
@@ -261,12 +263,12 @@ impl Config {
     }
 }
 
-/// An address as IP and port, such as `127.0.0.1:9001` or `[::1]:9001`; the error says so.
+/// Reads an address as IP and port, such as `127.0.0.1:9001` or `[::1]:9001`. The error explains the form.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!(
             "{text:?} is not an address: write IP:PORT, such as \"127.0.0.1:9001\" or \"[::1]:9001\" \
-             (names of hosts are not looked up)"
+             (host names are not looked up)"
         )
     })
 }

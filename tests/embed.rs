@@ -393,16 +393,16 @@ fn a_failing_start_says_why() {
     node.stop().unwrap();
     let error = on_disk(1, "other").err().unwrap();
     assert!(
-        error.text.contains("belongs to cluster test, this node is configured as cluster other"),
+        error.text.contains("belongs to cluster test, but this node is configured as cluster other"),
         "{error}"
     );
 
     for (peers, text) in [
         (vec![], "0 [[peers]]; allowed are 1 to 31"),
         (vec![(2, "127.0.0.1:1")], "node 1 is not among [[peers]]"),
-        (vec![(1, "127.0.0.1:1"), (1, "127.0.0.1:2")], "node 1 stands twice"),
+        (vec![(1, "127.0.0.1:1"), (1, "127.0.0.1:2")], "node 1 is listed twice"),
         (vec![(1, "127.0.0.1:1"), (2, "127.0.0.1:1")], "have the same address"),
-        (vec![(1, "127.0.0.1:1"), (2, "127.0.0.1:0")], "none that other nodes can connect to"),
+        (vec![(1, "127.0.0.1:1"), (2, "127.0.0.1:0")], "cannot be reached by other nodes"),
     ] {
         let peers = peers.into_iter().map(|(id, address)| (id, address.parse().unwrap()));
         let error = Config::new("test", 1, peers, "data").unwrap_err().to_string();

@@ -481,5 +481,5 @@ fn dump_prints_and_changes_nothing() {
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
     let absent = dump::run(folder.path(), &mut vec![]).unwrap_err().to_string();
-    assert!(absent.contains("is no data directory"), "{absent}");
+    assert!(absent.contains("is not a data directory"), "{absent}");
 }

@@ -1,4 +1,5 @@
-//! From text to a [`Config`]: the shape by serde, then each value's meaning, with the place of what is wrong.
+//! From text to a [`Config`]: serde reads the shape, then each value is checked for its meaning. Errors carry
+//! the place of what is wrong.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,7 +17,7 @@ use super::rules::{self, Allowed};
 use super::{ClientConfig, Config, Limits, LogConfig, StoreConfig};
 use super::{Terminal, Timing, parse_address};
 
-/// No configuration is longer.
+/// The longest configuration that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What is wrong, and at which byte.
@@ -101,12 +102,12 @@ pub fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(std::io::Error::other(format!("it is longer than {MAX_BYTES} bytes")));
+        return Err(std::io::Error::other(format!("the file is longer than {MAX_BYTES} bytes")));
     }
     Ok(text)
 }
 
-/// The line and column of a byte, from 1; the column counts characters.
+/// The line and column of a byte, counted from 1. The column counts characters.
 pub fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
@@ -114,7 +115,7 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
     (line, 1 + String::from_utf8_lossy(&before[line_start..]).chars().count())
 }
 
-/// Reads and checks all of it; the first thing that is wrong ends it.
+/// Reads and checks the whole text. The first thing that is wrong ends it.
 pub fn parse(text: &str) -> Result<Config> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -138,7 +139,7 @@ pub fn parse(text: &str) -> Result<Config> {
     })
 }
 
-/// A configuration in which everything that has a default has it; not checked yet.
+/// A configuration in which everything that has a default has it. It is not checked yet.
 pub fn with_defaults(
     cluster: String,
     node: NodeId,
@@ -159,14 +160,14 @@ pub fn with_defaults(
     })
 }
 
-/// serde's words name keys, but not always which one has the wrong type: the line does.
+/// serde's message names keys, but not always the one with the wrong type; the line shows that.
 fn shape_error(text: &str, at: usize, message: &str) -> String {
     let (line, _) = position(text, at);
     let here: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect();
     let message = message.replace("unknown field", "unknown key").replace("missing field", "missing key");
     let message = message.replace("expected one of", "allowed are");
     let hint = if message.starts_with("missing key") {
-        "; cluster, node, protocol, data and [[peers]] with node and address must be there"
+        "; cluster, node, protocol, data and [[peers]] with node and address are required"
     } else {
         ""
     };
@@ -246,7 +247,10 @@ fn timing(raw: &RawTiming) -> Result<Timing> {
         }
         None => election_ms / 6,
     };
-    assert!(2 * heartbeat_ms < election_ms, "a heartbeat each {heartbeat_ms} of {election_ms} ms");
+    assert!(
+        2 * heartbeat_ms < election_ms,
+        "a heartbeat every {heartbeat_ms} ms with an election_ms of {election_ms}"
+    );
     Ok(Timing { election_ms, heartbeat_ms })
 }
 
@@ -302,7 +306,7 @@ fn one_of<T: Copy>(key: &str, given: &Option<Spanned<String>>, default: T, all: 
     }
 }
 
-/// Adds the place to a rule that is broken.
+/// Adds the place to the text of a broken rule.
 fn at<T>(span: &Range<usize>, result: rules::Result<T>) -> Result<T> {
     result.map_err(|what| Wrong { at: span.start, what })
 }

@@ -1,5 +1,5 @@
-//! What a configuration may say, as functions of plain values: the reader of TOML adds the place to what is
-//! wrong, and a configuration made in code is held to the same.
+//! What a configuration may contain, as functions of plain values. The reader of TOML adds the place of what
+//! is wrong, and a configuration made in code must keep the same rules.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use std::path::Path;
 
 use crate::consensus::types::{MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, NodeId};
 
-/// A cluster has at most so many nodes.
+/// The most nodes in a cluster.
 pub const MAX_PEERS: usize = 31;
 
-/// A cluster's name has at most so many bytes.
+/// The longest name of a cluster, in bytes.
 pub const MAX_CLUSTER_BYTES: usize = 64;
 
-/// A rule that is broken, in words: the key, what it is, what is allowed.
+/// The error is the text of a broken rule: the key, its value, and what is allowed.
 pub type Result<T> = std::result::Result<T, String>;
 
 pub type Allowed = RangeInclusive<u64>;
@@ -35,7 +35,7 @@ pub const PARTIAL_S: Allowed = 1..=3600;
 pub const CACHE_MB: Allowed = 1..=65_536;
 pub const FREE_MB: Allowed = 0..=1 << 20;
 
-/// All nodes with their addresses.
+/// Checks all nodes with their addresses.
 pub fn peers(peers: &BTreeMap<NodeId, SocketAddr>) -> Result<()> {
     peer_count(peers.len())?;
     let mut before = BTreeMap::new();
@@ -65,26 +65,24 @@ pub fn peer_count(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// This node is one of the peers.
+/// Checks that this node is one of the peers.
 pub fn member(node: NodeId, peers: &BTreeMap<NodeId, SocketAddr>) -> Result<()> {
     if peers.contains_key(&node) {
         return Ok(());
     }
     let listed = peers.keys().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
-    Err(format!("node {node} is not among [[peers]], which lists {listed}: list it there, too"))
+    Err(format!("node {node} is not among [[peers]], which lists {listed}: add it there"))
 }
 
-/// An address that the other nodes can connect to; a cluster of one has no others.
+/// Checks that the other nodes can connect to the address. A cluster of one has no other nodes.
 pub fn address(at: SocketAddr, peer_count: usize) -> Result<()> {
     if peer_count > 1 && (at.port() == 0 || at.ip().is_unspecified()) {
-        return Err(format!(
-            "address {at} is none that other nodes can connect to: give the IP and the port"
-        ));
+        return Err(format!("address {at} cannot be reached by other nodes: give the IP and the port"));
     }
     Ok(())
 }
 
-/// No two nodes have the same address.
+/// Checks that no other node has the same address.
 pub fn own_address(before: &BTreeMap<NodeId, SocketAddr>, node: NodeId, at: SocketAddr) -> Result<()> {
     match before.iter().find(|(_, taken)| **taken == at) {
         Some((other, _)) => {
@@ -95,7 +93,7 @@ pub fn own_address(before: &BTreeMap<NodeId, SocketAddr>, node: NodeId, at: Sock
 }
 
 pub fn stands_twice(node: NodeId) -> String {
-    format!("node {node} stands twice among [[peers]]; each id may stand there once")
+    format!("node {node} is listed twice among [[peers]]; each id may be listed once")
 }
 
 pub fn path(key: &str, path: &Path) -> Result<()> {
@@ -105,7 +103,7 @@ pub fn path(key: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is allowed with this `election_ms`, and why.
+/// The range that is allowed with this `election_ms`, and the reason.
 pub fn heartbeat_ms(election_ms: u64) -> (Allowed, String) {
     let highest = election_ms.saturating_sub(1) / 2;
     (HEARTBEAT_MIN_MS..=highest, format!(" (less than half of election_ms, which is {election_ms})"))

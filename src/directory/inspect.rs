@@ -21,7 +21,7 @@ pub struct Inspection {
     pub held: Held,
     /// Removed when the inspection is dropped, after the reader.
     _copy: TempDir,
-    /// No node can start on the directory meanwhile.
+    /// No node can start on the directory while this is held.
     _lock: Lock,
 }
 
@@ -41,7 +41,7 @@ impl Inspection {
 }
 
 fn copy(path: &Path) -> Result<TempDir, OpenError> {
-    let copying = "copying its database (TMPDIR says where to)";
+    let copying = "copying its database to the folder for temporary files (TMPDIR)";
     let io = |error: io::Error| OpenError::io(path, copying, &error);
     let copy = TempDir::new().map_err(io)?;
     copy_folder(&path.join(STORE), copy.path()).map_err(io)?;

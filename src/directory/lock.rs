@@ -1,4 +1,4 @@
-//! The lock of a data directory: one process has it.
+//! The lock of a data directory, which only one process can hold.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::ErrorKind;
@@ -13,11 +13,11 @@ use super::folder;
 
 /// The file that a running node locks.
 const LOCK: &str = "LOCK";
-/// How often, 10 ms apart, a lock is tried: a process that was just killed, or one that is being started by
-/// another thread and inherits the handle until it runs, still holds it for a moment.
+/// How many times a lock is tried, 10 ms apart. A process that was just killed, or one that another thread is
+/// starting and that inherits the handle until it runs, still holds it for a moment.
 const LOCK_TRIES: u32 = 30;
 
-/// Held while a process has the data directory; another cannot have it then.
+/// Held while a process has the data directory, so that no other process can have it.
 #[derive(Debug)]
 pub struct Lock {
     /// The lock lives as long as the handle.
@@ -25,12 +25,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Creates the data directory if need be, and locks it.
+    /// Creates the data directory if necessary, and locks it.
     pub fn take(directory: &Path) -> Result<Lock, OpenError> {
         let is_new = !directory.join(LOCK).exists();
         folder::create_folder(directory).map_err(|error| OpenError::io(directory, "creating it", &error))?;
         if is_new {
-            // It may have been there for other things (a log file), open to all.
+            // It may have existed for other things (a log file), open to all.
             fs::set_permissions(directory, Permissions::from_mode(0o700))
                 .map_err(|error| OpenError::io(directory, "making it private", &error))?;
         }

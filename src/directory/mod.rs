@@ -1,9 +1,9 @@
 //! The data directory: a store on the disk of this machine.
 //!
-//! [`open`] puts a [`Store`] together from what only a directory has: the lock that
-//! keeps another process out (`lock`), sled's database ([`SledEngine`]), and the file that says how far it
-//! must reach (`tail`). All files are this user's alone (`folder`). [`Inspection`] reads the directory of a
-//! stopped node.
+//! [`open`] puts a [`Store`] together from what only a directory has: the lock that keeps other processes out
+//! (`lock`), sled's database ([`SledEngine`]), and the file that records how far the database must reach
+//! (`tail`). Only this user can access the files (`folder`). [`Inspection`] reads the directory of a stopped
+//! node.
 //!
 //! | in the data directory | |
 //! | --- | --- |
@@ -35,24 +35,24 @@ use tail::TailFile;
 pub use inspect::Inspection;
 pub use sled::{SledEngine, exit_code_of_panic};
 
-/// Where sled's folder lies in a data directory.
+/// The name of sled's folder in a data directory.
 const STORE: &str = "store";
 
 /// How to open a data directory.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// The data directory; created if it is not there.
+    /// The data directory, which is created if it does not exist.
     pub directory: PathBuf,
-    /// What the configuration says.
+    /// What the directory is, or must have been, founded with.
     pub founding: Founding,
-    /// What sled may hold of the log in memory.
+    /// How much memory sled may use to hold the log.
     pub cache_bytes: u64,
-    /// Below so much free space [`Store::low_on_space`] warns.
+    /// [`Store::low_on_space`] warns below this much free space.
     pub free_low_bytes: u64,
 }
 
 impl StoreOptions {
-    /// With a cache of 64 MiB and a low-water mark of 64 MiB.
+    /// Options with a cache of 64 MiB and a low-water mark of 64 MiB.
     pub fn new(directory: impl Into<PathBuf>, founding: Founding) -> StoreOptions {
         let directory = directory.into();
         StoreOptions { directory, founding, cache_bytes: 64 << 20, free_low_bytes: 64 << 20 }
@@ -82,7 +82,7 @@ pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
 /// The file `tail` of a directory that this process has.
 struct LockedTail {
     file: TailFile,
-    /// Held until the store is gone.
+    /// Held until the store is dropped.
     _lock: Lock,
 }
 

@@ -1,20 +1,21 @@
-//! The engine on sled 0.34.7, and all that has to be known about it.
+//! The engine on sled 0.34.7, and everything that has to be known about sled.
 //!
 //! - `Db::flush` writes and ends in `sync_file_range`, which survives no power cut. So every sync ends in an
-//!   fdatasync through a handle of our own of sled's file `db`, opened before the first write and kept: Linux
-//!   reports a failed write-back once to each handle that was open when it failed.
+//!   fdatasync through our own handle to sled's file `db`, which is opened before the first write and kept:
+//!   Linux reports a failed write-back once to each handle that was open when it failed.
 //! - Sled writes on threads of its own. An error there poisons its handle: later writes fail with the same
-//!   error, of which only the kind is left. Whether one of kind "no room" came from a write or from a
-//!   write-back that failed is told by our handle: if an fdatasync through it succeeds, nothing that was
-//!   written got lost, and the store may be reopened; otherwise the disk failed for good.
-//! - When such a thread fails, sled sometimes forgets to wake who waits in `flush` (`exit_reservation` sets
-//!   the error without a notification), which then waits for ever. A thread of ours looks every 100 ms
-//!   whether there is an error, and if so flushes, which fails at once and wakes all.
+//!   error, of which only the kind is left. Our handle shows whether an error of kind "no room" came from a
+//!   write or from a failed write-back: if an fdatasync through it succeeds, nothing that was written got
+//!   lost, and the store may be reopened; otherwise the disk failed for good.
+//! - When such a thread fails, sled sometimes forgets to wake the threads in `flush` (`exit_reservation` sets
+//!   the error without a notification), which then wait forever. A thread of ours checks every 100 ms whether
+//!   there is an error, and if so flushes, which fails immediately and wakes all of them.
 //! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
 //!   a late write of the poisoned handle cannot reach into the reopened one.
-//! - A kill while it opens leaves `snap.*.generating`, which it then takes for a snapshot and refuses.
-//! - It panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
-//!   what a panic hook has to ask.
+//! - If the process is killed while sled opens, `snap.*.generating` is left, which sled later takes for a
+//!   snapshot and refuses.
+//! - Sled panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
+//!   what a panic hook must ask.
 //! - Values above 128 KiB (leaves of up to 17 values) go to `blobs/`, unsynced: see
 //!   `store::engine::MAX_VALUE_BYTES`.
 
@@ -45,10 +46,10 @@ const META: u8 = 1;
 /// end, so it comes last.
 const LOG: u8 = 3;
 
-/// How often, 10 ms apart, sled's lock is tried while threads of the handle before finish.
+/// How many times sled's lock is tried, 10 ms apart, while threads of the previous handle finish.
 const LOCK_TRIES: u32 = 500;
 
-/// How often it is looked whether sled failed and somebody waits in vain.
+/// How often a thread checks whether sled failed and someone waits in vain.
 const WAKE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A sled database in a folder.
@@ -82,7 +83,7 @@ impl SledEngine {
         Ok(engine)
     }
 
-    /// Lets every later fdatasync of the data file fail: the hook of tests.
+    /// Makes every later fdatasync of the data file fail. This is a hook for tests.
     #[cfg(test)]
     pub fn fail_syncs(&self) {
         self.data.failing.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -110,7 +111,7 @@ impl SledEngine {
         )))
     }
 
-    /// Tells what may pass from what may not.
+    /// Tells errors that may pass from those that may not.
     fn judge(&self, error: sled::Error) -> EngineError {
         match error {
             sled::Error::Io(error) if is_no_room(&error) => match self.data.sync() {
@@ -134,8 +135,8 @@ impl SledEngine {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// Visits the values whose keys begin with `prefix`, a byte and more; the visitor sees what follows the
-    /// byte.
+    /// Visits the values whose keys begin with `prefix`, which has at least one byte. The visitor sees what
+    /// follows that byte.
     fn each(&self, prefix: &[u8], visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
         self.with(|db| {
             for pair in db.scan_prefix(prefix) {
@@ -171,7 +172,7 @@ impl Journal for SledEngine {
             }
         })?;
         let damaged = |key: Vec<u8>| {
-            EngineError::Damaged(format!("record \"{}\": its key is no number", key.escape_ascii()))
+            EngineError::Damaged(format!("record \"{}\": its key is not a number", key.escape_ascii()))
         };
         odd.map_or(Ok(()), |key| Err(damaged(key)))
     }
@@ -211,7 +212,7 @@ impl Engine for SledEngine {
 
     fn reopen(&self) -> Result<(), EngineError> {
         let mut db = self.db.write();
-        // A poisoned handle fails to flush when it is dropped, which it only logs.
+        // A poisoned handle fails to flush when it is dropped, but sled only logs that.
         caught(AssertUnwindSafe(|| drop(db.take())))?;
         let opened = self.open_sled()?;
         folder::settle(&self.folder).map_err(|error| outside(&error, &self.folder))?;
@@ -227,14 +228,14 @@ impl Engine for SledEngine {
 impl Drop for SledEngine {
     fn drop(&mut self) {
         self.waker.stop();
-        // Sled panics if its last fsync fails. All that matters was synced before.
+        // Sled panics if its last fsync fails. Everything that matters was synced before.
         if let Err(error) = caught(|| drop(self.db.write().take())) {
             log::error!("closing {}: {error}", self.path());
         }
     }
 }
 
-/// The thread that wakes what sled leaves waiting after an error.
+/// The thread that wakes the threads that sled leaves waiting after an error.
 struct Waker {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -254,7 +255,7 @@ impl Waker {
         let mut stopped = stop.lock();
         while !*stopped {
             let _ = bell.wait_for(&mut stopped, WAKE_INTERVAL);
-            // Not while it is being reopened: then nobody waits in it.
+            // There is nothing to do while it is being reopened: then nobody waits in it.
             let Some(db) = db.try_read() else { continue };
             if let Some(db) = db.as_ref().filter(|db| db.context.global_error().is_err()) {
                 let _ = caught(|| db.flush());
@@ -266,7 +267,7 @@ impl Waker {
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the thread that wakes sled ended by a panic");
+            log::error!("the thread that wakes sled panicked");
         }
     }
 }
@@ -277,17 +278,17 @@ impl SledEngine {
     }
 }
 
-/// Our handle of sled's data file, used for nothing but fdatasync.
+/// Our handle to sled's data file, used for nothing but fdatasync.
 struct DataFile {
     file: File,
-    /// Set by tests only.
+    /// Only tests set this.
     failing: AtomicBool,
 }
 
 impl DataFile {
     fn sync(&self) -> io::Result<()> {
         if self.failing.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(io::Error::other("a test let it fail"));
+            return Err(io::Error::other("a test made it fail"));
         }
         self.file.sync_data()
     }
@@ -297,9 +298,9 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// For a panic hook: the exit code to end the process with, or `None` for a panic of sled's that is caught
-/// and turned into an error. One on a thread of sled's own is caught by nobody who could tell: who waits for
-/// that thread would wait for ever, so it ends the node like a failure of the disk.
+/// For a panic hook: the exit code with which to end the process, or `None` for a panic of sled that is
+/// caught and turned into an error. Nobody catches a panic on a thread of sled's own, and a thread that waits
+/// for it would wait forever, so such a panic ends the node like a failure of the disk.
 pub fn exit_code_of_panic() -> Option<u8> {
     if CAUGHT.get() {
         return None;
@@ -339,7 +340,7 @@ fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-/// An error of our own calls around sled's.
+/// An error of one of our own calls, outside of sled.
 fn outside(error: &io::Error, path: &Path) -> EngineError {
     let message = format!("{}: {error}", path.display());
     if is_no_room(error) { EngineError::NoRoom(message) } else { EngineError::Failed(message) }

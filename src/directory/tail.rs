@@ -1,7 +1,7 @@
-//! The file `tail`: the mark of a data directory, kept beside sled's files (see
+//! The file `tail`: the mark of a data directory, kept next to sled's files (see
 //! [`Tail`](crate::store::Tail)).
 //!
-//! Two slots, 4 KiB apart so that one torn write spoils one only, are written in turn; the valid one with the
+//! Two slots are written in turn, 4 KiB apart so that a torn write spoils only one. The valid slot with the
 //! higher sequence counts.
 
 use std::fs::File;
@@ -25,7 +25,7 @@ const SLOT_BYTES: usize = 8 + 8 + 16 + 8 + 8 + 4;
 pub struct TailFile {
     file: File,
     sequence: u64,
-    /// What it says.
+    /// The mark in the file.
     pub mark: Mark,
 }
 
@@ -33,7 +33,7 @@ impl TailFile {
     /// Creates the file and makes it durable.
     pub fn create(directory: &Path, mark: Mark) -> io::Result<TailFile> {
         let file = folder::open_file(&directory.join(TAIL))?;
-        // Both slots now, so that later writes need no room.
+        // Both slots are written now, so that later writes need no room.
         file.write_all_at(&encode(1, &mark), 0)?;
         file.write_all_at(&encode(2, &mark), SLOT_SPACING)?;
         file.sync_all()?;
@@ -41,7 +41,8 @@ impl TailFile {
         Ok(TailFile { file, sequence: 2, mark })
     }
 
-    /// Opens the file; `None` if there is none, an error of kind `InvalidData` if no slot is valid.
+    /// Opens the file. Returns `None` if there is none, and an error of kind `InvalidData` if no slot is
+    /// valid.
     pub fn open(directory: &Path) -> io::Result<Option<TailFile>> {
         let path = directory.join(TAIL);
         if !path.try_exists()? {
@@ -52,7 +53,7 @@ impl TailFile {
         Ok(Some(TailFile { file, sequence, mark }))
     }
 
-    /// What the file of a stopped node says, without touching it.
+    /// The mark in the file of a stopped node, read without touching the file.
     pub fn peek(directory: &Path) -> io::Result<Option<Mark>> {
         match File::open(directory.join(TAIL)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -60,7 +61,7 @@ impl TailFile {
         }
     }
 
-    /// Writes what has become durable since, if anything has.
+    /// Writes the mark, if anything has become durable since.
     pub fn advance(&mut self, mark: Mark) -> io::Result<()> {
         if mark == self.mark {
             return Ok(());
@@ -78,7 +79,7 @@ fn newest(file: &File) -> io::Result<(u64, Mark)> {
     let slots = [read_slot(file, 0)?, read_slot(file, SLOT_SPACING)?];
     let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
     newest.ok_or_else(|| {
-        io::Error::new(ErrorKind::InvalidData, "neither slot of its file `tail` has a right checksum")
+        io::Error::new(ErrorKind::InvalidData, "neither slot of its file `tail` has a valid checksum")
     })
 }
 
@@ -128,7 +129,8 @@ mod tests {
         Mark { directory: 7, start: 1, record }
     }
 
-    /// A torn write of either slot leaves the other, at most one mark older; with both gone it is refused.
+    /// A torn write of either slot leaves the other, at most one mark older. With both gone the file is
+    /// refused.
     #[test]
     fn one_torn_slot_is_survived_and_two_are_refused() {
         let folder = tempfile::tempdir().unwrap();

@@ -29,10 +29,10 @@ impl Place for Disk {
         open(StoreOptions::new(self.directory(), founding()))
     }
 
-    /// What sled would put into files that it never syncs.
+    /// Checks that sled put nothing into files that it never syncs.
     fn check(&self) {
         let blobs: Vec<_> = std::fs::read_dir(self.directory().join("store/blobs")).unwrap().collect();
-        assert!(blobs.is_empty(), "sled keeps {blobs:?} outside of its file");
+        assert!(blobs.is_empty(), "sled keeps {blobs:?} outside its file");
     }
 }
 
@@ -52,7 +52,7 @@ proptest! {
     }
 }
 
-/// A failed fdatasync is the end, and nothing is retried.
+/// A failed fdatasync is fatal, and nothing is retried.
 #[test]
 fn a_failed_sync_is_fatal() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,7 +65,7 @@ fn a_failed_sync_is_fatal() {
     assert_eq!(store.reader().last(), 1);
 }
 
-/// Compaction while writes go on keeps the file bounded, though deletion alone never shrinks it.
+/// Compaction during writes keeps the file bounded, although deletion alone never shrinks it.
 #[test]
 fn compaction_under_writes_bounds_the_disk() {
     let place = Disk::new();
@@ -131,7 +131,7 @@ fn what_the_tail_file_knows_must_be_there() {
     write(&mut store, &[entry(2, 1, 10)], None).unwrap();
     store.housekeep(1000).unwrap();
     drop(store);
-    // The database of before, as a bad disk or a careless restore leaves it.
+    // The earlier database, as a bad disk or a careless restore leaves it.
     std::fs::remove_dir_all(node.join("store")).unwrap();
     std::fs::rename(&old, node.join("store")).unwrap();
     let error = place.try_open().err().expect("refused").to_string();
@@ -141,11 +141,11 @@ fn what_the_tail_file_knows_must_be_there() {
     assert!(error.contains("was durable"), "{error}");
     std::fs::remove_file(node.join("tail")).unwrap();
     std::fs::remove_dir_all(node.join("store")).unwrap();
-    assert_eq!(place.open().1.start, 1, "a wiped directory is founded anew, with another id");
+    assert_eq!(place.open().1.start, 1, "a wiped directory is founded again, with a different id");
 }
 
-/// Format 1 stays as it is: what a fixed list of writes leaves in sled, key by key, is what it left when the
-/// checksum below was taken. A store of that version is opened by this one.
+/// Format 1 stays as it is: a fixed list of writes leaves in sled, key by key, what it left when the checksum
+/// below was taken. So this version opens a store of that version.
 #[test]
 fn the_bytes_in_sled_stay() {
     let folder = tempfile::tempdir().unwrap();
@@ -191,8 +191,8 @@ fn checksum_of_sled(folder: &Path) -> (usize, u32) {
     (keys, crc32c::crc32c(&bytes))
 }
 
-/// What one durable write costs here. Run with `cargo test --release --lib directory:: -- --ignored
-/// --nocapture`.
+/// The cost of one durable write on this machine. Run it with `cargo test --release --lib directory:: --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]
 fn cost_of_a_durable_write() {

@@ -1,9 +1,9 @@
-//! The turn of the applier: what is chosen is delivered, in index order, each request once.
+//! The turn of the applier: it delivers what is chosen, in index order, each request once.
 //!
-//! It pulls: the state machine only raises a watermark, and a slow log file or application delays the
-//! answers of this node, never consensus. After a start it goes through the log from its oldest index, since
-//! what counts as a repeat is a function of the log; lines that the log file has already are not written
-//! again. Left out: the thread, the file and its form (`node`).
+//! It pulls: the state machine only raises a watermark, and a slow log file or application delays the answers
+//! of this node, never consensus. At startup it goes through the log from its oldest index, since what counts
+//! as a repeat is a function of the log. Lines that the log file already has are not written again. Left out:
+//! the thread, the file and its form (`node`).
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use super::requests::Requests;
 use super::storage::read_chosen;
 use super::waiters::Ticket;
 
-/// What a turn takes at most; then the answers of what it took go out.
+/// The most that a turn takes before the answers for what it took go out.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// The same with an application, which may be slow.
+/// The same limit with an application, which may be slow.
 const APPLICATION_TURN_BYTES: usize = 16 * 1024;
 
 /// Delivers what is chosen.
@@ -33,7 +33,7 @@ const APPLICATION_TURN_BYTES: usize = 16 * 1024;
 /// is durable and the applier waits for it.
 pub struct Applier {
     applied: Index,
-    /// How many items there were so far.
+    /// How many items were delivered so far.
     items: u64,
     application: Option<Box<dyn Application>>,
     requests: Arc<Mutex<Requests>>,
@@ -44,48 +44,48 @@ pub struct Applier {
 /// What a turn delivered.
 #[derive(Debug, Default)]
 pub struct Deliveries {
-    /// In index order.
+    /// The delivered entries, in index order.
     pub entries: Vec<Delivery>,
-    /// For those who waited.
+    /// The answers to those who waited.
     pub answers: Vec<(Ticket, Answer)>,
-    /// What the application answered, by ascending index; where that was nothing, nothing is here.
+    /// The application's responses, by ascending index. Empty responses are left out.
     pub responses: Vec<(Index, Bytes)>,
-    /// Whether more can be delivered at once.
+    /// Whether more can be delivered immediately.
     pub more: bool,
 }
 
 /// An entry that was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// What stands in the log.
+    /// The entry in the log.
     pub entry: Entry,
-    /// `false`: it was delivered as a no-op.
+    /// `false` if it was delivered as a no-op.
     pub counts: bool,
-    /// [`Item::number`], if it is one: a value or an operation that counts.
+    /// [`Item::number`], if the entry is an item: a value or an operation that counts.
     pub number: Option<u64>,
 }
 
-/// Why nothing more can be delivered on this node.
+/// Why this node can deliver nothing more.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] LogReadError),
-    /// A newer version of this program proposed it.
+    /// A newer version of this program proposed the entry.
     #[error(
-        "the entry at index {index} is of kind {code}, which this version does not know: nothing from it on \
-         was delivered; start a version that knows it"
+        "the entry at index {index} is of kind {code}, which this version does not know: nothing from this \
+         index on was delivered; start a version that knows it"
     )]
     UnknownKind {
-        /// Where it stands.
+        /// The entry's index.
         index: Index,
-        /// Its code.
+        /// The code of its kind.
         code: u8,
     },
 }
 
 impl Applier {
-    /// Begins with the oldest index that the log holds, and an application that was made anew.
+    /// Begins with the oldest index that the log holds. The application must be new.
     pub fn new(
         recent: Arc<Recent>,
         reader: LogReader,
@@ -97,7 +97,7 @@ impl Applier {
         Applier { applied, items: 0, application, requests, recent, reader }
     }
 
-    /// Up to it everything was delivered.
+    /// Every index up to this one was delivered.
     pub fn applied(&self) -> Index {
         self.applied
     }
@@ -117,7 +117,7 @@ impl Applier {
                 return Ok(Deliveries::default());
             }
             Some(Err(error)) => return Err(error.into()),
-            // The core was rebuilt meanwhile: what it knew beyond its durable part comes again.
+            // The core was rebuilt in the meantime: what it knew beyond its durable part comes again.
             None => return Ok(Deliveries::default()),
         };
         if let Some(entry) = entries.iter().find(|entry| matches!(entry.command.kind, Kind::Unknown(_))) {
@@ -133,8 +133,8 @@ impl Applier {
         Ok(delivered)
     }
 
-    /// The application first, then those who wait: what is answered is applied. The lock is not held
-    /// meanwhile, and as nobody else delivers, what counted before counts after.
+    /// The application comes first, then those who wait: what is answered is applied. The lock is not held
+    /// while the application runs. As nobody else delivers, an entry that counted before still counts after.
     fn deliver(&mut self, entry: Entry, requests: &mut MutexGuard<'_, Requests>, delivered: &mut Deliveries) {
         let is_item = matches!(entry.command.kind, Kind::Value | Kind::Operation);
         if let Some(application) = &mut self.application
@@ -182,12 +182,12 @@ mod tests {
     }
 
     /// A leader that crashed and comes back holds entries that were never chosen. What it learns in their
-    /// place may be chosen before it is written here: that is delivered, not what the store still has.
+    /// place may be chosen before it is written here. Then that is delivered, not what the store still holds.
     #[test]
     fn what_was_chosen_is_delivered_and_not_what_the_store_still_holds_there() {
         let store = store_with(&[entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "stale")]);
         let recent = Arc::new(Recent::new(1 << 20, 0));
-        // Indexes 1 and 2 were learned as they are in the store already; 3 is under way to it.
+        // Indexes 1 and 2 were learned as the store already has them; 3 is on its way there.
         recent.put(None, &[entry(3, 2, "chosen")], 1);
         recent.raise_chosen(3);
         let requests = Arc::new(Mutex::new(Requests::new(100)));
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(values, ["a", "b", "chosen"]);
     }
 
-    /// Answers with what it was given so far.
+    /// Answers with everything it was given so far.
     struct Journal(Vec<u8>);
 
     impl Application for Journal {
@@ -211,8 +211,8 @@ mod tests {
         }
     }
 
-    /// The application sees values once each, numbered without no-ops and repeats, before they are answered,
-    /// and its responses come with their indexes.
+    /// The application sees each value once, numbered without no-ops and repeats, before it is answered, and
+    /// its responses come with their indexes.
     #[test]
     fn the_application_is_given_what_counts() {
         let noop = Entry { command: Command::noop(1), ..entry(1, 1, "") };

@@ -1,4 +1,5 @@
-//! The chosen line: what every node writes for each delivered index. Its form is for good, tools read it.
+//! The chosen line: what every node writes for each delivered index. Its form never changes, since tools read
+//! it.
 //!
 //! ```text
 //! 2026-11-21T07:39:49.123456Z [INFO] chosen index=2 reqid=1 ballot=1.1 from=1 value="hello"
@@ -6,31 +7,32 @@
 //! … chosen index=4 reqid=0 ballot=1.1 from=1 op=NAME
 //! ```
 //!
-//! Printable ASCII stands for itself, but `"` and `\` are `\"` and `\\`; newline, carriage return and tab
-//! are `\n`, `\r` and `\t`, every other byte is `\xNN` (lower-case). A value above [`VALUE_BYTES`] is cut
-//! there and followed by ` len=N crc=XXXXXXXX`: length and CRC-32C of the whole, in upper-case hex digits.
+//! Printable ASCII is written as it is, except that `"` and `\` become `\"` and `\\`. Newline, carriage
+//! return and tab become `\n`, `\r` and `\t`; every other byte becomes `\xNN` (lower-case). A value above
+//! [`VALUE_BYTES`] is cut there and followed by ` len=N crc=XXXXXXXX`: the length of the whole value and its
+//! CRC-32C, in upper-case hex digits.
 //!
-//! Hundreds of thousands are written a second, so this appends bytes without `fmt`. Left out: timestamps
-//! and files, which are `logfile`'s.
+//! Hundreds of thousands of lines are written per second, so this appends bytes without `fmt`. Left out:
+//! timestamps and files (`logfile`).
 
 use crate::consensus::types::{Ballot, Command, Index, Kind};
 
 /// How many bytes of a value a line shows.
 pub const VALUE_BYTES: usize = 128;
 
-/// The longest that a chosen line can get, timestamp and newline included: [`VALUE_BYTES`] escapes of four
-/// bytes, and at most 320 bytes around them.
+/// The longest chosen line, with timestamp and newline: [`VALUE_BYTES`] escapes of four bytes, and at most
+/// 320 bytes around them.
 pub const MAX_LINE_BYTES: usize = 320 + 4 * VALUE_BYTES;
 
 /// The longest name of an operation.
 pub const MAX_OPERATION_BYTES: usize = 64;
 
-/// What stands before the index of every chosen line, after the timestamp. No other line has it there.
+/// What comes before the index in every chosen line, after the timestamp. No other line has it there.
 pub const MARK: &[u8] = b" [INFO] chosen index=";
 
-/// Appends a chosen line from its word `chosen` on, without newline. `noop` is how it was delivered: of a
-/// no-op, and of a request that was delivered before. An application's operation and a membership change
-/// get a general name; an application that knows better calls [`format_operation`].
+/// Appends a chosen line from its word `chosen` on, without newline. `noop` is true if it was delivered as a
+/// no-op, as no-ops and requests that were delivered before are. An application's operation and a membership
+/// change get a general name; an application that knows better calls [`format_operation`].
 pub fn format(out: &mut Vec<u8>, index: Index, command: &Command, ballot: Ballot, noop: bool) {
     if noop {
         head(out, index, 0, ballot, command);
@@ -45,26 +47,27 @@ pub fn format(out: &mut Vec<u8>, index: Index, command: &Command, ballot: Ballot
         Kind::Operation => format_operation(out, index, command, ballot, "operation"),
         Kind::Membership => format_operation(out, index, command, ballot, "membership"),
         kind @ (Kind::Noop | Kind::Unknown(_)) => {
-            panic!("index {index} of kind {kind:?} cannot have been delivered other than as a no-op")
+            panic!("index {index} of kind {kind:?} can only be delivered as a no-op")
         }
     }
 }
 
-/// Appends the chosen line of an operation: `op=NAME` in place of `value="…"`. The name is of ASCII letters,
-/// digits, `.`, `_` and `-`, at most [`MAX_OPERATION_BYTES`].
+/// Appends the chosen line of an operation: `op=NAME` in place of `value="…"`. The name consists of at most
+/// [`MAX_OPERATION_BYTES`] ASCII letters, digits, `.`, `_` and `-`.
 pub fn format_operation(out: &mut Vec<u8>, index: Index, command: &Command, ballot: Ballot, name: &str) {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     assert!(
         !name.is_empty() && name.len() <= MAX_OPERATION_BYTES && name.bytes().all(good),
-        "index {index}: {name:?} is no name of an operation"
+        "index {index}: {name:?} is not a name of an operation"
     );
     head(out, index, user_reqid(command), ballot, command);
     out.extend_from_slice(b" op=");
     out.extend_from_slice(name.as_bytes());
 }
 
-/// The index of a chosen line, whole or cut anywhere after ` reqid=`; `None` of any other line. Strict: a
-/// diagnostic line cannot pass for a chosen one, because `logfile` lets none begin its text with `chosen `.
+/// The index of a chosen line, which may be cut anywhere after ` reqid=`; `None` for any other line. It is
+/// strict, so a diagnostic line cannot pass for a chosen one: `logfile` lets no diagnostic line begin with
+/// the word `chosen`.
 pub fn parse_index(line: &[u8]) -> Option<Index> {
     let rest = skip_timestamp(line)?.strip_prefix(MARK)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -75,7 +78,7 @@ pub fn parse_index(line: &[u8]) -> Option<Index> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// What follows `YYYY-MM-DDTHH:MM:SS.ffffffZ` (any number of digits of a second, or none).
+/// The rest of a line after `YYYY-MM-DDTHH:MM:SS.ffffffZ` (with any number of digits of a second, or none).
 pub fn skip_timestamp(line: &[u8]) -> Option<&[u8]> {
     const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd";
     let (seconds, rest) = line.split_at_checked(FORM.len())?;
@@ -93,7 +96,7 @@ pub fn skip_timestamp(line: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"Z")
 }
 
-/// A line shows the users' reqids; what a server made for itself has none.
+/// A line shows the users' reqids. A command that a server made for itself has none.
 fn user_reqid(command: &Command) -> u64 {
     if command.request.session == 0 { command.request.number } else { 0 }
 }
@@ -124,9 +127,10 @@ fn value(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Appends bytes so that they stay on the line, between the quotes and off the reader's terminal.
+/// Appends bytes, escaped so that they stay on the line and between the quotes, and cannot control the
+/// reader's terminal.
 fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Without an early exit the compiler tests many bytes at a time; most values need no escape at all.
+    // Without an early exit the compiler tests many bytes at a time. Most values need no escape at all.
     if bytes.iter().fold(true, |all, byte| all & is_plain(*byte)) {
         out.extend_from_slice(bytes);
         return;
@@ -218,7 +222,7 @@ mod tests {
     fn a_value_above_128_bytes_is_cut_there() {
         let whole = Command::value(1, 1, vec![b'x'; 128]);
         assert!(line(2, &whole, false).ends_with(&format!("value=\"{}\"", "x".repeat(128))));
-        // The check value of CRC-32C: that of "123456789" is E3069283 (RFC 3720 and others).
+        // The check value of CRC-32C: "123456789" has E3069283 (RFC 3720 and others).
         assert_eq!(crc32c::crc32c(b"123456789"), 0xE306_9283);
         let long = vec![0; 129];
         let crc = crc32c::crc32c(&long);

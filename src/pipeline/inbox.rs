@@ -1,5 +1,5 @@
 //! What waits for the state machine thread: its own messages, peers' messages, bindings, proposals and
-//! wishes, each in a bounded queue with its own policy, behind one bell.
+//! wishes. Each has a bounded queue with its own policy, and all share one bell.
 
 use crate::consensus::config::Restored;
 use crate::consensus::message::Message;
@@ -10,35 +10,35 @@ pub use crate::store::{Binding, DirectoryId};
 use super::placement::Submission;
 use super::queue::{Bell, Queue};
 
-/// Messages that a node addressed to itself, back from behind their write.
+/// Messages that a node addressed to itself and whose write is durable.
 #[derive(Debug)]
 pub struct OwnMessages {
-    /// The generation of the core that made them; an older one's are discarded.
+    /// The generation of the core that made them. Those of an older generation are discarded.
     pub generation: u64,
-    /// All of one write's, so that they take one place.
+    /// All messages of one write, so that they take one place.
     pub messages: Vec<Message>,
 }
 
-/// What storage tells the state machine beside the ring.
+/// What storage tells the state machine outside the ring.
 #[derive(Debug)]
 pub enum Control {
     /// A write failed: do nothing until told to go on.
     Suspend,
-    /// There is room again: go on from what is durable.
+    /// There is room again: continue from what is durable.
     Rebuild(Restored),
 }
 
-/// The state machine's inputs. What fullness does:
+/// The state machine's inputs, and what happens when a queue is full:
 ///
 /// | queue | full |
 /// | --- | --- |
-/// | `own` | cannot be: room is reserved (see [`Inbox::OWN_CAPACITY`]); asserted by who pushes |
-/// | `control` | cannot be: at most one of each is under way |
+/// | `own` | cannot happen: room is reserved (see [`Inbox::OWN_CAPACITY`]); the producer asserts it |
+/// | `control` | cannot happen: at most one of each is under way |
 /// | `peers` | the message is dropped and counted; the protocol repeats it |
 /// | `bindings` | the connection is closed; the peer dials again |
 /// | `proposals` | the client is answered `-BUSY` |
-/// | `submissions` | whoever embeds the node is told that it is busy |
-/// | `transfers` | who asked is told so |
+/// | `submissions` | the embedder is told that the node is busy |
+/// | `transfers` | the caller is told so |
 pub struct Inbox {
     /// Failures and recoveries, by storage.
     pub control: Queue<Control>,
@@ -46,32 +46,34 @@ pub struct Inbox {
     pub own: Queue<OwnMessages>,
     /// Peers' messages, by the network thread; weighed in bytes.
     pub peers: Queue<Message>,
-    /// Peers that said hello for the first time, by the network thread: the node id is to be bound durably
-    /// to the directory before the peer's first message counts.
+    /// Peers that said hello for the first time, by the network thread. The node id must be bound durably to
+    /// the directory before the peer's first message counts.
     pub bindings: Queue<Binding>,
     /// Clients' proposals, by the client port; weighed in bytes.
     pub proposals: Queue<Proposal>,
-    /// Proposals of whoever embeds the node; weighed in bytes.
+    /// Proposals, by the embedder; weighed in bytes.
     pub submissions: Queue<Submission>,
-    /// Nodes that leadership is to be handed over to, by whoever embeds the node.
+    /// Nodes to hand leadership over to, by the embedder.
     pub transfers: Queue<NodeId>,
     /// Wakes the state machine.
     pub bell: Bell,
 }
 
 impl Inbox {
-    /// Writes whose own messages may be under way at once: what the storage queue, a drain of it, the
-    /// outgoing queue and a drain of that can hold. `node` asserts that its capacities add up to it.
+    /// How many writes may have own messages under way at the same time: what the storage queue, a drain of
+    /// it, the outgoing queue and a drain of that can hold. `node` asserts that its capacities add up to
+    /// this.
     pub const OWN_CAPACITY: usize = 8192;
-    /// Peers' messages that wait at most: some turns of a loaded cluster.
+    /// The most bytes of peers' messages that wait: some turns of a loaded cluster.
     pub const PEERS_CAPACITY_BYTES: usize = 64 << 20;
-    /// Peers say hello for the first time once in their life.
+    /// The most bindings that wait. A peer says hello for the first time once in its life.
     pub const BINDINGS_CAPACITY: usize = 64;
-    /// Proposals that wait at most, beside those that the core holds.
+    /// The most bytes of proposals that wait, besides those that the core holds.
     pub const PROPOSALS_CAPACITY_BYTES: usize = 32 << 20;
-    /// The same of whoever embeds the node.
+    /// The same for the embedder's proposals.
     pub const SUBMISSIONS_CAPACITY_BYTES: usize = 16 << 20;
-    /// A core goes by the first wish and ignores others until that is settled.
+    /// The most transfers that wait. A core follows the first wish and ignores others until that one is
+    /// settled.
     pub const TRANSFERS_CAPACITY: usize = 4;
 
     /// Empty queues.
@@ -79,7 +81,7 @@ impl Inbox {
         Inbox::with_room_for(Inbox::PEERS_CAPACITY_BYTES, Inbox::PROPOSALS_CAPACITY_BYTES)
     }
 
-    /// Empty queues with less room for what may be refused, so that a simulation sees it refused.
+    /// Empty queues with less room for inputs that may be refused, so that a simulation sees them refused.
     pub fn with_room_for(peers_bytes: usize, proposals_bytes: usize) -> Inbox {
         let bell = Bell::new();
         Inbox {
@@ -113,7 +115,7 @@ pub enum Outgoing {
     Messages {
         /// The generation of the core that made them.
         generation: u64,
-        /// In the order in which they are to be sent.
+        /// The messages, in the order in which they must be sent.
         messages: Vec<Message>,
     },
     /// The binding is durable: the peer's messages may pass.
@@ -121,7 +123,7 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// What it takes in the queue.
+    /// What the item takes in the queue.
     pub fn cost_bytes(&self) -> usize {
         match self {
             Outgoing::Messages { messages, .. } => {

@@ -1,10 +1,10 @@
-//! The ledger: which requests were delivered, and where. A function of the log alone, so it is the same on
-//! every node that delivered as much.
+//! The ledger: which requests were delivered, and where. It is a function of the log alone, so it is the same
+//! on every node that delivered as much.
 //!
 //! *A request is delivered at most once.* Choosing cannot promise that: a new leader may have to adopt the
 //! same command at two indexes, and a repeated proposal may be chosen twice. Delivery can: the [`Ledger`]
-//! holds the last [`WINDOW`] distinct delivered requests, and what is found there is delivered as a no-op and
-//! answered with its first index.
+//! holds the last [`WINDOW`] distinct delivered requests, and a request found there is delivered as a no-op
+//! and answered with its first index.
 //!
 //! Left out: who waits on this node for a delivery ([`waiters`](super::waiters)).
 
@@ -14,8 +14,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::consensus::types::{Command, Entry, Index, Kind, RequestId};
 
-/// How many distinct delivered requests are remembered. Fixed when a cluster is founded: delivery depends
-/// on it. It takes about 50 bytes each in memory.
+/// How many distinct delivered requests are remembered. It is fixed when a cluster is founded, since delivery
+/// depends on it. Each takes about 50 bytes of memory.
 pub const WINDOW: usize = 1_048_576;
 
 /// The delivered window.
@@ -24,13 +24,13 @@ pub const WINDOW: usize = 1_048_576;
 /// * `receipts` holds the last `window` distinct requests delivered at or below `applied`, each with its
 ///   first index within the window. `places` has exactly their ids.
 /// * `repeats` ascends, and holds every index at or below `applied` whose request had been delivered before.
-/// * Two ledgers of one window that were given the same entries answer alike. No node, clock or waiter has a
-///   part in it.
+/// * Two ledgers with the same window that were given the same entries answer alike. No node, clock or waiter
+///   plays a part.
 pub struct Ledger {
-    /// By request id: places in `receipts`. Never iterated, so its order does not matter.
+    /// Places in `receipts`, by request id. The table is never iterated, so its order does not matter.
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// A ring of at most `window` slots in order of delivery; the slot at place `p` is `receipts[p]`.
+    /// A ring of at most `window` slots in order of delivery. The slot at place `p` is `receipts[p]`.
     receipts: Vec<Receipt>,
     /// Where the next receipt goes once the ring is full.
     oldest: usize,
@@ -42,8 +42,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Remembers the last `window` delivered requests. Takes its address space at once: growing a table of a
-    /// million requests in one step would hold up every answer for a tenth of a second.
+    /// Remembers the last `window` delivered requests. It takes its address space now: growing a table of a
+    /// million requests in one step later would hold up every answer for a tenth of a second.
     pub fn new(window: usize) -> Ledger {
         assert!(window > 0 && window <= u32::MAX as usize, "a window of 1 to 2^32-1 requests, not {window}");
         Ledger {
@@ -59,7 +59,7 @@ impl Ledger {
 
     /// Begins after this index, with nothing delivered yet.
     pub fn start_at(&mut self, applied: Index) {
-        assert_eq!(self.applied, 0, "delivery has begun already, up to {}", self.applied);
+        assert_eq!(self.applied, 0, "delivery has already begun, up to {}", self.applied);
         self.applied = applied;
     }
 
@@ -68,13 +68,13 @@ impl Ledger {
         self.applied
     }
 
-    /// Where a request was delivered, if within the window.
+    /// The index where a request was delivered, if that is within the window.
     pub fn lookup(&self, request: RequestId) -> Option<Index> {
         self.find(request).map(|receipt| receipt.index)
     }
 
-    /// Whether what stands at a delivered index was delivered as a no-op, because its request had been
-    /// delivered before (or it is a no-op).
+    /// Whether the entry at a delivered index was delivered as a no-op, because it is one or because its
+    /// request had been delivered before.
     pub fn is_noop(&self, entry: &Entry) -> bool {
         entry.command.kind == Kind::Noop || self.repeats.binary_search(&entry.index).is_ok()
     }
@@ -84,7 +84,7 @@ impl Ledger {
         entry.command.kind != Kind::Noop && self.lookup(entry.command.request).is_none()
     }
 
-    /// What a request was delivered as, if within the window.
+    /// The receipt of a request, if it was delivered within the window.
     pub(super) fn find(&self, request: RequestId) -> Option<&Receipt> {
         self.find_hashed(self.hasher.hash_one(request), request)
     }
@@ -94,7 +94,7 @@ impl Ledger {
         assert_eq!(
             entry.index,
             self.applied + 1,
-            "delivery is in order: {} after {}",
+            "delivery must be in order: {} came after {}",
             entry.index,
             self.applied
         );
@@ -142,18 +142,18 @@ impl Ledger {
     }
 }
 
-/// What the ledger made of an entry.
+/// What the ledger recorded for an entry.
 #[derive(Clone, Copy)]
 pub(super) enum Recorded {
-    /// It asks for nothing.
+    /// The entry asks for nothing.
     Noop,
     /// Its request was delivered for the first time within the window.
     First(Receipt),
-    /// Its request had been delivered: this is where.
+    /// Its request had been delivered before; the receipt says where.
     Repeat(Receipt),
 }
 
-/// A delivered request: where, and what it held.
+/// A delivered request: where it was delivered, and what it held.
 #[derive(Clone, Copy)]
 pub(super) struct Receipt {
     /// Split, or the alignment of u128 would cost eight bytes more.
@@ -174,7 +174,8 @@ impl Receipt {
         RequestId { session, number: self.number }
     }
 
-    /// What a waiter is told whose proposal has this digest; `None`: it takes whatever was delivered.
+    /// The answer to a waiter whose proposal has this digest. With `None` the waiter takes whatever was
+    /// delivered.
     pub(super) fn answer(&self, digest: Option<Digest>) -> Answer {
         match digest {
             Some(digest) if digest != self.digest => Answer::OtherValue(self.index),
@@ -183,12 +184,12 @@ impl Receipt {
     }
 }
 
-/// What the ledger says of a delivered request.
+/// The ledger's answer for a delivered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The request was delivered at this index.
     Delivered(Index),
-    /// The request id was delivered at this index, with another value.
+    /// The request id was delivered at this index, with a different value.
     OtherValue(Index),
 }
 
@@ -201,8 +202,8 @@ impl Answer {
     }
 }
 
-/// Tells one payload from another: CRC-32C, length and kind. A collision only means that a reused request id
-/// is answered with an index instead of an error.
+/// Tells payloads apart by CRC-32C, length and kind. A collision only means that a reused request id is
+/// answered with an index instead of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest {
     crc: u32,

@@ -1,9 +1,9 @@
-//! The three-thread pipeline as functions of plain data, without threads: what `node` runs on threads and a
-//! simulator runs in virtual time.
+//! The three-thread pipeline as functions of plain data, without threads. `node` runs it on threads, and a
+//! simulator runs it in virtual time.
 //!
-//! [`state_machine`] → [`storage`] → network (`node`) → [`inbox`] → state machine, with [`applier`] beside
-//! it, pulling what is chosen. What was delivered is in the [`ledger`], who waits for it in [`waiters`]. See
-//! the crate's documentation for the picture.
+//! [`state_machine`] → [`storage`] → network (`node`) → [`inbox`] → state machine, with [`applier`] next to
+//! them, which pulls what is chosen. The [`ledger`] holds what was delivered, and [`waiters`] holds those who
+//! wait for it. The crate's documentation has the picture.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod applier;

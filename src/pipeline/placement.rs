@@ -1,7 +1,7 @@
-//! Proposals of whoever embeds the node, and where the leader put them: what the labs' `Start` gives back.
+//! The embedder's proposals, and where the leader put them: what `Start` returns in the labs.
 //!
-//! The core knows nothing of it. A leader that places a proposal writes it, so the turn finds the places
-//! among the entries that it gives to storage.
+//! The core knows nothing of this. A leader that places a proposal writes it, so the turn finds the places
+//! among the entries that it hands to storage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::consensus::types::{Ballot, Entry, Index, RequestId};
 /// Proposals that go into the core together or not at all.
 #[derive(Debug)]
 pub struct Submission {
-    /// At least one.
+    /// The proposals, at least one.
     pub proposals: Vec<Proposal>,
-    /// Where the turn says what became of them.
+    /// Takes the turn's answer: what became of them.
     pub placed: Arc<Placed>,
 }
 
 impl Submission {
-    /// What it takes in the queue.
+    /// What the submission takes in the queue.
     pub fn cost_bytes(&self) -> usize {
         self.proposals.iter().map(|proposal| proposal.command.cost_bytes()).sum()
     }
 }
 
-/// What the turn that took a submission made of it.
+/// What became of a submission in the turn that took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// The core took it.
@@ -37,16 +37,16 @@ pub enum Placement {
         ballot: Ballot,
         /// Whether the node leads.
         leads: bool,
-        /// Of each proposal in turn: where it stands if it is ever chosen; `None` if it has no place yet.
+        /// For each proposal in order, its index if it is ever chosen; `None` if it has no place yet.
         indexes: Vec<Option<Index>>,
     },
-    /// Certainly not proposed, for this reason.
+    /// Nothing was proposed, certainly, for this reason.
     Refused(&'static str),
 }
 
 impl Placement {
-    /// Looks for the proposals among the entries of the turn that took them. What a leader places it writes
-    /// in the same turn, under a ballot of the round that it leads in.
+    /// Looks for the proposals among the entries of the turn that took them. A leader writes what it places
+    /// in the same turn, under a ballot of the round in which it leads.
     pub(super) fn find(ids: &[RequestId], status: &Status, entries: &[Entry]) -> Placement {
         let leads = status.role == Role::Leader;
         let own = entries.iter().filter(|entry| leads && entry.ballot.round == status.promised.round);
@@ -57,7 +57,7 @@ impl Placement {
     }
 }
 
-/// Takes a [`Placement`] from the state machine's thread to the one that waits for it.
+/// Carries a [`Placement`] from the state machine's thread to the thread that waits for it.
 #[derive(Debug, Default)]
 pub struct Placed {
     placement: Mutex<Option<Placement>>,
@@ -65,13 +65,13 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Told once, by the turn.
+    /// Tells the placement. The turn calls this once.
     pub fn tell(&self, placement: Placement) {
         *self.placement.lock() = Some(placement);
         self.changed.notify_one();
     }
 
-    /// Waits for it, at most so long.
+    /// Waits for the placement, at most this long.
     pub fn wait(&self, timeout: Duration) -> Option<Placement> {
         let mut placement = self.placement.lock();
         let _ = self.changed.wait_while_for(&mut placement, |placement| placement.is_none(), timeout);
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// Only what this leader wrote under its own round says where a request stands.
+    /// Only entries that this leader wrote under its own round show where a request is.
     #[test]
     fn places_are_those_of_the_leaders_own_round() {
         let ballot = |round, node| Ballot { round, node };
@@ -127,7 +127,7 @@ mod tests {
         found(Role::Follower, [None, None, None]);
     }
 
-    /// Who waits in vain goes on; what was told before the wait is found.
+    /// A wait in vain ends; a placement that was told before the wait is found.
     #[test]
     fn a_placement_is_waited_for() {
         let placed = Placed::default();

@@ -1,10 +1,10 @@
-//! The one queue type: bounded by a caller-defined weight, drained whole by one consumer that a [`Bell`]
-//! wakes.
+//! The one queue type. It is bounded by a weight that the caller defines, and one consumer, which a [`Bell`]
+//! wakes, drains it whole.
 //!
-//! A consumer that takes all that waits at once gets group commit, coalesced messages and one wake-up for
-//! many items. A consumer with several queues shares one bell among them. What fullness does is the
-//! producer's choice: [`Queue::push`] waits (inside the pipeline's ring), [`Queue::try_push`] refuses (at
-//! its edges).
+//! A consumer that takes everything that waits gets group commit, coalesced messages and one wake-up for many
+//! items. A consumer with several queues shares one bell among them. The producer chooses what happens when
+//! the queue is full: [`Queue::push`] waits (inside the pipeline's ring), [`Queue::try_push`] refuses (at its
+//! edges).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Bell {
 struct BellInner {
     rung: Mutex<bool>,
     condvar: Condvar,
-    /// For a consumer that sleeps in something else (a poll): called instead of the condition variable.
+    /// Called instead of the condition variable, for a consumer that sleeps in something else (a poll).
     wake: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -37,15 +37,15 @@ impl Bell {
         Bell { inner: Arc::new(BellInner { rung: Mutex::new(false), condvar: Condvar::new(), wake: None }) }
     }
 
-    /// A bell for a consumer that sleeps elsewhere: `wake` interrupts that sleep, and is called only for
-    /// the first ring since the last [`Bell::clear`].
+    /// A bell for a consumer that sleeps elsewhere. `wake` interrupts that sleep; only the first ring since
+    /// the last [`Bell::clear`] calls it.
     pub fn calling(wake: impl Fn() + Send + Sync + 'static) -> Bell {
         let inner =
             BellInner { rung: Mutex::new(false), condvar: Condvar::new(), wake: Some(Box::new(wake)) };
         Bell { inner: Arc::new(inner) }
     }
 
-    /// Wakes the consumer, or lets its next wait return at once.
+    /// Wakes the consumer, or lets its next wait return immediately.
     pub fn ring(&self) {
         let mut rung = self.inner.rung.lock();
         if *rung {
@@ -61,7 +61,7 @@ impl Bell {
         }
     }
 
-    /// Forgets past rings. To be called by the consumer *before* it drains, or it may miss one.
+    /// Forgets past rings. The consumer must call this *before* it drains, or it may miss one.
     pub fn clear(&self) {
         *self.inner.rung.lock() = false;
     }
@@ -78,8 +78,8 @@ impl Bell {
 
 /// A bounded queue with one consumer.
 ///
-/// Invariant: the sum of the items' weights is at most `capacity`, unless a single item alone exceeds it
-/// (an item heavier than the whole queue is let in when the queue is empty, or it would wait for ever).
+/// Invariant: the sum of the items' weights is at most `capacity`, unless a single item alone exceeds it (an
+/// item heavier than the whole queue is let in when the queue is empty, or it would wait forever).
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     not_full: Condvar,
@@ -95,15 +95,15 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that holds `capacity` in the unit of `weigh` (`|_| 1` counts items) and rings `bell` when
-    /// something comes in.
+    /// A queue that holds `capacity` in the unit of `weigh` (`|_| 1` counts items) and rings `bell` when an
+    /// item comes in.
     pub fn new(capacity: usize, weigh: fn(&T) -> usize, bell: Bell) -> Queue<T> {
         assert!(capacity > 0, "a queue of capacity 0 would never pass anything");
         let state = State { items: VecDeque::new(), weight: 0, closed: false };
         Queue { state: Mutex::new(state), not_full: Condvar::new(), bell, capacity, weigh }
     }
 
-    /// Adds an item, waiting for room. `Err` gives the item back when the queue was closed.
+    /// Adds an item, waiting for room. Returns the item as `Err` if the queue was closed.
     pub fn push(&self, item: T) -> Result<(), T> {
         let weight = (self.weigh)(&item);
         let mut state = self.state.lock();
@@ -119,7 +119,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds an item if there is room. `Err` gives it back when there is none or the queue was closed.
+    /// Adds an item if there is room. Returns it as `Err` if there is none or the queue was closed.
     pub fn try_push(&self, item: T) -> Result<(), T> {
         let weight = (self.weigh)(&item);
         let mut state = self.state.lock();
@@ -132,8 +132,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds items from the front of `items` as long as there is room, under one lock and one ring; what
-    /// does not fit stays in `items`.
+    /// Adds items from the front of `items` as long as there is room, under one lock and with one ring. Items
+    /// that do not fit stay in `items`.
     pub fn try_push_all(&self, items: &mut VecDeque<T>) {
         let mut state = self.state.lock();
         let mut any = false;
@@ -152,12 +152,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Moves all that waits to the end of `into`; whether there was anything.
+    /// Moves everything that waits to the end of `into`. Returns whether there was anything.
     pub fn drain(&self, into: &mut Vec<T>) -> bool {
         self.drain_some(usize::MAX, into)
     }
 
-    /// Moves at most `count` items to the end of `into`; whether there was anything.
+    /// Moves at most `count` items to the end of `into`. Returns whether there was anything.
     pub fn drain_some(&self, count: usize, into: &mut Vec<T>) -> bool {
         let mut state = self.state.lock();
         let count = count.min(state.items.len());
@@ -174,7 +174,7 @@ impl<T> Queue<T> {
         true
     }
 
-    /// Refuses what comes from now on, and lets waiting producers go; what is inside can still be drained.
+    /// Refuses all items from now on, and lets waiting producers go. What is inside can still be drained.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.not_full.notify_all();

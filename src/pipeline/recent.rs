@@ -1,8 +1,9 @@
-//! The entries of late, in memory: what the applier and lagging peers are served from, so that what was just
-//! written is not read back from disk; and the watermark that tells the applier how far it may go.
+//! The latest entries, in memory, and the watermark that tells the applier how far it may go. The applier and
+//! lagging peers are served from here, so that what was just written is not read back from disk.
 //!
-//! `chosen <= ` the highest entry here or in the store. An entry is dropped only once it is chosen *and*
-//! durable in its latest version, so whatever is not found here is in the store as it was chosen.
+//! Invariant: `chosen` is at most the highest index with an entry here or in the store. An entry is dropped
+//! only once it is chosen *and* durable in its latest version, so a chosen entry that is not found here is in
+//! the store as it was chosen.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +12,13 @@ use parking_lot::Mutex;
 
 use crate::consensus::types::{Entry, Index};
 
-/// See the module. Shared by the state machine (puts), storage (says what is durable), applier and client
-/// port (read).
+/// See the module. The state machine (which puts), storage (which tells what is durable), the applier and the
+/// client port (which read) share it.
 pub struct Recent {
     kept: Mutex<Kept>,
     chosen: AtomicU64,
     durable: AtomicU64,
-    /// How often the core was rebuilt.
+    /// How many times the core was rebuilt.
     restarts: AtomicU64,
     capacity_bytes: usize,
 }
@@ -26,13 +27,14 @@ pub struct Recent {
 struct Kept {
     /// The index of the first slot.
     first: Index,
-    /// Each with the number of the [`Work`](super::state_machine::Work) that writes it.
+    /// Each entry with the number of the [`Work`](super::state_machine::Work) that writes it.
     slots: VecDeque<Option<(Entry, u64)>>,
     bytes: usize,
 }
 
 impl Recent {
-    /// Keeps about `capacity_bytes` of entries; more while storage lags, which its queue bounds.
+    /// Keeps about `capacity_bytes` of entries. It keeps more while storage lags, which the storage queue
+    /// bounds.
     pub fn new(capacity_bytes: usize, chosen: Index) -> Recent {
         Recent {
             kept: Mutex::default(),
@@ -43,19 +45,19 @@ impl Recent {
         }
     }
 
-    /// All up to it is chosen and may be delivered.
+    /// Every index up to this one is chosen and may be delivered.
     pub fn chosen(&self) -> Index {
         self.chosen.load(Ordering::Acquire)
     }
 
-    /// Raises the watermark. What is chosen was put before.
+    /// Raises the watermark. Chosen entries must have been put before.
     pub fn raise_chosen(&self, chosen: Index) {
         let before = self.chosen.swap(chosen, Ordering::AcqRel);
-        assert!(before <= chosen, "the watermark is raised, never lowered: {chosen} after {before}");
+        assert!(before <= chosen, "the watermark is never lowered: {chosen} after {before}");
     }
 
-    /// Removes entries from `truncate` on, then adds those that the work `number` writes, replacing what
-    /// stood at their indexes.
+    /// Removes entries from `truncate` on, then adds those that the work `number` writes, replacing what was
+    /// at their indexes.
     pub fn put(&self, truncate: Option<Index>, entries: &[Entry], number: u64) {
         let chosen = self.chosen();
         let durable = self.durable.load(Ordering::Acquire);
@@ -63,7 +65,7 @@ impl Recent {
         if let Some(first) = truncate {
             assert!(
                 first > chosen,
-                "what is chosen (up to {chosen}) stays, entries from {first} on cannot go"
+                "entries up to {chosen} are chosen, so those from {first} on cannot be removed"
             );
             kept.truncate_from(first);
         }
@@ -73,13 +75,13 @@ impl Recent {
         while kept.bytes > self.capacity_bytes && kept.drop_first(chosen, durable) {}
     }
 
-    /// All works up to this number are durable.
+    /// Takes note that every work up to this number is durable.
     pub fn set_durable(&self, number: u64) {
         self.durable.store(number, Ordering::Release);
     }
 
-    /// The core starts again from what is durable, with this watermark; so does what is kept here. Who reads
-    /// by an earlier watermark finds that out in [`Recent::read_chosen`].
+    /// The core starts again from what is durable, with this watermark, and so does what is kept here. A
+    /// reader with an earlier watermark notices that in [`Recent::read_chosen`].
     pub fn restart(&self, chosen: Index) {
         let mut kept = self.kept.lock();
         self.restarts.fetch_add(1, Ordering::AcqRel);
@@ -87,16 +89,16 @@ impl Recent {
         *kept = Kept::default();
     }
 
-    /// Reads up to the watermark, here or in the store; `None` if the core was rebuilt meanwhile: then the
-    /// watermark was lowered, and what was read above it may not be what was chosen there.
+    /// Reads up to the watermark, here or in the store. Returns `None` if the core was rebuilt in the
+    /// meantime: then the watermark was lowered, and what was read above it may not be what was chosen there.
     pub fn read_chosen<T>(&self, read: impl FnOnce(Index) -> T) -> Option<T> {
         let restarts = self.restarts.load(Ordering::Acquire);
         let result = read(self.chosen());
         (self.restarts.load(Ordering::Acquire) == restarts).then_some(result)
     }
 
-    /// The entries from `first` to at most `last` as far as they are here without a gap, bounded by bytes
-    /// (but at least one if it is here).
+    /// The entries from `first` to at most `last`, as far as they are here without a gap. They are bounded by
+    /// bytes, but the first is always returned if it is here.
     pub fn read(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Entry> {
         let kept = self.kept.lock();
         let mut bytes = 0;
@@ -114,7 +116,7 @@ impl Recent {
         entries
     }
 
-    /// The lowest index from `from` on that is here. What is here may be newer than what the store holds.
+    /// The lowest index from `from` on with an entry here, which may be newer than the store's.
     pub fn next_from(&self, from: Index) -> Option<Index> {
         let kept = self.kept.lock();
         let skip = usize::try_from(from.saturating_sub(kept.first)).unwrap_or(usize::MAX);
@@ -149,7 +151,7 @@ impl Kept {
         self.bytes -= gone.map(|(entry, _)| entry.command.cost_bytes()).sum::<usize>();
     }
 
-    /// Drops the first slot if the store serves it as well; whether it did.
+    /// Drops the first slot if the store can serve it as well. Returns whether it was dropped.
     fn drop_first(&mut self, chosen: Index, durable: u64) -> bool {
         match self.slots.front() {
             None => return false,
@@ -177,7 +179,7 @@ mod tests {
         recent.read(first, 100, 1 << 20).iter().map(|entry| entry.index).collect()
     }
 
-    /// What is not chosen or not durable in its latest version stays, whatever the capacity.
+    /// An entry that is not chosen, or not durable in its latest version, stays, whatever the capacity.
     #[test]
     fn keeps_what_the_store_could_not_serve() {
         let recent = Recent::new(250, 0);
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(indexes(&recent, 4), [] as [u64; 0]);
     }
 
-    /// A watermark of before a rebuild is no leave to take what stands there after it: the core may have
+    /// A watermark from before a rebuild does not allow reading what is there after it: the core may have
     /// accepted something else that is not chosen.
     #[test]
     fn what_is_read_across_a_rebuild_does_not_count() {

@@ -1,4 +1,5 @@
-//! Where the [`Ledger`] and the [`Waiters`] meet: the applier delivers, client faces and the embedder ask.
+//! Where the [`Ledger`] and the [`Waiters`] meet: the applier delivers, and client faces and the embedder
+//! ask.
 //!
 //! The ledger is a function of the log; the waiters are this node's own. They have one lock, which guards
 //! [`Requests`], because one question spans both: a request is either found delivered, or its waiter is
@@ -10,14 +11,14 @@ use crate::consensus::types::{Entry, RequestId};
 use super::ledger::{Answer, Digest, Ledger, Recorded, WINDOW};
 use super::waiters::{Ticket, Waiters};
 
-/// What was delivered, and who waits for what is not.
+/// What was delivered, and who waits for what was not.
 ///
 /// Invariant: nobody waits for a request that is in the ledger. [`Requests::register`] and
 /// [`Requests::deliver`] are the only ways to add a waiter and to deliver.
 pub struct Requests {
     /// What was delivered.
     pub ledger: Ledger,
-    /// Who waits.
+    /// Who waits for what was not.
     pub waiters: Waiters,
 }
 
@@ -43,8 +44,8 @@ impl Requests {
         None
     }
 
-    /// Delivers the entry after the last delivered one and adds the answers of its waiters. Returns whether
-    /// it counts (`false`: a no-op, or a repeat that is delivered as one).
+    /// Delivers the entry after the last delivered one and adds the answers to its waiters. Returns whether
+    /// it counts (`false` for a no-op, or a repeat that is delivered as one).
     pub fn deliver(&mut self, entry: &Entry, answers: &mut Vec<(Ticket, Answer)>) -> bool {
         let (receipt, counts) = match self.ledger.deliver(entry) {
             Recorded::Noop => return false,
@@ -107,8 +108,8 @@ mod tests {
         assert_eq!(requests.waiters.count(), 0);
     }
 
-    /// A great many wait for one request and go one by one: each of them is found at once, or
-    /// this test takes minutes, and a node would serve nobody meanwhile.
+    /// A great many wait for one request and leave one by one. Each must be found immediately, or this test
+    /// takes minutes, in which a node would serve nobody.
     #[test]
     fn any_number_may_wait_for_one_request() {
         let mut requests = Requests::new(3);

@@ -1,7 +1,7 @@
 //! The turn of the state machine: inputs go into the core, effects come out, sorted by where they go next.
 //!
-//! A turn takes all that waits, so one Accept, one write and one answer serve many inputs. Left out: the
-//! thread, the queues and the clock (`node`), and what the core decides (`consensus`).
+//! A turn takes everything that waits, so one Accept, one write and one answer serve many inputs. Left out:
+//! the thread, the queues and the clock (`node`), and what the core decides (`consensus`).
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
 
-/// How many of each kind of input one turn takes at most, so that its batch stays within bounds.
+/// The most inputs of each kind that one turn takes, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
 
 /// Why proposals are refused between a failed write and the rebuild.
 pub const DISK_FULL: &str = "the disk of this node is full: make room, or propose at another node";
 
-/// Why proposals are refused that a core has no room for.
-const NO_ROOM: &str = "this node works on as many requests as it can hold; try again";
+/// Why proposals are refused for which the core has no room.
+const NO_ROOM: &str = "this node already holds as many requests as it can; try again";
 
-/// All that waits for a turn.
+/// Everything that waits for a turn.
 #[derive(Default)]
 pub struct Inputs {
-    /// The clock, if a tick is due.
+    /// The time, if a tick is due.
     pub tick_ms: Option<u64>,
-    /// Messages to itself, back from behind their write.
+    /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
     pub peers: Vec<Message>,
@@ -39,42 +39,42 @@ pub struct Inputs {
     pub bindings: Vec<Binding>,
     /// Clients' proposals.
     pub proposals: Vec<Proposal>,
-    /// Proposals of whoever embeds the node: each is taken whole in this turn, or refused.
+    /// The embedder's proposals: each submission is taken whole in this turn, or refused.
     pub submissions: Vec<Submission>,
     /// Nodes to hand leadership over to.
     pub transfers: Vec<NodeId>,
 }
 
-/// What storage is asked to make durable, and what waits behind that.
+/// What storage must make durable, and what waits for that.
 #[derive(Debug, Default)]
 pub struct Work {
-    /// The incarnation of the core that made it.
+    /// The incarnation of the core that made this work.
     pub generation: u64,
-    /// Ascending from 1 over all generations.
+    /// Works are numbered from 1 on, ascending over all generations.
     pub number: u64,
-    /// To be made durable.
+    /// The hard state to make durable.
     pub hard_state: Option<HardState>,
-    /// Entries to be removed durably before `entries` are put: all from this index on.
+    /// Entries from this index on must be removed durably before `entries` are put.
     pub truncate: Option<Index>,
-    /// To be made durable.
+    /// Entries to make durable.
     pub entries: Vec<Entry>,
-    /// To be made durable.
+    /// Bindings to make durable.
     pub bindings: Vec<Binding>,
-    /// To be sent once all of this work and of those before it is durable.
+    /// Messages to send once all of this work, and every work before it, is durable.
     pub messages: Vec<Message>,
-    /// To be read and sent after that.
+    /// Pages to read and send after that.
     pub pages: Vec<Page>,
 }
 
 impl Work {
-    /// What it takes in the queue.
+    /// What the work takes in the queue.
     pub fn cost_bytes(&self) -> usize {
         let entries: usize = self.entries.iter().map(|entry| entry.command.cost_bytes()).sum();
         let messages: usize = self.messages.iter().map(super::inbox::message_cost_bytes).sum();
         64 + entries + messages
     }
 
-    /// Whether anything has to be made durable.
+    /// Whether anything must be made durable.
     pub fn must_write(&self) -> bool {
         let log = self.truncate.is_some() || !self.entries.is_empty();
         log || self.hard_state.is_some() || !self.bindings.is_empty()
@@ -88,34 +88,34 @@ impl Work {
 /// The effects of a turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// To be sent at once.
+    /// Messages to send immediately.
     pub early: Vec<Message>,
-    /// For storage, if there is anything.
+    /// The work for storage, if there is any.
     pub work: Option<Work>,
-    /// The new watermark, if it was raised (already told to [`Recent`]).
+    /// The new watermark, if it was raised ([`Recent`] has it already).
     pub chosen: Option<Index>,
-    /// For the log.
+    /// Events for the log.
     pub events: Vec<Event>,
     /// Proposals for which the core has no room yet.
     pub left: Vec<Proposal>,
 }
 
-/// A core and what surrounds it through all its incarnations.
+/// The core through all its incarnations, and what surrounds it.
 pub struct StateMachine {
     core: Box<dyn Protocol>,
     /// For the cores of later incarnations.
     protocol: ProtocolName,
     config: Config,
-    /// Raised with every rebuild of the core.
+    /// Every rebuild of the core raises it.
     generation: u64,
     last_work: u64,
-    /// Between a failed write and the rebuild: whatever comes is dropped, as if the node were down.
+    /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
 }
 
 impl StateMachine {
-    /// The first incarnation of a run.
+    /// Builds the first incarnation of a run.
     pub fn new(
         protocol: ProtocolName,
         config: Config,
@@ -126,17 +126,17 @@ impl StateMachine {
         StateMachine { core, protocol, config, generation: 0, last_work: 0, suspended: false, recent }
     }
 
-    /// How the core stands.
+    /// The status of the core.
     pub fn status(&self) -> Status {
         self.core.status()
     }
 
-    /// The incarnation of the core, from 0.
+    /// The incarnation of the core, counted from 0.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Does what storage asks, and takes what waits for a turn. Whether there is anything for one.
+    /// Does what storage asks, and takes what waits for a turn. Returns whether there is anything for one.
     pub fn take(&mut self, inbox: &Inbox, inputs: &mut Inputs) -> bool {
         let mut control = Vec::new();
         inbox.control.drain(&mut control);
@@ -157,8 +157,8 @@ impl StateMachine {
         any || (room > 0 && !inputs.proposals.is_empty())
     }
 
-    /// Takes all inputs. Order among them does not matter to the core; the tick comes first, so that what
-    /// arrives is seen at its time.
+    /// Takes all inputs. Their order does not matter to the core. The tick comes first, so that the core sees
+    /// inputs at the time at which they arrive.
     pub fn turn(&mut self, inputs: &mut Inputs) -> Turn {
         if self.suspended {
             let submissions = std::mem::take(&mut inputs.submissions);
@@ -194,8 +194,8 @@ impl StateMachine {
         self.sort(batch, bindings, left)
     }
 
-    /// Whoever embeds the node waits for this turn: what the core has no room for now is refused. Gives what
-    /// it took.
+    /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
+    /// Returns what the core took.
     fn propose_submissions(
         &mut self,
         submissions: Vec<Submission>,
@@ -214,14 +214,14 @@ impl StateMachine {
         taken
     }
 
-    /// A write failed: what the core holds in memory is no longer what is durable, so it does nothing until
-    /// it is rebuilt.
+    /// Stops the core after a failed write: what it holds in memory is no longer what is durable, so it does
+    /// nothing until it is rebuilt.
     fn suspend(&mut self) {
         self.suspended = true;
     }
 
-    /// The core is replaced by one that is built from what is durable: a restart in every respect, above
-    /// every round that the old one used.
+    /// Replaces the core by one that is built from what is durable. This is a restart in every respect, above
+    /// every round that the old core used.
     fn rebuild(&mut self, mut restored: Restored) {
         let used = self.core.status().highest_round;
         restored.highest_round = restored.highest_round.max(used);
@@ -229,7 +229,7 @@ impl StateMachine {
         let new = self.core.status();
         assert!(
             new.highest_round >= used,
-            "a rebuilt core starts above all rounds used: {} after {used}",
+            "a rebuilt core must start above all rounds used: {} after {used}",
             new.highest_round
         );
         self.generation += 1;
@@ -237,7 +237,7 @@ impl StateMachine {
         self.recent.restart(new.chosen);
     }
 
-    /// A last write of an orderly end; `None` between a failed write and the rebuild.
+    /// The last write of an orderly shutdown; `None` between a failed write and the rebuild.
     pub fn last_work(&self, hard_state: HardState) -> Option<Work> {
         let (generation, number) = (self.generation, self.last_work + 1);
         let work = Work { generation, number, hard_state: Some(hard_state), ..Work::default() };
@@ -271,7 +271,7 @@ mod tests {
 
     const BALLOT: Ballot = Ballot { round: 1, node: 1 };
 
-    /// Node 1 of three, leading, and sure of no acceptance.
+    /// Node 1 of three. It leads, and it knows of no acceptance.
     fn leader() -> StateMachine {
         let config = Config {
             node: 1,
@@ -313,8 +313,8 @@ mod tests {
         reqids.map(|reqid| Proposal { command: large(reqid, 1), deadline_ms: 10_000 }).collect()
     }
 
-    /// What others forward in a turn may take the room that this node's proposals were drained for: they come
-    /// back, and none is lost.
+    /// What others forward in a turn may take the room for which this node's proposals were drained. The
+    /// proposals come back, and none is lost.
     #[test]
     fn proposals_without_room_come_back() {
         let mut machine = leader();
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");
     }
 
-    /// As long as a core says that it has room, it takes what one turn brings, however large.
+    /// As long as a core has room, it takes what one turn brings, however large.
     #[test]
     fn a_turn_of_large_proposals_is_taken_whole() {
         let mut machine = leader();
@@ -350,8 +350,8 @@ mod tests {
         machine.turn(&mut Inputs { submissions, ..Inputs::default() })
     }
 
-    /// Who embeds the node is told in the same turn where a leader put its proposals: where they are written.
-    /// The window is of 16 entries, one of which is the new leader's no-op: the last has no place yet.
+    /// The embedder is told in the same turn where a leader put its proposals: where they are written. The
+    /// window has 16 entries, one of which is the new leader's no-op, so the last proposal has no place yet.
     #[test]
     fn a_submission_is_told_where_it_was_placed() {
         let mut machine = leader();
@@ -371,8 +371,8 @@ mod tests {
         assert_eq!(placed_second.wait(Duration::ZERO), Some(told(&second)));
     }
 
-    /// What the core has no room for, and what comes between a failed write and the rebuild, is refused at
-    /// once.
+    /// A submission is refused immediately if the core has no room for it, or if it comes between a failed
+    /// write and the rebuild.
     #[test]
     fn a_submission_without_room_is_refused() {
         let mut machine = leader();

@@ -1,6 +1,6 @@
-//! Who may talk to this node: the judgement over a hello, as a function of what is known of the members.
+//! Who may talk to this node: the judgement of a hello, as a function of what is known of the members.
 //!
-//! *A node id is bound durably to a data directory before the node's first message counts, and another
+//! *A node id is bound durably to a data directory before the node's first message counts, and any other
 //! directory is refused from then on*: a node that lost its disk may have forgotten what it promised. Left
 //! out: connections (`node::peers`).
 
@@ -19,41 +19,41 @@ pub struct Trust {
 /// Invariant: `start` is 0 as long as `directory` is unknown, so that an impostor cannot raise it.
 #[derive(Default)]
 struct Member {
-    /// Its durable binding.
+    /// The directory that the member is durably bound to.
     directory: Option<DirectoryId>,
     /// The latest start seen.
     start: u64,
 }
 
-/// What becomes of a connection.
+/// What happens to a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Its messages count.
     Accept,
-    /// Its node id is to be bound to its directory first.
+    /// Its node id must be bound to its directory first.
     Bind(Binding),
-    /// It is told why.
+    /// The connection is refused, and the other end is told why.
     Refuse(Refusal),
 }
 
 impl Trust {
-    /// Nobody is known yet of `members`.
+    /// Knows nothing of `members` yet.
     pub fn new(own: Hello, members: impl Iterator<Item = NodeId>) -> Trust {
         Trust { own, members: members.map(|node| (node, Member::default())).collect() }
     }
 
-    /// What this node says of itself.
+    /// This node's own hello.
     pub fn own(&self) -> &Hello {
         &self.own
     }
 
-    /// Takes note of a durable binding; those of nodes that are no members (any more) do not matter.
+    /// Takes note of a durable binding. Bindings of nodes that are not, or no longer, members do not matter.
     pub fn bind(&mut self, binding: Binding) {
         let Some(member) = self.members.get_mut(&binding.node) else { return };
         let directory = *member.directory.get_or_insert(binding.directory);
         assert_eq!(
             directory, binding.directory,
-            "node {} is bound once and for all: to {directory:032x}, not {:032x}",
+            "node {} is bound permanently to {directory:032x}, not to {:032x}",
             binding.node, binding.directory
         );
     }
@@ -67,14 +67,17 @@ impl Trust {
         if theirs.node == self.own.node {
             return refuse(
                 RefusalCode::OwnNode,
-                format!("here is node {}, there as well: two configurations name the same node", theirs.node),
+                format!(
+                    "node {} is here as well as there: two configurations name the same node",
+                    theirs.node
+                ),
             );
         }
         let Some(member) = self.members.get_mut(&theirs.node) else {
             let members: Vec<_> = self.members.keys().chain([&self.own.node]).collect();
             return refuse(
                 RefusalCode::UnknownNode,
-                format!("here are nodes {members:?}, there is node {}", theirs.node),
+                format!("the members here are nodes {members:?}, and node {} is not among them", theirs.node),
             );
         };
         match member.directory {
@@ -82,16 +85,16 @@ impl Trust {
             Some(directory) if directory != theirs.directory => refuse(
                 RefusalCode::WrongDirectory,
                 format!(
-                    // Their ends: who knew all of one could pass for that node.
-                    "node {} is known with data directory …{:08x}, there is …{:08x}: its disk was wiped or replaced",
+                    // The ends of the ids: anyone who knew a whole id could pass for that node.
+                    "node {} is bound to data directory …{:08x}, not …{:08x}: its disk was wiped or replaced",
                     theirs.node, directory as u32, theirs.directory as u32
                 ),
             ),
             Some(_) if theirs.start < member.start => refuse(
                 RefusalCode::OldStart,
                 format!(
-                    "node {} was seen in its start {}, there is start {}: an old copy of its data directory, \
-                     or a replay",
+                    "node {} was already seen in its start {}, but this is its start {}: an old copy of its \
+                     data directory, or a replay",
                     theirs.node, member.start, theirs.start
                 ),
             ),
@@ -125,11 +128,11 @@ mod tests {
     fn refused(verdict: Verdict) -> RefusalCode {
         match verdict {
             Verdict::Refuse(refusal) => refusal.code,
-            other => panic!("to be refused, but: {other:?}"),
+            other => panic!("expected a refusal, got {other:?}"),
         }
     }
 
-    /// A node id is bound to its first directory, and another directory is refused from then on.
+    /// A node id is bound to its first directory, and any other directory is refused from then on.
     #[test]
     fn a_node_is_bound_to_one_directory() {
         let mut trust = Trust::new(hello(1, 11, 1), [2, 3].into_iter());
@@ -144,7 +147,7 @@ mod tests {
         assert_eq!(refused(trust.judge(&other_cluster)), RefusalCode::Cluster);
     }
 
-    /// A start never goes back; who is refused or not yet bound does not raise it.
+    /// A start never goes back. A node that is refused or not yet bound does not raise it.
     #[test]
     fn starts_only_rise_and_only_by_the_bound_directory() {
         let mut trust = Trust::new(hello(1, 11, 1), [2].into_iter());

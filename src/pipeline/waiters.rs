@@ -1,7 +1,8 @@
-//! The waiters: who waits on this node for the delivery of which request. Local, and gone with the process.
+//! The waiters: who waits on this node for the delivery of which request. They are local, and gone with the
+//! process.
 //!
-//! Left out: what was delivered ([`ledger`](super::ledger)), time (the client port and the embedder's handles
-//! forget waiters that are out of it) and replies (they make them).
+//! Left out: what was delivered ([`ledger`](super::ledger)), timeouts (the client port and the embedder's
+//! handles forget waiters whose time is over) and replies (the same two make them).
 
 use std::collections::BTreeMap;
 
@@ -9,26 +10,26 @@ use crate::consensus::types::RequestId;
 
 use super::ledger::Digest;
 
-/// Names one waiter: of a client face, or of the embedder.
+/// Names one waiter, of a client face or of the embedder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
-    /// The connection, never used again in this run.
+    /// The connection. Its number is never used again in this run.
     pub connection: u64,
     /// The request on that connection.
     pub sequence: u64,
 }
 
 impl Ticket {
-    /// No connection has this number: here the embedder waits.
+    /// In place of a connection, which never has this number: the embedder waits.
     pub const EMBEDDED: u64 = u64::MAX;
 
-    /// Whether it is the embedder that waits.
+    /// Whether the embedder waits.
     pub fn is_embedded(self) -> bool {
         self.connection == Ticket::EMBEDDED
     }
 }
 
-/// Everyone who waits.
+/// All waiters.
 ///
 /// Invariants:
 /// * A ticket waits for one request at a time, and for none that is in the ledger
@@ -36,8 +37,8 @@ impl Ticket {
 /// * A waiter leaves exactly once: answered, or forgotten.
 #[derive(Default)]
 pub struct Waiters {
-    /// By request and ticket, with the digest of what its proposal holds; `None` if it only waits. However
-    /// many wait for one request, each is found and forgotten at once.
+    /// The waiters by request and ticket, each with the digest of what its proposal holds, or `None` if it
+    /// only waits. However many wait for one request, each is found and forgotten immediately.
     waiting: BTreeMap<(RequestId, Ticket), Option<Digest>>,
 }
 
@@ -57,7 +58,7 @@ impl Waiters {
         self.waiting.insert((request, ticket), digest);
     }
 
-    /// Removes the waiter for a request that has the lowest ticket.
+    /// Removes the waiter with the lowest ticket for a request.
     pub(super) fn take(&mut self, request: RequestId) -> Option<(Ticket, Option<Digest>)> {
         let first = (request, Ticket { connection: 0, sequence: 0 });
         let key = *self.waiting.range(first..).next()?.0;

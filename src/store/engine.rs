@@ -1,7 +1,7 @@
 //! What the store asks of a disk: a [`Journal`] of numbered records, a [`Meta`] of a few small values, one
 //! atomic write for both, and a sync that makes it durable.
 //!
-//! The traits know nothing of what a record says: `record.rs` makes records, and checks them when they come
+//! The traits know nothing of what is in a record: `record.rs` makes records, and checks them when they come
 //! back. `memory.rs` and `directory/sled.rs` implement them.
 //!
 //! The contract asks for no more than append-only segment files can do. There, a [`Commit`] is one
@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use thiserror::Error;
 
-/// No value is longer: larger ones end up in files that sled never syncs (its leaves hold up to 17 values and
-/// go to such a file as a whole above 128 KiB). Asserted by the engines.
+/// The longest value, which the engines assert. Larger ones end up in files that sled never syncs (its leaves
+/// hold up to 17 values, and a leaf above 128 KiB goes to such a file as a whole).
 pub const MAX_VALUE_BYTES: usize = 7 * 1024;
 
 /// Takes a record's number and the record, and returns whether to go on.
@@ -37,7 +37,7 @@ pub trait Journal: Send + Sync {
     fn scan(&self, visit: &mut VisitRecord<'_>) -> Result<(), EngineError>;
 }
 
-/// A few small values, each overwritten in place: identity, start counter, bindings.
+/// A few small values, each overwritten in place, such as identity, start counter and bindings.
 pub trait Meta: Send + Sync {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
@@ -47,29 +47,29 @@ pub trait Meta: Send + Sync {
 }
 
 /// Journal and meta on one disk. One [`Engine::commit`] followed by [`Engine::sync`] is one atomic durable
-/// write to both; what was committed and not synced may be there after a crash or not, but never in part.
+/// write to both; what was committed but not synced may or may not be there after a crash, but never in part.
 ///
-/// One thread writes; any number read in the meantime. After a failed commit or sync only reads and
-/// [`Engine::reopen`] make sense.
+/// One thread writes; any number of threads read in the meantime. After a failed commit or sync only reads
+/// and [`Engine::reopen`] make sense.
 pub trait Engine: Journal + Meta {
-    /// Does all of it or nothing.
+    /// Does all of the commit or nothing.
     fn commit(&self, commit: &Commit<'_>) -> Result<(), EngineError>;
 
-    /// Makes all that was committed before durable.
+    /// Makes everything that was committed before durable.
     fn sync(&self) -> Result<(), EngineError>;
 
-    /// Throws away what a failed write left in memory and opens again what is on the disk. After an error
-    /// there is nothing to read ([`EngineError::Closed`]) until a later call succeeds.
+    /// Throws away what a failed write left in memory, and opens what is on the disk again. After an error
+    /// nothing can be read ([`EngineError::Closed`]) until a later call succeeds.
     fn reopen(&self) -> Result<(), EngineError>;
 
-    /// What the disk has left for this process.
+    /// How much room the disk has left for this process.
     fn free_bytes(&self) -> Result<u64, EngineError>;
 }
 
 /// One atomic write, done in the order of its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Commit<'a> {
-    /// Records below this number are deleted; at 0, none. The newest record is never among them.
+    /// Records below this number are deleted; 0 deletes none. The newest record is never among them.
     pub delete_below: u64,
     /// Values to set, each key at most once.
     pub meta: &'a [Put<'a>],
@@ -89,19 +89,19 @@ impl<'a> Commit<'a> {
 /// A small value to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Put<'a> {
-    /// At most 255 bytes.
+    /// The key, of at most 255 bytes.
     pub key: &'a [u8],
-    /// At most [`MAX_VALUE_BYTES`].
+    /// The value, of at most [`MAX_VALUE_BYTES`].
     pub value: &'a [u8],
 }
 
 /// Why an engine did not do what it was asked.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum EngineError {
-    /// ENOSPC, EDQUOT or EFBIG, and no sync has failed: it may pass.
+    /// ENOSPC, EDQUOT or EFBIG, and no sync has failed. It may pass.
     #[error("no room on the disk: {0}")]
     NoRoom(String),
-    /// Any other failure, and any of a sync: what is on the disk is unknown.
+    /// Any other failure, and any failure of a sync: what is on the disk is unknown.
     #[error("the disk failed: {0}")]
     Failed(String),
     /// What is on the disk is not what was written.

@@ -1,4 +1,4 @@
-//! What can go wrong with a store, in words that say what to do.
+//! What can go wrong with a store, in texts that say what to do.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ pub enum OpenError {
         /// The data directory.
         directory: PathBuf,
     },
-    /// There is no data directory where one is to be read.
-    #[error("{} is no data directory: it has no file LOCK", directory.display())]
+    /// There is no data directory where one should be read.
+    #[error("{} is not a data directory: it has no file LOCK", directory.display())]
     Absent {
-        /// What was taken for one.
+        /// The path that was given.
         directory: PathBuf,
     },
-    /// It was founded with other voters than the configuration names.
+    /// It was founded with voters other than those in the configuration.
     #[error(
-        "the data directory {} was founded with the voters {{{recorded}}}, the configuration names {{{configured}}}: \
-         mend the configuration (members do not change by it)",
+        "the data directory {} was founded with the voters {{{recorded}}}, but the configuration names \
+         {{{configured}}}: correct the configuration (it cannot change the members)",
         directory.display()
     )]
     Voters {
@@ -38,13 +38,13 @@ pub enum OpenError {
         directory: PathBuf,
         /// The founding voters.
         recorded: String,
-        /// Those of the configuration.
+        /// The voters in the configuration.
         configured: String,
     },
     /// It belongs to another node or cluster.
     #[error(
-        "the data directory {} belongs to {what} {recorded}, this node is configured as {what} {configured}: \
-         give it its own directory",
+        "the data directory {} belongs to {what} {recorded}, but this node is configured as {what} \
+         {configured}: give this node a directory of its own",
         directory.display()
     )]
     Foreign {
@@ -52,15 +52,15 @@ pub enum OpenError {
         directory: PathBuf,
         /// What differs.
         what: &'static str,
-        /// As the directory has it.
+        /// The value in the directory.
         recorded: String,
-        /// As the configuration has it.
+        /// The value in the configuration.
         configured: String,
     },
     /// A newer version wrote it.
     #[error(
-        "the data directory {} has format {format} and is read by versions from format {lowest} on, this version \
-         reads up to {ours}: use a newer version",
+        "the data directory {} has format {format}, which needs a version that reads format {lowest} or \
+         later; this version reads formats up to {ours}: use a newer version",
         directory.display()
     )]
     Newer {
@@ -68,9 +68,9 @@ pub enum OpenError {
         directory: PathBuf,
         /// Its format.
         format: u64,
-        /// The lowest that can read it.
+        /// The lowest format whose versions can read it.
         lowest: u64,
-        /// This version's.
+        /// The format of this version.
         ours: u64,
     },
     /// Something in it is not what was written, or is gone.
@@ -85,7 +85,7 @@ pub enum OpenError {
         /// What was found, with the key of a bad record.
         why: String,
     },
-    /// The disk is full. At a rebuild: try again later.
+    /// The disk is full. A rebuild can be tried again later.
     #[error("there is no room to open the data directory {}: {why}. Make room", directory.display())]
     NoRoom {
         /// The data directory.
@@ -93,7 +93,7 @@ pub enum OpenError {
         /// What the system said.
         why: String,
     },
-    /// The system refused.
+    /// The system refused a call.
     #[error("the data directory {} cannot be used: {what}: {why}", directory.display())]
     Io {
         /// The data directory.
@@ -106,7 +106,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The exit code of a node that cannot start because of it: 1 for the configuration, 2 for the directory.
+    /// The exit code of a node that cannot start because of this error: 1 for the configuration, 2 for the
+    /// directory.
     pub fn exit_code(&self) -> u8 {
         match self {
             OpenError::Voters { .. } => 1,
@@ -149,15 +150,15 @@ impl OpenError {
     }
 }
 
-/// Why a write did not become durable. Nothing that waits for it may be forwarded.
+/// Why a write did not become durable. Nothing that waits for the write may be forwarded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum WriteError {
-    /// The disk is full, and all that was durable before still is. The store takes no write before
+    /// The disk is full, and everything that was durable before still is. The store takes no write until
     /// `Store::rebuild`.
     #[error("no room on the disk for a write, which was given up: {0}")]
     Passing(String),
-    /// What is on the disk is unknown: the node ends (exit code 3), nothing is tried again.
-    #[error("the disk failed while the node ran, so it ends: {0}")]
+    /// What is on the disk is unknown: the node stops (exit code 3), and nothing is tried again.
+    #[error("the disk failed while the node ran, so the node stops: {0}")]
     Fatal(String),
 }
 
@@ -173,16 +174,16 @@ impl From<EngineError> for WriteError {
 /// Why an entry cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LogReadError {
-    /// It is no longer kept.
+    /// The entry is no longer kept.
     #[error("entries up to index {compacted} are no longer kept")]
     Compacted {
         /// The highest index that is no longer kept.
         compacted: Index,
     },
-    /// There is no entry.
+    /// There is no such entry.
     #[error("there is no entry at index {0}")]
     Missing(Index),
-    /// Its record is not what was written: the node ends (exit code 2 or 3).
+    /// The entry's record is not what was written: the node stops (exit code 2 or 3).
     #[error(
         "record {record} of the log is damaged: {why}. Bring back an undamaged disk, or run on without this node"
     )]

@@ -17,11 +17,11 @@ use super::recover;
 use super::tail::Mark;
 use super::types::DirectoryId;
 
-/// All that a store holds.
+/// Everything that a store holds.
 pub struct Held {
-    /// Whose it is.
+    /// Whose store it is.
     pub identity: Identity,
-    /// How often the node was started.
+    /// How many times the node was started.
     pub start: u64,
     /// The newest hard state.
     pub hard_state: HardState,
@@ -34,7 +34,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Reads all of an engine; `mark` is how far it must reach, `path` what errors name.
+    /// Reads all of an engine. `mark` is how far it must reach, and `path` is what errors name.
     pub fn read(engine: Arc<dyn Engine>, mark: &Mark, path: &Path) -> Result<Held, OpenError> {
         let values = recover::values(&*engine, path)?;
         let found = recover::all(values, &*engine, path)?;

@@ -1,4 +1,5 @@
-//! Whose data directory it is: written once, when it is founded, and compared at every later start.
+//! Whose data directory it is. This is written once, when the directory is founded, and compared at every
+//! later start.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,29 +10,29 @@ use super::error::OpenError;
 use super::seal::{Cursor, Damage, FORMAT, FORMAT_LOWEST, put_varint};
 use super::types::{DirectoryId, Founding};
 
-/// No name, address or list in an identity is longer.
+/// The longest name, address or list in an identity.
 const MAX_BYTES: usize = 4096;
 
-/// What a data directory says of itself.
+/// What a data directory records about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The format it was founded with.
     pub format: u64,
     /// The lowest format whose versions can read it.
     pub lowest: u64,
-    /// Made with the directory.
+    /// The random id made with the directory.
     pub directory: DirectoryId,
-    /// Whom it was founded for.
+    /// What it was founded with.
     pub founding: Founding,
 }
 
 impl Identity {
-    /// That of a directory which is founded now.
+    /// The identity of a directory that is founded now.
     pub fn new(directory: DirectoryId, founding: Founding) -> Identity {
         Identity { format: u64::from(FORMAT), lowest: u64::from(FORMAT_LOWEST), directory, founding }
     }
 
-    /// Whether this version can read it, and the configuration speaks of it.
+    /// Checks that this version can read the directory, and that it is the one the configuration describes.
     pub fn check(&self, path: &Path, configured: &Founding) -> Result<(), OpenError> {
         let (recorded, directory) = (&self.founding, path.to_path_buf());
         if self.lowest > u64::from(FORMAT) {
@@ -54,7 +55,7 @@ impl Identity {
         Ok(())
     }
 
-    /// As it is stored.
+    /// The identity as it is stored.
     pub fn encode(&self) -> Vec<u8> {
         let Founding { cluster, node, protocol, members, delivery_window } = &self.founding;
         let mut out = vec![];
@@ -72,13 +73,13 @@ impl Identity {
         }
         assert!(
             out.len() <= MAX_BYTES,
-            "an identity of {} bytes: `Founding` says how large it may be",
+            "an identity of {} bytes: see `Founding` for how large it may be",
             out.len()
         );
         out
     }
 
-    /// What [`Identity::encode`] made. What newer versions add at its end is passed over.
+    /// Reads what [`Identity::encode`] made, and skips what newer versions add at the end.
     pub fn decode(bytes: &[u8]) -> Result<Identity, Damage> {
         let mut input = Cursor(bytes);
         let (format, lowest) = (input.varint()?, input.varint()?);

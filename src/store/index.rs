@@ -1,7 +1,7 @@
-//! Where each entry of the log lies: its index → the number of the record that its latest version begins in.
+//! Where each entry of the log is: its index → the number of the record in which its latest version begins.
 //!
-//! Values stay on the disk; this takes about 8.5 bytes an entry. A log with holes far apart costs at most
-//! 600 bytes an entry, whatever the indexes.
+//! Values stay on the disk; the index takes about 8.5 bytes per entry. A log whose entries lie far apart
+//! costs at most 600 bytes per entry, whatever the indexes.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const CHUNK: u64 = 64;
 /// Invariant: every kept record number is above 0, and every kept index above `compacted`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogIndex {
-    /// By index / [`CHUNK`]; never a chunk of zeros only.
+    /// The chunks by index / [`CHUNK`]. No chunk holds zeros only.
     chunks: BTreeMap<u64, Box<[u64; CHUNK as usize]>>,
     compacted: Index,
     last: Index,
@@ -30,7 +30,7 @@ impl LogIndex {
         self.last
     }
 
-    /// Up to it entries are no longer kept.
+    /// Entries up to this index are no longer kept.
     pub fn compacted(&self) -> Index {
         self.compacted
     }
@@ -44,8 +44,12 @@ impl LogIndex {
 
     /// The entry of an index now begins in this record.
     pub fn set(&mut self, index: Index, record: u64) {
-        assert!(record > 0, "records are numbered from 1, index {index} is said to be in {record}");
-        assert!(index > self.compacted, "index {index} was compacted up to {}", self.compacted);
+        assert!(record > 0, "records are numbered from 1, but index {index} was put in {record}");
+        assert!(
+            index > self.compacted,
+            "index {index} is not above {}, up to which entries were compacted",
+            self.compacted
+        );
         let chunk = self.chunks.entry(index / CHUNK).or_insert_with(|| Box::new([0; CHUNK as usize]));
         chunk[(index % CHUNK) as usize] = record;
         self.last = self.last.max(index);
@@ -77,7 +81,7 @@ impl LogIndex {
         self.last = self.last.max(upto);
     }
 
-    /// The lowest record that an entry above `upto` lies in. Looks at every entry.
+    /// The lowest record with an entry above `upto`. This looks at every entry.
     pub fn lowest_record_above(&self, upto: Index) -> Option<u64> {
         let chunks = self.chunks.range((upto + 1) / CHUNK..);
         chunks
@@ -107,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// It does what a map from index to record does, however sparse.
+        /// The index behaves like a map from index to record, however sparse.
         #[test]
         fn behaves_as_a_map(ops in prop::collection::vec((0u8..10, 1u64..300, 1u64..1000), 1..200)) {
             let mut index = LogIndex::default();

@@ -1,8 +1,8 @@
-//! An engine without a disk, which fails and loses on command: for tests, and for the simulator.
+//! An engine without a disk, which fails and loses writes on command, for tests and the simulator.
 //!
-//! It keeps the contract of [`Engine`] and has every freedom that the contract leaves: what was committed and
-//! not synced is there after a crash or not, whichever it is told, for each write by itself. Told to tear a
-//! write it breaks the contract as a bad disk does: then the records above have to notice.
+//! It keeps the contract of [`Engine`] and takes every freedom that the contract leaves: each write that was
+//! committed but not synced is there after a crash or not, as it is told. When it is told to tear a write, it
+//! breaks the contract as a bad disk does, and the records above must notice that.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::engine::{
     Commit, Engine, EngineError, Journal, MAX_VALUE_BYTES, Meta, Put, VisitRecord, VisitValue,
 };
 
-/// Keeps all in memory.
+/// Keeps everything in memory.
 #[derive(Debug, Default)]
 pub struct MemoryEngine {
     state: Mutex<State>,
@@ -26,84 +26,84 @@ pub enum Kept {
     Whole,
     /// Nothing.
     Lost,
-    /// Of its change number `i` whatever bit `i % 64` says, and of the last one that is kept and puts
-    /// something the first half: no disk that keeps the contract does this.
+    /// Change number `i` is kept if bit `i % 64` is set, and the last kept change that puts something keeps
+    /// only its first half. No disk that keeps the contract does this.
     Torn(u64),
 }
 
 /// What an engine holds a value under.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// A small value's.
+    /// The key of a small value.
     Meta(Vec<u8>),
-    /// A record's number.
+    /// The number of a record.
     Record(u64),
 }
 
 type Map = BTreeMap<Key, Bytes>;
 
-/// A key with what it had before a write and what the write gave it; `None`: nothing.
+/// A key with its value before a write and its value after it; `None` if there was none.
 type Edit = (Key, Option<Bytes>, Option<Bytes>);
 
 #[derive(Debug, Default)]
 struct State {
     /// What was committed.
     current: Map,
-    /// What was committed since the last sync, a list a write.
+    /// What was committed since the last sync, one list per write.
     unsynced: Vec<Vec<Edit>>,
-    /// What becomes of these at the next reopen.
+    /// What the next reopen keeps of each of these.
     kept_at_reopen: Option<Kept>,
-    /// All commits fail for want of room.
+    /// Whether all commits fail for want of room.
     full: bool,
-    /// The next commit fails with it, and all after it until a reopen.
+    /// The next commit fails with this error, and so do all after it until a reopen.
     commit_fails: Option<EngineError>,
-    /// The next sync fails with it, and all after it until a reopen.
+    /// The next sync fails with this error, and so do all after it until a reopen.
     sync_fails: Option<EngineError>,
-    /// The next reopen fails with it, and there is nothing to read until one succeeds.
+    /// The next reopen fails with this error, and nothing can be read until one succeeds.
     reopen_fails: Option<EngineError>,
     failed: bool,
     closed: bool,
 }
 
 impl MemoryEngine {
-    /// An empty one.
+    /// An empty engine.
     pub fn new() -> MemoryEngine {
         MemoryEngine::default()
     }
 
-    /// Lets the next write fail.
+    /// Makes the next write fail.
     pub fn fail_next(&self, error: EngineError) {
         self.state.lock().commit_fails = Some(error);
     }
 
-    /// Lets the next sync fail.
+    /// Makes the next sync fail.
     pub fn fail_sync(&self, error: EngineError) {
         self.state.lock().sync_fails = Some(error);
     }
 
-    /// Lets the next reopen fail.
+    /// Makes the next reopen fail.
     pub fn fail_reopen(&self, error: EngineError) {
         self.state.lock().reopen_fails = Some(error);
     }
 
-    /// From now on there is no room for any write, or there is again.
+    /// From now on there is no room for any write (`full`), or there is room again.
     pub fn set_full(&self, full: bool) {
         self.state.lock().full = full;
     }
 
-    /// No failure is to come any more; those that were reported stand.
+    /// Cancels the failures that are still to come. Those that were reported stand.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         (state.commit_fails, state.sync_fails, state.reopen_fails, state.full) = (None, None, None, false);
     }
 
-    /// What the next reopen finds of writes that were not synced; otherwise nothing.
+    /// The next reopen finds this much of each write that was not synced, instead of nothing.
     pub fn keep_at_reopen(&self, kept: Kept) {
         self.state.lock().kept_at_reopen = Some(kept);
     }
 
-    /// The process or the machine goes down: each write that was not synced is left as `keep` says, and
-    /// errors end.
+    /// The process or the machine goes down. `keep` decides what is left of each write that was not synced,
+    /// and errors end.
     pub fn crash(&self, mut keep: impl FnMut() -> Kept) {
         let mut state = self.state.lock();
         state.forget_unsynced(&mut keep);
@@ -111,18 +111,18 @@ impl MemoryEngine {
         *state = State { current, full: state.full, ..State::default() };
     }
 
-    /// Whether the next write is going to fail.
+    /// Whether the next write will fail.
     pub fn fails_next(&self) -> bool {
         let state = self.state.lock();
         state.full || state.commit_fails.is_some() || state.sync_fails.is_some()
     }
 
-    /// How many writes were not synced: who acts on what they hold may lose it.
+    /// How many writes were not synced. What they hold may still be lost, so nobody should act on it.
     pub fn unsynced(&self) -> usize {
         self.state.lock().unsynced.len()
     }
 
-    /// All that it holds, by ascending key.
+    /// Everything the engine holds, by ascending key.
     pub fn contents(&self) -> BTreeMap<Key, Bytes> {
         self.state.lock().current.clone()
     }
@@ -214,7 +214,7 @@ impl Engine for MemoryEngine {
             return Err(error);
         }
         let kept = state.kept_at_reopen.take().unwrap_or(Kept::Lost);
-        // What is there to be read now may still be lost until a sync.
+        // What can be read now may still be lost until a sync.
         state.unsynced = state.forget_unsynced(&mut || kept);
         state.failed = false;
         Ok(())
@@ -236,7 +236,9 @@ impl State {
             return Err(error);
         }
         if self.failed {
-            return Err(EngineError::Failed("an earlier write failed, and it was not reopened".into()));
+            return Err(EngineError::Failed(
+                "an earlier write failed, and the engine was not reopened".into(),
+            ));
         }
         Ok(())
     }
@@ -279,7 +281,7 @@ impl State {
         }
     }
 
-    /// Takes back all that was not synced, does again what is kept of it, and says what was kept whole.
+    /// Undoes everything that was not synced, does again what is kept of it, and returns what was kept whole.
     fn forget_unsynced(&mut self, keep: &mut dyn FnMut() -> Kept) -> Vec<Vec<Edit>> {
         let mut whole = Vec::new();
         let unsynced = std::mem::take(&mut self.unsynced);

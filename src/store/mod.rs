@@ -1,20 +1,20 @@
-//! What is durable: the log, the hard state, who this node is and whom it knows.
+//! What is durable: the log, the hard state, who this node is, and which peers it knows.
 //!
-//! The storage thread owns the [`Store`] and makes one atomic durable write of all that waits
-//! ([`Store::write`]); [`LogReader`]s read meanwhile, from other threads, what is durable. Beneath is an
+//! The storage thread owns the [`Store`] and makes one atomic durable write of everything that waits
+//! ([`Store::write`]). In the meantime [`LogReader`]s on other threads read what is durable. Beneath is an
 //! [`Engine`], a journal of records and a few small values: sled on the disk, or memory in tests and in the
 //! simulator.
 //!
-//! - One write is one `commit` and one `sync`: after a crash all of it is there or nothing.
-//! - Records are numbered without gaps and checksummed over their number (`record`); a [`Tail`] says how far
-//!   they must reach. So what sled loses without a word is found out when the store is opened, but for
-//!   writes of the last second before a crash whose loss the file could not yet know.
+//! - One write is one `commit` and one `sync`: after a crash either all of it is there or nothing.
+//! - Records are numbered without gaps and checksummed over their number (`record`); a [`Tail`] records how
+//!   far they must reach. So what sled loses silently is noticed when the store is opened, except for writes
+//!   of the last second before a crash, which the file may not have recorded yet.
 //! - Records are deleted in ascending order only, never the newest hard state.
 //! - A write that failed for want of room is given up, and the store is read again from what is durable
-//!   ([`Store::rebuild`]); any other failure, and any of a sync, is the end of the node.
+//!   ([`Store::rebuild`]). Any other failure, and any failure of a sync, ends the node.
 //!
-//! Left out: files (`directory` has them, and nothing here knows a system), what to do about errors (the
-//! storage thread does it), and snapshots.
+//! Left out: files (`directory` has them; nothing here knows the operating system), what to do about errors
+//! (the storage thread decides that), and snapshots.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod engine;
@@ -57,7 +57,7 @@ pub use types::{Binding, Change, DirectoryId, Founding, Recovered, Write};
 
 /// How many records [`Store::compact`] deletes in one write.
 const COMPACT_RECORDS: u64 = 256;
-/// The tail is written at most so often.
+/// The tail is written at most once in this time.
 const TAIL_INTERVAL_MS: u64 = 1000;
 
 /// A node's durable state. One thread owns it.
@@ -81,13 +81,13 @@ pub struct Store {
     max_round: Round,
     free_low_bytes: u64,
     builder: Builder,
-    /// Since a failed write, until it is rebuilt.
+    /// Whether a write failed and the store was not rebuilt since.
     failed: bool,
 }
 
 impl Store {
-    /// One atomic durable write of everything in it: when it returns, all of it is durable. After an error
-    /// nothing of it may be forwarded, and the next call is [`Store::rebuild`] or none.
+    /// Makes one atomic durable write: when this returns, everything in `write` is durable. After an error
+    /// nothing of it may be forwarded, and only [`Store::rebuild`] may be called next.
     pub fn write(&mut self, write: &Write<'_>) -> Result<(), WriteError> {
         self.check_write(write);
         let placed = self.build(write);
@@ -109,8 +109,8 @@ impl Store {
         Ok(())
     }
 
-    /// After [`WriteError::Passing`]: opens the engine again and reads back what is durable. Where it
-    /// [may pass](OpenError::may_pass) it can be called again later; until then reads fail, too.
+    /// After [`WriteError::Passing`]: opens the engine again and reads back what is durable. If its error
+    /// [may pass](OpenError::may_pass), it can be called again later; until then reads fail as well.
     pub fn rebuild(&mut self) -> Result<Recovered, OpenError> {
         self.failed = true;
         let engine = self.shared.engine.clone();
@@ -129,7 +129,7 @@ impl Store {
         }
         if found.log.next < self.next {
             let (next, had) = (found.log.next - 1, self.next - 1);
-            let why = format!("it ends at record {next}, and record {had} was durable");
+            let why = format!("it ends at record {next}, but record {had} was durable");
             return Err(OpenError::damaged(&self.path, why));
         }
         self.take_over(found);
@@ -138,31 +138,33 @@ impl Store {
         Ok(recovered)
     }
 
-    /// A small durable write: is there room again? An error is like one of [`Store::write`].
+    /// Makes a small durable write, to find out whether there is room again. An error is like one of
+    /// [`Store::write`].
     pub fn probe(&mut self) -> Result<(), WriteError> {
-        assert!(!self.failed, "a probe after a failed write: the store must be rebuilt first");
+        assert!(!self.failed, "a probe after a failed write: rebuild the store first");
         if self.low_on_space() {
             return Err(WriteError::Passing("it is below the low-water mark of free space".into()));
         }
-        // As large as a record, or it might fit where no record does.
+        // It is as large as a record, or it might fit where no record does.
         let value = seal(recover::PROBE, &[0; MAX_VALUE_BYTES - 16]);
         self.builder.begin(self.next);
         self.commit(0, &[Put { key: recover::PROBE, value: &value }])
     }
 
-    /// Whether there is less free space than the options demand. Cheap. Where the system does not say, no.
+    /// Whether there is less free space than the options demand. This is cheap. If the system does not tell,
+    /// the answer is no.
     pub fn low_on_space(&self) -> bool {
         self.shared.engine.free_bytes().is_ok_and(|free| free < self.free_low_bytes)
     }
 
-    /// A reader of what is durable, for any thread. Readers must be gone before the directory is opened
-    /// again.
+    /// A reader of what is durable, for any thread. All readers must be dropped before the directory is
+    /// opened again.
     pub fn reader(&self) -> LogReader {
         LogReader::new(self.shared.clone())
     }
 
-    /// Writes the tail, at most once a second: call it now and then, on a monotonic clock. An error is
-    /// [`WriteError::Fatal`].
+    /// Writes the tail, at most once a second. Call it now and then, with the time of a monotonic clock. An
+    /// error is [`WriteError::Fatal`].
     pub fn housekeep(&mut self, now_ms: u64) -> Result<(), WriteError> {
         if now_ms.saturating_sub(self.tail_written_ms) < TAIL_INTERVAL_MS {
             return Ok(());
@@ -171,26 +173,26 @@ impl Store {
         self.write_tail()
     }
 
-    /// Writes the tail and lets the directory go. An error is [`WriteError::Fatal`].
+    /// Writes the tail and releases the directory. An error is [`WriteError::Fatal`].
     pub fn close(mut self) -> Result<(), WriteError> {
         self.write_tail()
     }
 
-    /// Forgets the entries up to `upto`, which are chosen, and deletes records that hold nothing else, up to
-    /// 256 of them in one durable write; whether there are more to delete (call it again). The records'
-    /// space is used again by later writes; the file does not shrink.
+    /// Forgets the entries up to `upto`, which must be chosen, and deletes records that hold nothing else, up
+    /// to 256 of them in one durable write. Returns whether there are more to delete; if so, call it again.
+    /// Later writes use the records' space again, but the file does not shrink.
     pub fn compact(&mut self, upto: Index) -> Result<bool, WriteError> {
-        assert!(!self.failed, "a compaction after a failed write: the store must be rebuilt first");
+        assert!(!self.failed, "a compaction after a failed write: rebuild the store first");
         assert!(
             upto <= self.hard_state.chosen,
-            "only chosen entries are compacted: {upto} above {}",
+            "only chosen entries may be compacted: {upto} is above {}",
             self.hard_state.chosen
         );
         self.builder.begin(self.next);
         let compacted = self.shared.index.read().compacted();
         let checkpoint = (upto > compacted).then(|| {
-            // The newest hard state moves to the end, or its record could never go; so does what tells that
-            // peers are bound.
+            // The newest hard state moves to the end, or its record could never be deleted. So do the items
+            // that record which peers are bound.
             let state = self.builder.hard_state(&self.hard_state);
             for node in self.bindings.keys() {
                 self.builder.binding(*node);
@@ -206,7 +208,7 @@ impl Store {
         let newest = checkpoint.unwrap_or(self.hard_state_record);
         assert!(
             self.deletable == self.first || self.deletable <= newest,
-            "records up to {} would go, with the newest hard state in {newest}",
+            "records up to {} would be deleted, and the newest hard state is in {newest}",
             self.deletable
         );
         self.delete_records()?;
@@ -236,24 +238,27 @@ impl Store {
 /// The parts of a write.
 impl Store {
     fn check_write(&self, write: &Write<'_>) {
-        assert!(!self.failed, "a write after a failed one: the store must be rebuilt first");
+        assert!(!self.failed, "a write after a failed one: rebuild the store first");
         if let Some(new) = write.hard_state {
             let old = self.hard_state;
             assert!(
                 new.promised >= old.promised && new.chosen >= old.chosen,
-                "a hard state never regresses: {new} after {old}"
+                "a hard state must not regress: {new} after {old}"
             );
         }
         let compacted = self.shared.index.read().compacted();
         for change in write.changes {
             if let Change::Entries(entries) = change {
                 let lowest = entries.iter().map(|entry| entry.index).min().unwrap_or(Index::MAX);
-                assert!(lowest > compacted, "an entry at index {lowest}, compacted up to {compacted}");
+                assert!(
+                    lowest > compacted,
+                    "an entry at index {lowest}, but entries up to {compacted} were compacted"
+                );
             }
         }
     }
 
-    /// Builds the records of a write, and says in which each change begins.
+    /// Builds the records of a write, and returns in which record each change begins.
     fn build(&mut self, write: &Write<'_>) -> Placed {
         self.builder.begin(self.next);
         let mut placed = Placed::default();
@@ -285,7 +290,7 @@ impl Store {
         Ok(result?)
     }
 
-    /// Makes a durable write the present.
+    /// Makes a durable write the store's state.
     fn adopt(&mut self, write: &Write<'_>, placed: &Placed) {
         let mut records = placed.entries.iter();
         let mut index = self.shared.index.write();
@@ -309,7 +314,7 @@ impl Store {
         self.bindings.extend(write.bindings.iter().map(|binding| (binding.node, binding.directory)));
     }
 
-    /// Writes what is built, and with it deletes the first records, as far as they may go.
+    /// Writes what is built, and in the same write deletes the first records, as far as they may be deleted.
     fn delete_records(&mut self) -> Result<(), WriteError> {
         let end = self.deletable.min(self.first + COMPACT_RECORDS);
         if end == self.first && self.builder.len() == 0 {
@@ -331,7 +336,7 @@ impl Store {
         }
     }
 
-    /// What is durable now.
+    /// The mark of what is durable now.
     fn mark(&self) -> Mark {
         Mark { directory: self.identity.directory, start: self.start, record: self.next - 1 }
     }

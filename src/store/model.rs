@@ -1,5 +1,5 @@
-//! What every engine is tested by: its contract, and scripts that drive a store side by side with a model of
-//! it, plain maps.
+//! The tests for every engine: its contract, and scripts that drive a store side by side with a model of it
+//! made of plain maps.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -84,14 +84,14 @@ pub(crate) trait Place {
         self.try_open().unwrap()
     }
 
-    /// Checks what must hold of the place itself after every step.
+    /// Checks what must hold for the place itself after every step.
     fn check(&self) {}
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Entries from `back` below the end on, of these sizes, under a ballot `higher` than the last; `skip`
-    /// leaves a hole before them.
+    /// Writes entries of these sizes from `back` below the end on, under a ballot `higher` than the last.
+    /// `skip` leaves a hole before them.
     Write {
         back: u64,
         skip: u64,
@@ -193,7 +193,7 @@ pub(crate) fn run(place: &dyn Place, script: &[Step]) {
                 let entries: Vec<_> =
                     (first..).zip(sizes).map(|(index, size)| entry(index, round, *size)).collect();
                 model.entries.extend(entries.iter().map(|entry| (entry.index, entry.clone())));
-                // As far as there is no hole, and never back.
+                // The watermark goes as far as there is no hole, and never back.
                 let chosen = (model.hard_state.chosen + 1..).take(*choose as usize);
                 let chosen = chosen.take_while(|index| model.entries.contains_key(index)).last();
                 let hard_state = chosen.map(|chosen| state(round, chosen));

@@ -1,4 +1,4 @@
-//! Opening a store: founding it, checking that it is whole and this node's, and counting the start.
+//! Opening a store: founding it, checking that it is whole and belongs to this node, and counting the start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ use super::{Store, commit_and_sync, seal_number};
 pub struct Home {
     /// The data directory, which errors name.
     pub path: PathBuf,
-    /// Knows how far the engine must reach. A new store takes its directory id from here.
+    /// Knows how far the engine must reach. A new store takes its directory id from it.
     pub tail: Box<dyn Tail>,
-    /// Below so much free space [`Store::low_on_space`] warns.
+    /// [`Store::low_on_space`] warns below this much free space.
     pub free_low_bytes: u64,
 }
 
-/// Whether a store was founded on these small values. `path` is what errors name.
+/// Returns whether a store was founded with these small values. `path` is what errors name.
 pub fn is_founded(meta: &dyn Meta, path: &Path) -> Result<bool, OpenError> {
     Ok(recover::values(meta, path)?.identity.is_some())
 }
@@ -75,7 +75,7 @@ impl Store {
         identity.check(&path, founding)?;
         let found = recover::all(values, &*engine, &path)?;
         if is_new && (found.log.next > 1 || found.values.start > 0) {
-            return Err(OpenError::damaged(&path, "it holds records, and its identity is gone"));
+            return Err(OpenError::damaged(&path, "it holds records, but its identity is gone"));
         }
         if let Some(tail) = &tail {
             tail.mark().check(&path, found.mark(identity.directory))?;
@@ -116,7 +116,7 @@ impl Store {
         *self.shared.index.write() = log.index;
     }
 
-    /// Makes the raised start counter durable, of a new store together with its identity.
+    /// Makes the raised start counter durable, and for a new store also its identity.
     fn record_start(&mut self, is_new: bool) -> Result<(), OpenError> {
         let start = seal_number(recover::START, self.start);
         let first = seal_number(recover::FIRST, self.first);
@@ -142,7 +142,7 @@ impl Store {
         let chosen = self.hard_state.chosen;
         let chosen_ballot = match reader.read(chosen, chosen, usize::MAX) {
             Ok(entries) => entries[0].ballot,
-            // Paxos goes without.
+            // Paxos does without it.
             Err(_) if chosen == 0 || self.identity.founding.protocol != ProtocolName::Raft.name() => {
                 Ballot::ZERO
             }

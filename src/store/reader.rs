@@ -1,7 +1,7 @@
 //! Reading the log while the storage thread writes it.
 //!
-//! Readers see what is durable only: the index is changed after the sync. Records never change under their
-//! number once the index names them, so what was decoded may be kept.
+//! Readers see only what is durable: the index changes after the sync. The record under a number never
+//! changes once the index names it, so what was decoded may be kept.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::index::LogIndex;
 use super::record::{Item, Items, Record, Shape, entry_of_first_part};
 use super::seal::Damage;
 
-/// How many indexes are looked up under one lock.
+/// How many indexes are looked up while the lock is held once.
 const LOOKUP_ENTRIES: u64 = 4096;
 
 /// What the storage thread and the readers share.
@@ -25,17 +25,17 @@ pub(super) struct Shared {
     pub index: RwLock<LogIndex>,
 }
 
-/// Reads entries; each clone keeps the record it read last, so that reading on is cheap.
+/// Reads entries. Each clone keeps the record that it read last, so that reading on is cheap.
 pub struct LogReader {
     shared: Arc<Shared>,
-    /// The last record, at most a record or one entry large.
+    /// The last record that was read: at most one record or one entry in size.
     last: Mutex<Option<Arc<Decoded>>>,
 }
 
 /// The entries of a record.
 struct Decoded {
     record: u64,
-    /// By ascending index, the latest version of each.
+    /// The entries by ascending index, in the latest version of each.
     entries: Vec<Entry>,
 }
 
@@ -50,8 +50,9 @@ impl LogReader {
         LogReader { shared, last: Mutex::new(None) }
     }
 
-    /// The entries from `first` to at most `last` without a gap, the latest version of each: at least one,
-    /// otherwise of at most `max_bytes` (in [`cost_bytes`](crate::consensus::types::Command::cost_bytes)).
+    /// The entries from `first` to at most `last` without a gap, in the latest version of each. There is at
+    /// least one, and more only within `max_bytes` (in
+    /// [`cost_bytes`](crate::consensus::types::Command::cost_bytes)).
     pub fn read(&self, first: Index, last: Index, max_bytes: usize) -> Result<Vec<Entry>, LogReadError> {
         let mut out: Vec<Entry> = vec![];
         let mut bytes = 0usize;
@@ -77,7 +78,7 @@ impl LogReader {
         if out.is_empty() { Err(self.absent(first)) } else { Ok(out) }
     }
 
-    /// Up to it entries are no longer kept.
+    /// Entries up to this index are no longer kept.
     pub fn compacted(&self) -> Index {
         self.shared.index.read().compacted()
     }
@@ -87,7 +88,7 @@ impl LogReader {
         self.shared.index.read().last()
     }
 
-    /// The lowest index with an entry, from `from` on: past a hole.
+    /// The lowest index from `from` on with an entry, to read on past a hole.
     pub fn next_entry(&self, from: Index) -> Option<Index> {
         self.shared.index.read().next_from(from)
     }
@@ -106,7 +107,7 @@ impl LogReader {
         }
     }
 
-    /// The entry at `index`, which the log's index said lies in `record`.
+    /// The entry at `index`, which was in `record` when the log's index was asked.
     fn entry(&self, index: Index, mut record: u64) -> Result<Entry, LogReadError> {
         loop {
             let error = match self.decoded(record) {
@@ -116,7 +117,7 @@ impl LogReader {
                 },
                 Err(error) => error,
             };
-            // It may have been overwritten or compacted meanwhile, and its record deleted.
+            // It may have been overwritten or compacted in the meantime, and its record deleted.
             let now = self.shared.index.read().at(index);
             match now {
                 None => return Err(self.absent(index)),
@@ -151,7 +152,7 @@ impl LogReader {
         entries_of(Items::of(&whole[..items]), &whole).map_err(damaged)
     }
 
-    /// Puts an entry together that begins in `record`.
+    /// Reassembles an entry that begins in `record`.
     fn join(&self, record: u64, total: usize, first: &[u8]) -> Result<Bytes, LogReadError> {
         let mut whole = BytesMut::with_capacity(total);
         whole.extend_from_slice(first);
@@ -187,7 +188,7 @@ fn entries_of(mut items: Items<'_>, record: &Bytes) -> Result<Vec<Entry>, Damage
             entries.push(entry.to_entry(record));
         }
     }
-    // Both keep the order of equals: the last of them counts.
+    // Both calls keep the order of equal indexes, so the last entry counts.
     entries.sort_by_key(|entry: &Entry| entry.index);
     entries.reverse();
     entries.dedup_by_key(|entry| entry.index);

@@ -1,13 +1,13 @@
-//! How the log lies on the disk: numbered records of at most 7 KiB, packed with items.
+//! The layout of the log on the disk: numbered records of at most 7 KiB, packed with items.
 //!
 //! | bytes of a record | |
 //! | --- | --- |
-//! | 5 | format version and checksum over number and content: see `seal.rs` |
+//! | 5 | format version, and checksum over number and content: see `seal.rs` |
 //! | 1 | shape (items, first part, later part), and whether more records of the same write follow |
 //! | … | items one after the other, or a part of one item that is larger than a record |
 //!
-//! Later records win over earlier ones, later items over earlier ones in the same record. Reading never
-//! panics and never allocates by a length that it has not checked.
+//! Later records win over earlier ones, and so do later items in the same record. Reading never panics and
+//! never allocates by a length that it has not checked.
 
 use bytes::Bytes;
 
@@ -20,9 +20,9 @@ use super::seal::{Cursor, Damage, FORMAT, SEAL_BYTES, put_varint, seal_in_place,
 
 const HEADER_BYTES: usize = SEAL_BYTES + 1;
 const ROOM_BYTES: usize = MAX_VALUE_BYTES - HEADER_BYTES;
-/// More than any item without its payload takes.
+/// More than any item takes without its payload.
 const ITEM_HEAD_MAX_BYTES: usize = 128;
-/// Of a first or later part: its total length or its offset.
+/// What precedes a first or later part: its total length or its offset.
 const PART_HEAD_MAX_BYTES: usize = 4;
 
 const SHAPE_ITEMS: u8 = 0;
@@ -36,28 +36,27 @@ const ITEM_TRUNCATE: u8 = 3;
 const ITEM_CHECKPOINT: u8 = 4;
 const ITEM_BINDING: u8 = 5;
 
-/// What a record says, one after the other.
+/// An item of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// An entry.
     Entry(EntryRef<'a>),
     /// Replaces the hard state before it.
     HardState(HardState),
-    /// Entries from this index on, of all items before it, are void.
+    /// Entries from this index on, in all items before this one, are void.
     Truncate(Index),
-    /// Written before records are deleted, for what would be lost with them.
+    /// Written before records are deleted, to keep what would be lost with them.
     Checkpoint {
-        /// Entries up to it are no longer kept.
+        /// Entries up to this index are no longer kept.
         compacted: Index,
         /// The highest round ever stored.
         max_round: Round,
     },
-    /// A binding was put along with this record, so that the loss of the one shows in
-    /// the number of the other.
+    /// A binding was put along with this record, which has a number, so that a lost binding is noticed.
     Binding(NodeId),
 }
 
-/// An entry whose payload still lies in its record.
+/// An entry whose payload is still in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRef<'a> {
     /// See [`Entry`].
@@ -71,7 +70,7 @@ pub struct EntryRef<'a> {
 }
 
 impl EntryRef<'_> {
-    /// The entry, whose payload shares the memory of `record`, where it was read from.
+    /// The entry. Its payload shares the memory of `record`, from which it was read.
     pub fn to_entry(self, record: &Bytes) -> Entry {
         let payload = if self.payload.is_empty() { Bytes::new() } else { record.slice_ref(self.payload) };
         let command = Command { request: self.request, from: self.from, kind: self.kind, payload };
@@ -93,22 +92,22 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Forgets the write before and begins one whose first record has this number.
+    /// Forgets the previous write, and begins one whose first record has this number.
     pub fn begin(&mut self, first: u64) {
         self.bytes.clear();
         self.starts.clear();
         self.first = first;
         self.open = false;
-        // A huge write must not hold its memory for ever.
+        // The memory of a huge write must not be held forever.
         self.bytes.shrink_to(1 << 20);
     }
 
-    /// Adds an entry and says in which record it begins.
+    /// Adds an entry and returns the record in which it begins.
     pub fn entry(&mut self, entry: &Entry) -> u64 {
         let payload = &entry.command.payload;
         assert!(
             payload.len() <= MAX_PAYLOAD_BYTES,
-            "entry {} has {} bytes of {MAX_PAYLOAD_BYTES}",
+            "entry {} has {} bytes, at most {MAX_PAYLOAD_BYTES} are allowed",
             entry.index,
             payload.len()
         );
@@ -127,7 +126,7 @@ impl Builder {
         number
     }
 
-    /// Adds a hard state and says in which record it is.
+    /// Adds a hard state and returns the record that holds it.
     pub fn hard_state(&mut self, state: &HardState) -> u64 {
         self.small(ITEM_HARD_STATE, &[state.promised.round, state.promised.node, state.chosen])
     }
@@ -181,7 +180,7 @@ impl Builder {
         number
     }
 
-    /// Makes sure that the last record has room for an item, and gives its number.
+    /// Makes sure that the last record has room for an item, and returns its number.
     fn room_for(&mut self, item_bytes: usize) -> u64 {
         let used = self.starts.last().map_or(0, |start| self.bytes.len() - start);
         if !self.open || used + item_bytes > MAX_VALUE_BYTES {
@@ -191,7 +190,7 @@ impl Builder {
         self.first + self.len() - 1
     }
 
-    /// Cuts an item that is larger than a record.
+    /// Adds an item that is larger than a record, in parts.
     fn parts(&mut self, head: &[u8], payload: &[u8]) -> u64 {
         let total = head.len() + payload.len();
         let number = self.first + self.len();
@@ -244,7 +243,7 @@ pub enum Shape<'a> {
     },
     /// More of the item that began in an earlier record.
     LaterPart {
-        /// Which byte of the item comes first.
+        /// The offset in the item at which this part begins.
         offset: usize,
         /// Its bytes from there on.
         bytes: &'a [u8],
@@ -334,7 +333,7 @@ fn encode_entry_head(entry: &Entry, out: &mut Vec<u8>) {
     assert!(out.len() <= ITEM_HEAD_MAX_BYTES, "the head of an entry takes {} bytes", out.len());
 }
 
-/// An entry without its payload, and the length of that.
+/// An entry without its payload, and the length of the payload.
 fn decode_entry_head(input: &mut Cursor<'_>) -> Result<(EntryRef<'static>, usize), Damage> {
     let has_session = match input.byte()? {
         0 => false,
@@ -366,7 +365,7 @@ mod tests {
         Entry { index, ballot: Ballot { round: 1 << 40, node: 2 }, command }
     }
 
-    /// All items of a write, put together again.
+    /// All items of a write, reassembled.
     fn read_back(builder: &Builder) -> Vec<Result<Entry, Item<'static>>> {
         let mut out = vec![];
         let mut parts: Vec<u8> = vec![];
@@ -395,7 +394,7 @@ mod tests {
     }
 
     fn collect(items: Items<'_>, record: &Bytes, out: &mut Vec<Result<Entry, Item<'static>>>) {
-        // The same bytes, but in `record`.
+        // These are the same bytes, but in `record`.
         let at = record.len() - items.0.0.len();
         let mut items = Items::of(&record[at..]);
         while let Some(item) = items.next().unwrap() {
@@ -434,7 +433,7 @@ mod tests {
             prop_assert_eq!(read_back(&builder), expected);
         }
 
-        /// Bytes of anyone's making are refused or read, without a panic; a flipped bit is always refused.
+        /// Arbitrary bytes are refused or read, without a panic. A flipped bit is always refused.
         #[test]
         fn damage_is_found(bytes in prop::collection::vec(any::<u8>(), 0..200), bit: usize, size in 0usize..600) {
             let _ = Record::open(1, &bytes);

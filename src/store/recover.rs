@@ -1,4 +1,4 @@
-//! Reading a store from its beginning: what open, rebuild and dump have in common. Writes nothing.
+//! Reading a store from its beginning: what open, rebuild and dump have in common. Nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -25,10 +25,10 @@ pub const FIRST: &[u8] = b"first";
 pub const PROBE: &[u8] = b"probe";
 const BINDING: &[u8] = b"binding/";
 
-/// No store writes so many records, so that adding to a number never overflows.
+/// No store ever writes this many records, so adding to a number never overflows.
 const MAX_RECORD: u64 = 1 << 62;
 
-/// What the small values of a store say.
+/// The small values of a store.
 #[derive(Debug)]
 pub struct Values {
     pub identity: Option<Identity>,
@@ -37,21 +37,21 @@ pub struct Values {
     pub bindings: BTreeMap<NodeId, DirectoryId>,
 }
 
-/// What the records of a store say.
+/// What the records of a store contain.
 #[derive(Debug)]
 pub struct Log {
     /// The number of the record that comes next.
     pub next: u64,
     pub index: LogIndex,
     pub hard_state: HardState,
-    /// The record of the newest hard state, 0 if there is none.
+    /// The record of the newest hard state, or 0 if there is none.
     pub hard_state_record: u64,
     pub max_round: Round,
-    /// The peers of which a record says that they were bound. Those before the first record are not known.
+    /// The peers that were bound according to a record. Records before the first one are not known.
     pub bound: BTreeSet<NodeId>,
 }
 
-/// All that a store says, found to fit together.
+/// Everything in a store, checked to fit together.
 #[derive(Debug)]
 pub struct Found {
     pub values: Values,
@@ -59,7 +59,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// How far it reaches, as the store of this directory.
+    /// The mark of how far the store reaches, if it belongs to this directory.
     pub fn mark(&self, directory: DirectoryId) -> Mark {
         Mark { directory, start: self.values.start, record: self.log.next - 1 }
     }
@@ -114,7 +114,7 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
                 return ControlFlow::Break(());
             }
             (Err(_), _) => {
-                damage = Some(bad(path, &name(key), Damage::Malformed("its key is no node id")));
+                damage = Some(bad(path, &name(key), Damage::Malformed("its key is not a node id")));
                 return ControlFlow::Break(());
             }
         };
@@ -124,7 +124,7 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
     damage.map_or(Ok(bindings), Err)
 }
 
-/// Reads all records from number `first` on, checks that none is missing, and makes the index.
+/// Reads all records from number `first` on, checks that none is missing, and builds the index.
 fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError> {
     let mut scan = Scan::new(first);
     let mut damage = None;
@@ -152,7 +152,7 @@ fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError>
     Ok(scan.log)
 }
 
-/// Refuses a store that lost a binding: with it the node would trust whoever comes under that id.
+/// Refuses a store that lost a binding: with it, the node would trust any directory that comes under that id.
 fn check_bindings(bindings: &BTreeMap<NodeId, DirectoryId>, log: &Log, path: &Path) -> Result<(), OpenError> {
     match log.bound.iter().find(|node| !bindings.contains_key(node)) {
         Some(node) => Err(OpenError::damaged(path, format!("{} is gone", name(&binding_key(*node))))),
@@ -162,7 +162,7 @@ fn check_bindings(bindings: &BTreeMap<NodeId, DirectoryId>, log: &Log, path: &Pa
 
 struct Scan {
     log: Log,
-    /// Whether the record before said that more of its write follows.
+    /// Whether the previous record belongs to a write of which more must follow.
     more: bool,
     /// The entry whose parts are being read.
     parts: Option<Parts>,
@@ -248,7 +248,8 @@ impl Scan {
 
     fn entry(&mut self, index: Index, round: Round, record: u64) {
         self.log.max_round = self.log.max_round.max(round);
-        // One that a later checkpoint covers may come before it; one below an earlier checkpoint is void.
+        // An entry that a later checkpoint covers may come before it; one below an earlier checkpoint is
+        // void.
         if index > self.log.index.compacted() {
             self.log.index.set(index, record);
         }

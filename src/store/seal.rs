@@ -1,19 +1,19 @@
-//! The seal that every value on the disk is under, and the integers in it.
+//! The seal of every value on the disk, and the integers in a value.
 //!
 //! | bytes of a value | |
 //! | --- | --- |
 //! | 1 | format version |
-//! | 4 | CRC-32C, little endian, of the key, the version and all that follows |
+//! | 4 | CRC-32C, little endian, of the key, the version and everything that follows |
 //! | … | content |
 //!
 //! A record's key is its number, big endian. The checksum covers the key, so a value that turns up under
-//! another one is found out. Integers in the content are LEB128 unless said otherwise.
+//! another key is noticed. Integers in the content are LEB128 unless said otherwise.
 
 use thiserror::Error;
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
-/// The oldest version of this crate's format that can read what this one writes.
+/// The oldest format whose versions can read what this version writes.
 pub const FORMAT_LOWEST: u8 = 1;
 
 /// How many bytes come before the content.
@@ -22,13 +22,13 @@ pub const SEAL_BYTES: usize = 5;
 /// Why a record or a small value cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Damage {
-    /// By a version to come.
+    /// A later version wrote it.
     #[error("its format {0} is newer than {FORMAT}, the newest that this version reads")]
     Newer(u8),
     /// The bytes are not those that were written.
     #[error("its checksum is wrong")]
     Checksum,
-    /// The checksum is right and the content is not: a bug, or a record put where it does not belong.
+    /// The checksum is right but the content is not: a bug, or a record in a place where it does not belong.
     #[error("{0}")]
     Malformed(&'static str),
 }
@@ -45,7 +45,7 @@ pub fn seal(key: &[u8], content: &[u8]) -> Vec<u8> {
 pub fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Damage> {
     let (&version, rest) = value.split_first().ok_or(Damage::Malformed("it is empty"))?;
     let (crc, content) = rest.split_first_chunk().ok_or(Damage::Malformed("it is too short"))?;
-    // The checksum first: a flipped bit in the version is damage, not a newer version.
+    // The checksum comes first: a flipped bit in the version is damage, not a newer version.
     if u32::from_le_bytes(*crc) != checksum(key, version, content) {
         return Err(Damage::Checksum);
     }

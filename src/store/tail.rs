@@ -1,9 +1,8 @@
-//! How far a store is known to be durable, kept outside its engine: an engine may lose the end of the log
-//! without a word (sled opens a damaged file without an error, and silently drops what came after the
-//! damage).
+//! How far a store is known to be durable. This is kept outside its engine, which may lose the end of the log
+//! silently (sled opens a damaged file without an error, and drops what came after the damage).
 //!
-//! A mark is written after the writes that it speaks of, so it may lag behind the store and never runs ahead:
-//! a store that ends below its mark has lost something.
+//! A mark is written after the writes that it covers, so it may lag behind the store but never runs ahead of
+//! it: a store that ends below its mark has lost something.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +13,7 @@ use super::types::DirectoryId;
 /// What is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The data directory that it speaks of.
+    /// The data directory that the mark belongs to.
     pub directory: DirectoryId,
     /// The start counter; 0 while the directory is being founded.
     pub start: u64,
@@ -36,12 +35,13 @@ impl Mark {
     pub(super) fn check(&self, path: &Path, found: Mark) -> Result<(), OpenError> {
         if self.directory != found.directory {
             let (marked, directory) = (self.directory, found.directory);
-            let why = format!("its file `tail` is of directory {marked:x}, its database of {directory:x}");
+            let why =
+                format!("its file `tail` belongs to directory {marked:x}, its database to {directory:x}");
             return Err(OpenError::damaged(path, why));
         }
         if found.record < self.record || found.start < self.start {
             let why = format!(
-                "its database ends at record {} of start {}, and record {} of start {} was durable",
+                "its database ends at record {} of start {}, but record {} of start {} was durable",
                 found.record, found.start, self.record, self.start
             );
             return Err(OpenError::damaged(path, why));

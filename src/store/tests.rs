@@ -62,8 +62,8 @@ fn a_write_is_there_whole_or_not_at_all() {
     }
 }
 
-/// A write of which a disk that breaks its word keeps a part is refused when the store is opened, or it is as
-/// if there had been none or all of it: whichever part it is.
+/// A disk that breaks its promise may keep any part of a write. Then the store is refused when it is opened,
+/// or it is as if all or none of the write had been made.
 #[test]
 fn a_torn_write_is_never_taken_for_a_whole_one() {
     let mut refused = 0;
@@ -87,8 +87,8 @@ fn a_torn_write_is_never_taken_for_a_whole_one() {
     assert!(refused > 200, "{refused} of 256 torn writes were refused");
 }
 
-/// A write for which there is no room is given up, and after a rebuild all before it is there; meanwhile
-/// readers see nothing of it.
+/// A write for which there is no room is given up, and after a rebuild everything before it is there. In the
+/// meantime readers see nothing of it.
 #[test]
 fn no_room_passes_after_a_rebuild() {
     let engine = Arc::new(MemoryEngine::new());
@@ -105,7 +105,7 @@ fn no_room_passes_after_a_rebuild() {
     assert_eq!(store.reader().read(1, 9, usize::MAX).unwrap(), [entry(1, 1, 10), entry(2, 6, 10)]);
 }
 
-/// Any loss or change of a record is refused by number, never passed over.
+/// Any loss or change of a record is refused and its number named; none is overlooked.
 #[test]
 fn a_lost_or_changed_record_is_named() {
     let records = 6u64;
@@ -123,7 +123,7 @@ fn a_lost_or_changed_record_is_named() {
             let read = reader.read(record, record, 1).unwrap_err();
             assert!(matches!(read, LogReadError::Damaged { record: named, .. } if named == record), "{read}");
             if lose && record == records {
-                // Nothing after it shows that it was there: what the file `tail` is for.
+                // Nothing after the record shows that it was there. That is what the file `tail` is for.
                 assert!(store.rebuild().unwrap_err().to_string().contains("record 6 was durable"));
                 continue;
             }
@@ -135,7 +135,7 @@ fn a_lost_or_changed_record_is_named() {
     }
 }
 
-/// The parts of a large entry are checked as one: none may be gone at the end.
+/// The parts of a large entry are checked together: none may be missing at the end.
 #[test]
 fn a_large_entry_without_its_last_part_is_refused() {
     let engine = Arc::new(MemoryEngine::new());
@@ -146,8 +146,8 @@ fn a_large_entry_without_its_last_part_is_refused() {
     assert!(error.to_string().contains("record 2"), "{error}");
 }
 
-/// A peer's binding that is gone is missed, also after its record was compacted away: without it the node
-/// would trust whoever comes under that id.
+/// The loss of a peer's binding is noticed, even after its record was compacted away: without the binding,
+/// the node would trust any directory that comes under that id.
 #[test]
 fn a_lost_binding_is_refused() {
     for compacts in [false, true] {
@@ -160,14 +160,15 @@ fn a_lost_binding_is_refused() {
             assert!(!store.compact(1).unwrap());
             assert!(engine.read(1).unwrap().is_none(), "its record is gone");
         }
-        drop(Store::open_on(engine.clone(), &founding(), 7).expect("all is there"));
+        drop(Store::open_on(engine.clone(), &founding(), 7).expect("everything is there"));
         assert!(engine.lose(&Key::Meta(recover::binding_key(2))));
         let error = Store::open_on(engine, &founding(), 7).err().expect("refused");
         assert!(error.to_string().contains("binding/") && error.exit_code() == 2, "{error}");
     }
 }
 
-/// A number of the first record that no store has, under a right checksum: refused, and nothing overflows.
+/// A number of the first record that no store has is refused, even under a right checksum, and nothing
+/// overflows.
 #[test]
 fn an_impossible_first_record_is_refused() {
     for first in [0, (1 << 62) + 1, u64::MAX] {
@@ -180,7 +181,7 @@ fn an_impossible_first_record_is_refused() {
     }
 }
 
-/// A store that another node, cluster, protocol or set of voters uses is refused with both values; another
+/// A store of another node, cluster, protocol or set of voters is refused with both values; a different
 /// address is not.
 #[test]
 fn a_foreign_store_is_refused() {
@@ -195,10 +196,10 @@ fn a_foreign_store_is_refused() {
     let foreign: [Case<'_>; 5] = [
         (
             &|founding| founding.cluster = "other".into(),
-            "cluster test, this node is configured as cluster other",
+            "cluster test, but this node is configured as cluster other",
             2,
         ),
-        (&|founding| founding.node = 2, "node 1, this node is configured as node 2", 2),
+        (&|founding| founding.node = 2, "node 1, but this node is configured as node 2", 2),
         (&|founding| founding.protocol = "raft".into(), "protocol paxos", 2),
         (&|founding| founding.delivery_window = 5, "delivery window 1048576", 2),
         (&|founding| drop(founding.members.remove(&3)), "the configuration names {1 127.0.0.1:10001, 2", 1),

@@ -7,7 +7,7 @@ use crate::consensus::types::{Ballot, Entry, HardState, Index, NodeId, Round};
 /// 128 random bits made with a data directory.
 pub type DirectoryId = u128;
 
-/// Whose data directory a peer's node id stands for, from its first hello on and for ever.
+/// The data directory to which a peer's node id belongs, permanently from its first hello on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The peer.
@@ -16,19 +16,20 @@ pub struct Binding {
     pub directory: DirectoryId,
 }
 
-/// What a data directory is founded with: recorded once, and compared at every start. All of it together is
-/// at most 4 KiB (the configuration sees to that).
+/// What a data directory is founded with. It is recorded once, and compared at every start. All of it
+/// together takes at most 4 KiB (the configuration ensures that).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founding {
-    /// The cluster's name. Another one is refused.
+    /// The cluster's name. A different one is refused.
     pub cluster: String,
-    /// The node. Another one is refused.
+    /// The node. A different one is refused.
     pub node: NodeId,
-    /// The protocol's name. Another one is refused.
+    /// The protocol's name. A different one is refused.
     pub protocol: String,
-    /// The voters with their addresses. Other voters are refused, other addresses are not.
+    /// The voters with their addresses. Different voters are refused, different addresses are not.
     pub members: BTreeMap<NodeId, String>,
-    /// How many delivered requests are remembered. Another one is refused: delivery depends on it.
+    /// How many delivered requests are remembered. A different number is refused, since delivery depends on
+    /// it.
     pub delivery_window: u64,
 }
 
@@ -37,12 +38,12 @@ pub struct Founding {
 pub struct Recovered {
     /// The data directory's id.
     pub directory: DirectoryId,
-    /// Which start of the node this is, from 1; durable.
+    /// Which start of the node this is, counted durably from 1.
     pub start: u64,
     /// The newest hard state.
     pub hard_state: HardState,
-    /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that is 0, or not there (an error
-    /// for Raft, which compares logs by it).
+    /// The ballot of the entry at `hard_state.chosen`; [`Ballot::ZERO`] if that index is 0 or its entry is
+    /// missing (an error for Raft, which compares logs by it).
     pub chosen_ballot: Ballot,
     /// The highest round in any entry or hard state ever stored.
     pub max_round: Round,
@@ -50,30 +51,30 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
     /// The highest index with an entry, or `compacted` if that is higher.
     pub last: Index,
-    /// Up to it entries are no longer kept.
+    /// Entries up to this index are no longer kept.
     pub compacted: Index,
     /// The peers' directories.
     pub bindings: BTreeMap<NodeId, DirectoryId>,
-    /// As recorded when the directory was founded: addresses may have changed since.
+    /// What was recorded when the directory was founded. Addresses may have changed since.
     pub founding: Founding,
 }
 
 /// A change of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// Entries in any order, holes allowed; each replaces what stood at its index. All are above the
+    /// Entries in any order; holes are allowed. Each replaces what was at its index. All are above the
     /// compacted index.
     Entries(&'a [Entry]),
     /// Removes the entries from an index on.
     TruncateFrom(Index),
 }
 
-/// What becomes durable at once.
+/// What becomes durable together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Write<'a> {
-    /// In the order in which they happen.
+    /// The changes, in the order in which they happen.
     pub changes: &'a [Change<'a>],
-    /// Replaces the hard state; neither its promise nor its watermark is lower than before.
+    /// The new hard state. Neither its promise nor its watermark is lower than before.
     pub hard_state: Option<HardState>,
     /// Peers to bind.
     pub bindings: &'a [Binding],

@@ -1,14 +1,14 @@
-//! Frames: a length, a CRC-32C and a payload, so that a stream of bytes falls into messages and a damaged
-//! one is noticed.
+//! Frames: a length, a CRC-32C and a payload, so that a stream of bytes can be split into messages and a
+//! damaged message is noticed.
 //!
 //! ```text
 //! length of the payload, u32 little-endian │ CRC-32C of the payload, u32 little-endian │ payload
 //! ```
 //!
-//! Each payload gets memory of its own (one allocation, one copy): what later keeps a slice of it pins that
+//! Each payload gets memory of its own (one allocation, one copy): a slice of it that is kept later pins that
 //! frame and nothing else. A length is checked before anything is allocated, and memory grows with the bytes
-//! that really arrive, so that a header which announces much and sends nothing costs nothing. What a payload
-//! means is not known here.
+//! that really arrive, so that a header that announces much and is followed by nothing costs nothing. What a
+//! payload means is not known here.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -17,35 +17,37 @@ use crate::consensus::types::MAX_PAYLOAD_BYTES;
 /// Length and checksum.
 pub const HEADER_BYTES: usize = 8;
 
-/// The longest payload: 1 MiB plus one command of the longest kind with its numbers. Longer transfers are
-/// cut into pages by who sends them; a longer frame ends the connection.
+/// The longest payload: 1 MiB plus one command of the longest kind with its numbers. The sender cuts longer
+/// transfers into pages; a longer frame ends the connection.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + MAX_PAYLOAD_BYTES + 1024;
 
-/// What is wrong with a frame. The stream cannot be read on after it: the connection is closed.
+/// What is wrong with a frame. The stream cannot be read any further, so the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Nobody sends an empty payload.
     #[error("a frame of length 0: the other end does not speak this protocol")]
     Empty,
-    /// Longer than what is allowed on this connection now.
-    #[error("a frame of {length} bytes, at most {limit} are allowed: the other end speaks another protocol")]
+    /// The payload is longer than what is allowed on this connection now.
+    #[error(
+        "a frame of {length} bytes where at most {limit} are allowed: the other end speaks another protocol"
+    )]
     TooLong {
         /// The announced or written length, in bytes.
         length: usize,
-        /// What is allowed, in bytes.
+        /// The allowed length, in bytes.
         limit: usize,
     },
     /// The payload is not what was sent.
-    #[error("a frame with checksum {found:08x} announced as {announced:08x}: damaged on its way")]
+    #[error("a frame with checksum {found:08x} instead of {announced:08x}: it was damaged on its way")]
     Checksum {
-        /// In the header.
+        /// The checksum in the header.
         announced: u32,
-        /// Of the payload.
+        /// The checksum of the payload.
         found: u32,
     },
 }
 
-/// Appends a frame whose payload `write` appends; on an error `out` is as before.
+/// Appends a frame, whose payload `write` appends. On an error `out` is as before.
 pub fn encode_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) -> Result<(), FrameError> {
     let start = out.len();
     out.put_bytes(0, HEADER_BYTES);
@@ -64,7 +66,7 @@ pub fn encode_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) -> Re
     Ok(())
 }
 
-/// Cuts a stream of bytes into payloads, however the bytes arrive.
+/// Splits a stream of bytes into payloads, however the bytes arrive.
 ///
 /// Invariant: `payload.len() <= length <= limit` while a frame is incomplete, and `payload`'s capacity is at
 /// most `length` and at most twice what arrived.
@@ -89,8 +91,8 @@ impl FrameDecoder {
         self.limit = limit;
     }
 
-    /// Takes bytes from the front of `input`: up to the end of a frame, whose payload it returns, or all.
-    /// After an error it must not be used again.
+    /// Takes bytes from the front of `input`: either up to the end of a frame, whose payload it returns, or
+    /// all. After an error the decoder must not be used again.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Bytes>, FrameError> {
         if self.header_len < HEADER_BYTES && !self.take_header(input)? {
             return Ok(None);
@@ -132,7 +134,7 @@ impl FrameDecoder {
         *input = rest;
         let needed = self.payload.len() + taken.len();
         if self.payload.capacity() < needed {
-            // Doubling as bytes arrive, but never beyond the frame: its memory is handed out as it is.
+            // The memory doubles as bytes arrive, but never beyond the frame: it is handed out as it is.
             let wanted = needed.max(2 * self.payload.len()).min(self.payload.len() + missing);
             self.payload.reserve_exact(wanted - self.payload.len());
         }
@@ -170,7 +172,9 @@ mod tests {
             while !input.is_empty() {
                 match decoder.decode(&mut input) {
                     Ok(Some(payload)) => payloads.push(payload),
-                    Ok(None) => assert!(input.is_empty(), "an incomplete frame takes all that is there"),
+                    Ok(None) => {
+                        assert!(input.is_empty(), "an incomplete frame takes everything that is there")
+                    }
                     Err(error) => return (payloads, Some(error)),
                 }
                 assert!(decoder.payload.capacity() <= 2 * arrived, "memory follows what arrived");
@@ -179,7 +183,7 @@ mod tests {
         (payloads, None)
     }
 
-    /// Lengths are checked before anything is allocated, also right at the limit.
+    /// Lengths are checked before anything is allocated, even right at the limit.
     #[test]
     fn lengths_beyond_the_limit_are_refused_from_the_header_alone() {
         for (length, error) in [
@@ -199,7 +203,7 @@ mod tests {
         assert_eq!(decode(&header, &[]), (vec![], None));
     }
 
-    /// A payload of the maximum passes, one more byte is refused and leaves the buffer as it was.
+    /// A payload of the maximum length passes. One more byte is refused and leaves the buffer as it was.
     #[test]
     fn the_longest_frame_passes_and_a_longer_one_is_not_written() {
         let longest = vec![7; MAX_FRAME_BYTES];
@@ -217,7 +221,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was written is read again, however the stream is torn.
+        /// What was written can be read again, however the stream is torn.
         #[test]
         fn frames_survive_any_tearing(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8),
@@ -241,7 +245,7 @@ mod tests {
             prop_assert!(read.is_empty() && matches!(error, Some(FrameError::Checksum { .. })), "{:?}", error);
         }
 
-        /// Any bytes in any pieces: no panic, no memory beyond twice what arrived.
+        /// Any bytes in any pieces cause no panic and take no memory beyond twice what arrived.
         #[test]
         fn any_bytes_are_survived(
             bytes in prop::collection::vec(any::<u8>(), 0..2000),

@@ -1,10 +1,10 @@
-//! The greeting that opens a connection: who is there, of which cluster, speaking which version; and the
-//! refusal, which names what differs with both values.
+//! The greeting that opens a connection (which node it is, of which cluster, and which version it speaks),
+//! and the refusal, which names what differs with both values.
 //!
 //! A greeting is one frame of at most [`MAX_GREETING_BYTES`] holding either a [`Hello`] or a [`Refusal`]. Its
 //! protobuf form only ever gains fields, so that any two versions can at least tell each other why they do
-//! not work together. [`Hello::check`] compares what needs no memory of earlier connections; node ids,
-//! directories and starts are `node::peers`' part.
+//! not work together. [`Hello::check`] compares what needs no memory of earlier connections; `node::peers`
+//! judges node ids, directories and starts.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::consensus::types::NodeId;
 
 use super::frame::{FrameError, encode_frame};
 
-/// The longest greeting: names are short, and before it nobody is known.
+/// The longest greeting. Names are short, and before the greeting nobody is known.
 pub const MAX_GREETING_BYTES: usize = 4096;
 
 /// The wire version that this build speaks.
@@ -24,13 +24,13 @@ pub const WIRE_VERSION: u32 = 1;
 /// The oldest wire version that this build can talk to.
 pub const LOWEST_WIRE_VERSION: u32 = 1;
 
-/// "spax": tells a node of ours from whatever else listens or calls.
+/// "spax": tells a node of spaxos from anything else that listens or calls.
 const MAGIC: u32 = u32::from_le_bytes(*b"spax");
 
 /// The longest name or address in a greeting, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// The longest text of a refusal that is taken, in bytes.
+/// The longest text of a refusal that is accepted, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// Who a node is.
@@ -46,7 +46,7 @@ pub struct Hello {
     pub node: NodeId,
     /// The id of its data directory.
     pub directory: u128,
-    /// Its starts are counted; a later one is larger.
+    /// The number of its start; a later start has a higher number.
     pub start: u64,
     /// The consensus protocol it runs.
     pub protocol: String,
@@ -61,69 +61,71 @@ pub struct Hello {
 pub struct Refusal {
     /// For the program.
     pub code: RefusalCode,
-    /// For a person. It comes from another machine: print it with [`Refusal`]'s `Display`, which escapes it.
+    /// For a person. It comes from another machine, so print it with [`Refusal`]'s `Display`, which escapes
+    /// it.
     pub text: String,
 }
 
 /// What a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalCode {
-    /// No wire version that both speak.
+    /// There is no wire version that both speak.
     Version,
-    /// Another cluster.
+    /// A different cluster.
     Cluster,
-    /// Another consensus protocol.
+    /// A different consensus protocol.
     Protocol,
-    /// Other founding members or constants.
+    /// Different founding members or constants.
     Founding,
-    /// The node id of who refuses.
+    /// The node id of the node that refuses.
     OwnNode,
-    /// A node id that is no member.
+    /// A node id that is not a member.
     UnknownNode,
     /// The node id is bound to another data directory.
     WrongDirectory,
     /// An earlier start than one seen from the same directory.
     OldStart,
-    /// Of a newer version.
+    /// A code of a newer version.
     Other(u32),
 }
 
 /// What opens a connection, or ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// Here I am.
+    /// The node introduces itself.
     Hello(Hello),
-    /// Not with me.
+    /// The node refuses the connection.
     Refusal(Refusal),
 }
 
 /// What is wrong with a greeting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GreetingError {
-    /// No protobuf of ours.
+    /// It is not protobuf of the expected form.
     #[error("not a greeting: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    /// It does not begin as ours do.
-    #[error("a greeting with magic {0:08x} instead of {MAGIC:08x}: the other end is no node of spaxos")]
+    /// It does not begin as a greeting of spaxos does.
+    #[error("a greeting with magic {0:08x} instead of {MAGIC:08x}: the other end is not a node of spaxos")]
     Magic(u32),
-    /// A field that no node fills like this.
+    /// A field has a value that no node sends.
     #[error("a greeting with {0}")]
     Field(&'static str),
 }
 
 impl Hello {
-    /// Compares all that two members must have in common, own values first.
+    /// Compares everything that two members must have in common. The text of a refusal names this node's
+    /// values first.
     pub fn check(&self, theirs: &Hello) -> Result<(), Refusal> {
         if theirs.version < self.lowest_version || self.version < theirs.lowest_version {
             let text = format!(
-                "here is wire version {} (lowest {}), there {} (lowest {}): upgrade the older node in steps",
+                "wire version {} (lowest {}) here, {} (lowest {}) there: upgrade the older node in steps",
                 self.version, self.lowest_version, theirs.version, theirs.lowest_version
             );
             return Err(Refusal { code: RefusalCode::Version, text });
         }
         let same = |code, what: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| {
             if here.to_string() != there.to_string() {
-                return Err(Refusal { code, text: format!("here is {what} {here}, there {there}") });
+                return Err(Refusal { code, text: format!("{what} {here} here, {there} there") });
             }
             Ok(())
         };
@@ -302,13 +304,13 @@ mod tests {
         Greeting::decode(decoder.decode(&mut &out[..]).unwrap().unwrap())
     }
 
-    /// What is said is heard, all refusal codes included.
+    /// What one end sends is what the other end reads, for all refusal codes as well.
     #[test]
     fn greetings_survive_the_wire() {
         let greeting = Greeting::Hello(hello());
         assert_eq!(round_trip(&greeting), Ok(greeting));
         for code in RefusalCode::KNOWN.into_iter().chain([RefusalCode::Other(99)]) {
-            let greeting = Greeting::Refusal(Refusal { code, text: "here is a, there b".into() });
+            let greeting = Greeting::Refusal(Refusal { code, text: "cluster a here, b there".into() });
             assert_eq!(round_trip(&greeting), Ok(greeting));
         }
     }
@@ -323,7 +325,8 @@ mod tests {
         assert_eq!(Greeting::decode(payload.freeze()), Ok(Greeting::Hello(hello())));
     }
 
-    /// Another magic, node 0, unprintable or long names are refused: they would reach logs and clients.
+    /// A different magic, node 0, and unprintable or long names are refused: they would reach logs and
+    /// clients.
     #[test]
     fn strange_hellos_are_refused() {
         let strange = [
@@ -361,7 +364,7 @@ mod tests {
         }
     }
 
-    /// A newer version that still speaks ours is no difference.
+    /// A newer version that still speaks ours counts as no difference.
     #[test]
     fn overlapping_versions_work_together() {
         let newer = Hello { version: WIRE_VERSION + 1, ..hello() };

@@ -78,7 +78,11 @@ fn a_failing_fdatasync_ends_the_node(protocol: ProtocolName) {
     node.wait_ready();
     let acknowledged = propose_until_gone(node);
     assert_eq!(node.wait_for_end().code(), Some(3), "{}", node.output());
-    assert!(node.output().contains("the disk failed while the node ran, so it ends"), "{}", node.output());
+    assert!(
+        node.output().contains("the disk failed while the node ran, so the node stops"),
+        "{}",
+        node.output()
+    );
     assert!(!acknowledged.is_empty());
     node.start();
     cluster.settle(u64::MAX);

@@ -1,30 +1,30 @@
-//! What an honest node never says, whatever its state: the checks that kinds share. A core may rely on all of
-//! them.
+//! What an honest node never sends, whatever its state: the checks that several kinds share. A core may rely
+//! on all of them.
 
 use crate::consensus::types::{Ballot, Command, Entry, Index, MAX_WINDOW_ENTRIES, RequestId};
 
 use super::error::MessageError;
 
-/// No log ever gets there, so that a core may add to any index of a message without overflow.
+/// No log ever gets this long, so a core may add to any index of a message without overflow.
 pub const MAX_INDEX: Index = 1 << 62;
 
-/// What is checked of each entry as it is read, before the list of them costs memory.
+/// Checks an entry as it is read, before the list of entries costs memory.
 pub(super) fn check_entry(entry: &Entry) -> Result<(), MessageError> {
     check_index("an entry's index", entry.index)?;
     check_ballot("an entry's ballot", entry.ballot)
 }
 
-/// What is checked of each forwarded command as it is read.
+/// Checks a forwarded command as it is read.
 pub(super) fn check_command(command: &Command) -> Result<(), MessageError> {
     if command.request == RequestId::NONE || command.from == 0 {
-        return nonsense(format!("forwards {command} from node {}: no request of any node", command.from));
+        return nonsense(format!("forwards {command} from node {}: not a request of any node", command.from));
     }
     Ok(())
 }
 
 pub(super) fn check_ballot(what: &str, ballot: Ballot) -> Result<(), MessageError> {
     match ballot.round {
-        0 => nonsense(format!("{what} is {ballot}, rounds begin at 1")),
+        0 => nonsense(format!("{what} is {ballot}, but rounds begin at 1")),
         _ => Ok(()),
     }
 }
@@ -32,7 +32,7 @@ pub(super) fn check_ballot(what: &str, ballot: Ballot) -> Result<(), MessageErro
 pub(super) fn check_index(what: &str, index: Index) -> Result<(), MessageError> {
     match index {
         1..=MAX_INDEX => Ok(()),
-        _ => nonsense(format!("{what} is {index}, indexes are 1 to {MAX_INDEX}")),
+        _ => nonsense(format!("{what} is {index}, but indexes are 1 to {MAX_INDEX}")),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn check_window(chosen: Index, last: Option<Index>) -> Result<(), Mes
 
 pub(super) fn check_inside(entries: &[Entry], first: Index, last: Index) -> Result<(), MessageError> {
     match entries.iter().find(|entry| entry.index < first || entry.index > last) {
-        Some(entry) => nonsense(format!("index {} is outside of {first}..{last}", entry.index)),
+        Some(entry) => nonsense(format!("index {} is outside {first}..{last}", entry.index)),
         None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! The kinds that all protocols share: as records, out of records, and what no honest node says in them.
+//! The kinds that all protocols share: how they become records and are read from them, and what no honest
+//! node sends in them.
 
 use std::mem::take;
 
@@ -25,7 +26,7 @@ mod kind {
     pub const READ_REPLY: u64 = 23;
 }
 
-/// `values` with the single fields of this kind, and its lists.
+/// Returns `values` with the single fields of this kind set, and its lists.
 pub(super) fn to_record(body: &ClusterBody, values: Values) -> (Values, BorrowedLists<'_>) {
     let none = BorrowedLists::default();
     match body {
@@ -67,8 +68,8 @@ pub(super) fn to_record(body: &ClusterBody, values: Values) -> (Values, Borrowed
     }
 }
 
-/// What the fields of a record make if their kind is one of these. Fields that the kind does not use are
-/// ignored.
+/// The body that the fields of a record form, if its kind is one of these. Fields that the kind does not use
+/// are ignored.
 pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<ClusterBody> {
     let Values { ballot, promised, chosen, first, last, sent_ms, granted, number, .. } = *values;
     Some(match values.kind {
@@ -88,7 +89,7 @@ pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<Cluster
     })
 }
 
-/// What is checked of a whole message.
+/// Checks a whole message.
 pub(super) fn check(body: &ClusterBody) -> Result<(), MessageError> {
     match body {
         ClusterBody::PreVoteReply { ballot, .. }
@@ -114,7 +115,7 @@ pub(super) fn check(body: &ClusterBody) -> Result<(), MessageError> {
 
 fn check_without_gaps(entries: &[Entry]) -> Result<(), MessageError> {
     match entries.windows(2).find(|pair| pair[1].index != pair[0].index + 1) {
-        Some(pair) => nonsense(format!("index {} follows {} at once", pair[1].index, pair[0].index)),
+        Some(pair) => nonsense(format!("index {} directly follows {}", pair[1].index, pair[0].index)),
         None => Ok(()),
     }
 }

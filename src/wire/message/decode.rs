@@ -1,5 +1,5 @@
-//! Reading: in one pass over the frame, each item checked as it is read, so that input which is refused in
-//! the end has not cost much memory before.
+//! Reading, in one pass over the frame. Each item is checked as it is read, so that input that is refused in
+//! the end has not cost much memory.
 
 use std::mem::size_of;
 
@@ -14,15 +14,15 @@ use super::error::MessageError;
 use super::record::{OwnedLists, Values, entry_field, field};
 use super::{cluster, paxos, raft};
 
-/// The most entries, commands or ranges in one message: no window is larger. More are refused.
+/// The most entries, commands or ranges in one message, since no window is larger. More are refused.
 pub const MAX_ITEMS: usize = 65_536;
 
-/// A message, or that there is one which only a newer version understands.
+/// A decoded message, or a kind that only a newer version understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// Decoded, and sane as far as one message can be.
+    /// The decoded message, as sane as one message can be judged by itself.
     Message(Message),
-    /// To be ignored and counted.
+    /// A message of this kind, which must be ignored and counted.
     UnknownKind(u64),
 }
 
@@ -50,7 +50,7 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
     Ok(Decoded::Message(Message { from: values.from, to: values.to, body }))
 }
 
-/// The body that the fields of a record make; `None` for an unknown kind.
+/// The body that the fields of a record form; `None` for an unknown kind.
 fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<Body> {
     let cluster = cluster::to_body(values, lists).map(Body::Cluster);
     let paxos = || paxos::to_body(values, lists).map(Body::Paxos);
@@ -158,8 +158,9 @@ fn read_ranges(mut rest: &[u8], ranges: &mut Vec<Range>) -> Result<(), MessageEr
     Ok(())
 }
 
-/// Adds to a list of at most [`MAX_ITEMS`]. When it is full, `items_left` says how many items are likely to
-/// follow, given how many were read with this one: room is made for those, and for half of the list at least.
+/// Adds to a list of at most [`MAX_ITEMS`]. When it is full, `items_left` estimates how many items will
+/// follow, given how many were read including this one. Room is made for those, and at least for half of the
+/// list's length.
 fn push<T>(list: &mut Vec<T>, item: T, items_left: impl FnOnce(usize) -> usize) -> Result<(), MessageError> {
     let len = list.len();
     if len == MAX_ITEMS {
@@ -173,8 +174,9 @@ fn push<T>(list: &mut Vec<T>, item: T, items_left: impl FnOnce(usize) -> usize) 
     Ok(())
 }
 
-/// How many items the list will still get, when the first `count` of `frame` were read and `rest` follows: as
-/// many as of their mean size fit. After the first alone, no more than take twice the frame's own memory.
+/// How many items the list will still get, when the first `count` items of `frame` were read and `rest`
+/// follows: as many of their mean size as fit. After the first item alone, no more than take twice the
+/// frame's own memory.
 fn items_left(frame: &Bytes, rest: &[u8], count: usize) -> usize {
     let mean = (frame.len() - rest.len()) / count;
     let least = if count == 1 { size_of::<Entry>() / 2 } else { 1 };
@@ -185,16 +187,18 @@ fn take_kind(wire_type: WireType, rest: &mut &[u8]) -> Result<Kind, MessageError
     let code = take_uint(wire_type, rest)?;
     match u8::try_from(code) {
         Ok(code) => Ok(Kind::from_code(code)),
-        Err(_) => Err(MessageError::Nonsense(format!("a command of kind {code}, at most 255 is allowed"))),
+        Err(_) => {
+            Err(MessageError::Nonsense(format!("a command of kind {code} where at most 255 is allowed")))
+        }
     }
 }
 
-/// Shares the frame's memory.
+/// The payload, which shares the frame's memory.
 fn take_payload(payload: &[u8], frame: &Bytes) -> Result<Bytes, MessageError> {
     match payload.len() {
         0 => Ok(Bytes::new()),
         len if len > MAX_PAYLOAD_BYTES => Err(MessageError::Nonsense(format!(
-            "a payload of {len} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
+            "a payload of {len} bytes where at most {MAX_PAYLOAD_BYTES} are allowed"
         ))),
         _ => Ok(frame.slice_ref(payload)),
     }

@@ -1,5 +1,5 @@
-//! Writing: straight into a connection's out-buffer. The small fields of a record or an entry are gathered
-//! on the stack, since appending them one by one to a growable buffer costs more than all else.
+//! Writing, straight into a connection's out-buffer. The small fields of a record or an entry are gathered on
+//! the stack, since appending them one by one to a growable buffer costs more than everything else.
 
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -68,7 +68,7 @@ fn put_values(values: &Values, out: &mut BytesMut) {
     out.extend_from_slice(&head[..used]);
 }
 
-/// An entry, or with `entry` being `None` a command alone.
+/// Writes an entry, or a command alone if `entry` is `None`.
 #[inline]
 fn put_item(number: u32, entry: Option<&Entry>, command: &Command, out: &mut BytesMut) {
     let mut head = [0; MAX_ENTRY_HEAD_BYTES];

@@ -1,4 +1,4 @@
-//! The kinds of Paxos: as records, out of records, and what no honest node says in them.
+//! The kinds of Paxos: how they become records and are read from them, and what no honest node sends in them.
 
 use std::mem::take;
 
@@ -18,7 +18,7 @@ mod kind {
     pub const ACCEPTED: u64 = 6;
 }
 
-/// `values` with the single fields of this kind, and its lists.
+/// Returns `values` with the single fields of this kind set, and its lists.
 pub(super) fn to_record(body: &PaxosBody, values: Values) -> (Values, BorrowedLists<'_>) {
     let none = BorrowedLists::default();
     match body {
@@ -44,8 +44,8 @@ pub(super) fn to_record(body: &PaxosBody, values: Values) -> (Values, BorrowedLi
     }
 }
 
-/// What the fields of a record make if their kind is one of these. Fields that the kind does not use are
-/// ignored.
+/// The body that the fields of a record form, if its kind is one of these. Fields that the kind does not use
+/// are ignored.
 pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<PaxosBody> {
     let Values { ballot, chosen, compacted, first, last, more, .. } = *values;
     Some(match values.kind {
@@ -66,7 +66,7 @@ pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<PaxosBo
     })
 }
 
-/// What is checked of a whole message.
+/// Checks a whole message.
 pub(super) fn check(body: &PaxosBody) -> Result<(), MessageError> {
     match body {
         PaxosBody::PreVote { ballot } => check_ballot("its ballot", *ballot),

@@ -1,4 +1,4 @@
-//! The kinds of Raft: as records, out of records, and what no honest node says in them.
+//! The kinds of Raft: how they become records and are read from them, and what no honest node sends in them.
 
 use std::mem::take;
 
@@ -19,7 +19,7 @@ mod kind {
     pub const MISMATCH: u64 = 19;
 }
 
-/// `values` with the single fields of this kind, and its lists.
+/// Returns `values` with the single fields of this kind set, and its lists.
 pub(super) fn to_record(body: &RaftBody, values: Values) -> (Values, BorrowedLists<'_>) {
     let none = BorrowedLists::default();
     match body {
@@ -46,8 +46,8 @@ pub(super) fn to_record(body: &RaftBody, values: Values) -> (Values, BorrowedLis
     }
 }
 
-/// What the fields of a record make if their kind is one of these. Fields that the kind does not use are
-/// ignored.
+/// The body that the fields of a record form, if its kind is one of these. Fields that the kind does not use
+/// are ignored.
 pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<RaftBody> {
     let Values { ballot, chosen, last, position, .. } = *values;
     Some(match values.kind {
@@ -63,7 +63,7 @@ pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<RaftBod
     })
 }
 
-/// What is checked of a whole message.
+/// Checks a whole message.
 pub(super) fn check(body: &RaftBody) -> Result<(), MessageError> {
     match body {
         RaftBody::RequestPreVote { ballot, last } | RaftBody::RequestVote { ballot, last } => {
@@ -101,7 +101,7 @@ pub(super) fn check(body: &RaftBody) -> Result<(), MessageError> {
 fn check_position(what: &str, position: Position) -> Result<(), MessageError> {
     match position {
         Position { index: 0, round: 0 } | Position { index: 1..=MAX_INDEX, round: 1.. } => Ok(()),
-        _ => nonsense(format!("{what} is {position}, indexes and rounds begin at 1")),
+        _ => nonsense(format!("{what} is {position}, but indexes and rounds begin at 1")),
     }
 }
 
@@ -111,7 +111,7 @@ fn check_follow(previous: Position, entries: &[Entry], ballot: Ballot) -> Result
     for entry in entries {
         let next = Position { index: entry.index, round: entry.ballot.round };
         if next.index != before.index + 1 || next.round < before.round {
-            return nonsense(format!("{next} follows {before} at once"));
+            return nonsense(format!("{next} directly follows {before}"));
         }
         before = next;
     }

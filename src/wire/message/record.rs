@@ -65,7 +65,7 @@ pub(super) mod entry_field {
     pub const PAYLOAD: u32 = 9;
 }
 
-/// The fields of a record that are single values; what a kind does not use is zero.
+/// The fields of a record that are single values. A field that a kind does not use is zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Values {
     pub kind: u64,

@@ -17,7 +17,7 @@ use crate::consensus::message::{Body, ClusterBody, PaxosBody, RaftBody, Range};
 use crate::consensus::types::{Ballot, Command, Entry, Kind};
 use crate::wire::frame::{FrameDecoder, HEADER_BYTES, MAX_FRAME_BYTES};
 
-/// The record as prost's derive has it: what any other protobuf library would read and write.
+/// The record as prost's derive has it. Any other protobuf library would read and write the same.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Twin {
     #[prost(uint64, tag = "1")]
@@ -104,7 +104,7 @@ fn messages() -> impl Strategy<Value = Message> {
     (any::<u64>(), any::<u64>(), bodies()).prop_map(|(from, to, body)| Message { from, to, body })
 }
 
-/// The bytes of memory that a decoded message holds beside its frame.
+/// The bytes of memory that a decoded message holds in addition to its frame.
 fn memory(decoded: &Decoded) -> usize {
     let Decoded::Message(message) = decoded else { return 0 };
     match &message.body {
@@ -118,13 +118,13 @@ fn memory(decoded: &Decoded) -> usize {
 }
 
 proptest! {
-    /// What is said is heard.
+    /// A message that is written is read back.
     #[test]
     fn messages_survive_the_wire(message in messages()) {
         prop_assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message)));
     }
 
-    /// The bytes are protobuf of the schema in the module's doc, in both directions.
+    /// The bytes are protobuf in the schema of the module's documentation, in both directions.
     #[test]
     fn any_protobuf_library_reads_and_writes_the_same(message in messages()) {
         let bytes = payload(&message);
@@ -153,7 +153,7 @@ proptest! {
         let _ = decode_message(bytes.into());
     }
 
-    /// Messages with bytes changed, cut or doubled: no panic, and no memory beyond a small multiple.
+    /// Messages with bytes changed, cut or doubled cause no panic and take no memory beyond a small multiple.
     #[test]
     fn damaged_messages_are_survived(
         message in messages(),
@@ -190,7 +190,7 @@ fn recorded_frames_stay() {
     assert_eq!(kinds, (1..=kinds.len() as u64).collect::<Vec<_>>());
 }
 
-/// A kind of a newer version is no error; a command of a newer kind keeps its byte.
+/// A message kind of a newer version is not an error; a command of a newer kind keeps its byte.
 #[test]
 fn unknown_kinds_are_told_apart_and_kept() {
     let twin = Twin { kind: 4711, from: 1, to: 2, first: 3, ..Twin::default() };
@@ -211,29 +211,29 @@ fn payloads_share_the_frame() {
     let Ok(Decoded::Message(Message { body: Body::Cluster(ClusterBody::Learn { entries, .. }), .. })) =
         decode_message(frame.clone())
     else {
-        panic!("a sane message");
+        panic!("the message is sane, but was refused");
     };
     let range = frame.as_ptr_range();
     assert!(entries.iter().all(|entry| range.contains(&entry.command.payload.as_ptr())));
 }
 
-/// Counts and lengths inside of a message announce what they like: memory follows what is there.
+/// Counts and lengths inside a message may announce anything: memory follows what is there.
 #[test]
 fn inner_lengths_and_counts_cost_nothing() {
-    // Field 4 (entries) with a length of 2^32-1, then of 2^64-1, with nothing behind.
+    // Field 4 (entries) with a length of 2^32-1, then of 2^64-1, and nothing after it.
     for length in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xff; 9][..]] {
         let mut bytes = vec![0x22];
         bytes.extend(length);
         bytes.push(1);
         assert!(decode_message(bytes.into()).is_err());
     }
-    // The smallest items: empty ones end it at the first, sane ones at the limit.
+    // The smallest items: reading ends at the first if they are empty, and at the limit if they are sane.
     assert!(decode_message([0x22, 0].repeat(1000).into()).is_err());
     assert!(decode_message([0x32, 0].repeat(1000).into()).is_err());
     let ranges = vec![1; 2 * MAX_ITEMS + 2];
     let twin = Twin { kind: 6, ballot_round: 1, ranges, ..Twin::default() };
     let Err(MessageError::Nonsense(text)) = decode_message(twin.encode_to_vec().into()) else {
-        panic!("more ranges than any window has indexes");
+        panic!("more ranges than any window has indexes were accepted");
     };
     assert!(text.contains("more than 65536 items"), "{text}");
 }
@@ -253,7 +253,7 @@ fn too_long_a_message_is_an_error_of_the_encoder() {
     assert!(len <= MAX_FRAME_BYTES + HEADER_BYTES);
 }
 
-/// What an entry costs: run with `--release -- --ignored --nocapture`.
+/// The cost of an entry. Run it with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn cost_of_an_entry() {
@@ -285,7 +285,7 @@ fn cost_of_an_entry() {
         }
         let decoding = started.elapsed();
         println!(
-            "{count} entries: encode {:.0} ns, decode and drop {:.0} ns an entry, {:.1} bytes an entry",
+            "{count} entries: encode {:.0} ns, decode and drop {:.0} ns per entry, {:.1} bytes per entry",
             encoding.as_nanos() as f64 / (rounds * count) as f64,
             decoding.as_nanos() as f64 / (rounds * count) as f64,
             out.len() as f64 / count as f64,

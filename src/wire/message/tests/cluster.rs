@@ -30,7 +30,7 @@ pub fn bodies() -> impl Strategy<Value = ClusterBody> {
     ]
 }
 
-/// Each kind, and the frame that nodes have written for it ever since it exists, in hexadecimal digits.
+/// Each kind, and the frame that nodes have written for it since it was introduced, in hexadecimal digits.
 pub fn recorded() -> Vec<(Body, &'static str)> {
     let ballot = BALLOT;
     let promised = PROMISED;
@@ -84,11 +84,11 @@ fn nonsense_is_refused() {
     let heartbeat = ClusterBody::Heartbeat { ballot: ballot(1), chosen: u64::MAX, sent_ms: 0 };
     assert_refused(heartbeat, "watermark");
     let learn = |chosen, entries| ClusterBody::Learn { chosen, entries };
-    assert_refused(learn(9, vec![entry(1), entry(3)]), "index 3 follows 1 at once");
-    assert_refused(learn(2, vec![entry(1), entry(2), entry(3)]), "index 3 is outside of 1..2");
+    assert_refused(learn(9, vec![entry(1), entry(3)]), "index 3 directly follows 1");
+    assert_refused(learn(2, vec![entry(1), entry(2), entry(3)]), "index 3 is outside 1..2");
     let anonymous = Command { from: 0, ..Command::value(1, 1, "v") };
-    assert_refused(ClusterBody::Forward { commands: vec![anonymous] }, "no request of any node");
-    assert_refused(ClusterBody::Forward { commands: vec![Command::noop(1)] }, "no request of any node");
+    assert_refused(ClusterBody::Forward { commands: vec![anonymous] }, "not a request of any node");
+    assert_refused(ClusterBody::Forward { commands: vec![Command::noop(1)] }, "not a request of any node");
     let long = Command::value(1, 1, vec![0; MAX_PAYLOAD_BYTES + 1]);
     assert_refused(ClusterBody::Forward { commands: vec![long] }, "a payload of 1048577 bytes");
 }

@@ -40,7 +40,7 @@ fn promises(chosen: Index) -> impl Strategy<Value = PaxosBody> {
     })
 }
 
-/// Each kind, and the frame that nodes have written for it ever since it exists, in hexadecimal digits.
+/// Each kind, and the frame that nodes have written for it since it was introduced, in hexadecimal digits.
 pub fn recorded() -> Vec<(Body, &'static str)> {
     let ballot = BALLOT;
     vec![
@@ -114,5 +114,5 @@ fn nonsense_is_refused() {
     };
     assert_refused(promise(3, 2, vec![]), "the range 3..2");
     assert_refused(promise(3, u64::MAX, vec![]), "the end of a range");
-    assert_refused(promise(3, 4, vec![entry(5)]), "index 5 is outside of 3..4");
+    assert_refused(promise(3, 4, vec![entry(5)]), "index 5 is outside 3..4");
 }

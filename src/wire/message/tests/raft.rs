@@ -42,7 +42,7 @@ fn appends(before: Index, round: u64) -> impl Strategy<Value = RaftBody> {
     })
 }
 
-/// Each kind, and the frame that nodes have written for it ever since it exists, in hexadecimal digits.
+/// Each kind, and the frame that nodes have written for it since it was introduced, in hexadecimal digits.
 pub fn recorded() -> Vec<(Body, &'static str)> {
     let ballot = BALLOT;
     let place = Position { index: 1000, round: 299 };

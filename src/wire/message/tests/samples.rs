@@ -1,4 +1,4 @@
-//! What the tests of messages send: values that are drawn, and fixed ones.
+//! What the tests of messages send: random values, and fixed ones.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -18,13 +18,13 @@ pub fn payload(message: &Message) -> Bytes {
     FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut &frame(message)[..]).unwrap().unwrap()
 }
 
-/// Whether impossible contents are refused, with words that hold `why`.
+/// Checks that impossible contents are refused, with a text that contains `why`.
 pub fn assert_refused(body: impl Into<Body>, why: &str) {
     let body = body.into();
     let shown = body.to_string();
     match decode_message(payload(&Message { from: 1, to: 2, body })) {
         Err(MessageError::Nonsense(text)) => assert!(text.contains(why), "{shown}: {text}"),
-        other => panic!("{shown} is impossible, but: {other:?}"),
+        other => panic!("{shown} is impossible, but was read as {other:?}"),
     }
 }
 
