@@ -1,6 +1,6 @@
 //! The layout of the source holds: imports point down the list of layers and never go round in a circle, the
-//! simulator asks nothing of the system, each file says what it is, functions and comments keep to their
-//! size, and clippy refuses in the pure modules what would make a run depend on more than its inputs.
+//! simulator asks nothing of the system, each file says what it is, functions and comments keep within their
+//! limits, and clippy refuses in the pure modules whatever would make a run depend on more than its inputs.
 
 #[path = "architecture/circles.rs"]
 mod circles;
@@ -204,7 +204,7 @@ fn every_layer_has_its_place() {
     for source in sources() {
         let layer = source.layer();
         let known = layer == "lib" || LAYERS.contains(&layer);
-        assert!(known, "{}: its place among the layers is to be decided", source.path.display());
+        assert!(known, "{}: its place among the layers must be decided", source.path.display());
     }
 }
 
@@ -264,8 +264,9 @@ fn clippy_refuses_a_hash_map_in_the_pure_modules() {
     assert_eq!(clippy("", planted), None, "outside the fence it is allowed");
 }
 
-/// What clippy says, with this repository's clippy.toml and lints, of a crate whose module `pure` opens with
-/// `fence`; `None` if it is content. The crate depends on nothing, so this is quick and needs no network.
+/// Returns what clippy says, with this repository's clippy.toml and lints, about a crate whose module `pure`
+/// opens with `fence`, or `None` if it is content. The crate depends on nothing, so this is quick and needs
+/// no network.
 fn clippy(fence: &str, code: &str) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();

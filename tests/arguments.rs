@@ -36,7 +36,7 @@ fn spaxos_refuses() {
     assert_refused(&spaxos(&["bench", "--json", "core"]), "core");
 }
 
-/// A cluster that is not there is said so.
+/// A cluster that is not there is reported.
 #[test]
 fn bench_says_that_nobody_leads() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

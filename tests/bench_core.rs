@@ -24,7 +24,8 @@ fn prints_json_lines() {
             assert!((300..300 + 1024).contains(&entries), "{row}");
             assert!(row["cpu_ns_entry"].as_f64().unwrap() > 0.0, "{row}");
         }
-        // One at a time each other node is sent an entry and accepts it; now and then there is a heartbeat.
+        // Entries one at a time: each other node is sent one and accepts it; now and then there is a
+        // heartbeat.
         let messages = rows[0]["msgs_entry"].as_f64().unwrap();
         let exchanged = 2.0 * f64::from(nodes - 1);
         assert!((exchanged..=1.5 * exchanged).contains(&messages), "{messages} messages an entry");

@@ -9,8 +9,8 @@ const GOOD: i32 = 0;
 const NOT_PASS: i32 = 1;
 const UNREADABLE: i32 = 2;
 
-/// What the checker says of files with these texts, in the order in which they are given: its exit code and
-/// words. Paths are shown without their folder.
+/// Returns what the checker says of files with these contents, in the order given: its exit code and words.
+/// Paths are shown without their folder.
 fn check(files: &[(&str, &str)], options: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let write = |(name, text): &(&str, &str)| -> PathBuf {
@@ -31,8 +31,8 @@ fn run(folder: &Path, paths: &[PathBuf], options: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-/// Instance lines: `c 1 a` commits a in seq 1, `g 1 a` generates it, else the line itself; the last one may
-/// be torn.
+/// Instance lines: `c 1 a` commits a in seq 1, `g 1 a` generates it, anything else is the line itself; the
+/// last one may be torn.
 fn log(lines: &[&str]) -> String {
     let line = |line: &&str| match line.split(' ').collect::<Vec<_>>()[..] {
         ["c", seq, name] => format!("commit Instance[{name}] in seq {seq} at 5\n"),
@@ -106,7 +106,7 @@ fn each_rule_broken_in_each_way() {
             vec!["c 1 a", "c 2 b", "c 3 d", "g 5 e", "c 5 e", "g 4 f"],
             true,
             true,
-            "pass", // A gap beyond what the other has is no business of two nodes.
+            "pass", // A gap beyond what the other node has does not count.
         ),
         (vec!["c 2 b", "c 3 d"], true, false, "rule 3: seq 1 is missing on node 1"),
     ] {
@@ -127,8 +127,9 @@ fn each_rule_broken_in_each_way() {
     }
 }
 
-/// What is no break: other lines between, a torn last line, rotated files in any order, a value that is
-/// generated later in the files than it is committed, seqs from 0, a node that is behind, seqs out of order.
+/// What does not break a rule: other lines between, a torn last line, rotated files in any order, a value
+/// that is generated later in the files than it is committed, seqs from 0, a node that is behind, seqs out of
+/// order.
 #[test]
 fn what_is_in_order_passes() {
     let good = log(&["c 0 a", "c 1 b", "c 2 d", "g 0 a", "g 1 b", "g 2 d"]);
@@ -151,7 +152,7 @@ fn what_is_in_order_passes() {
     passes(&[("a/log.log", &good), ("b/log.log.10", &old), ("b/log.log", &new)]);
 }
 
-/// More breaks than are told are counted.
+/// Breaks beyond those that are shown are counted.
 #[test]
 fn many_breaks_are_counted() {
     let lines = |name: &str| {
@@ -166,8 +167,9 @@ fn chosen(index: u64, rest: &str) -> String {
     format!("2026-11-21T07:39:49.123456Z [INFO] chosen index={index} {rest}\n")
 }
 
-/// Logs of simplesvr: rules 1 and 3 without more, rule 2 with what was proposed; ballots may differ, no-ops
-/// are the same on all and proposed by nobody; a torn chosen line does not count; a log may begin late.
+/// Logs of simplesvr: rules 1 and 3 need nothing else, rule 2 needs what was proposed; ballots may differ,
+/// no-ops are the same on all and proposed by nobody; a torn chosen line does not count; a log may begin
+/// late.
 #[test]
 fn logs_of_simplesvr() {
     let line = |index, ballot, value| {

@@ -1,11 +1,11 @@
-//! The client port on real sockets, before a node that delivers at once. After each attack an honest client
-//! is served as ever.
+//! The client port on real sockets, in front of a node that delivers immediately. After each attack an honest
+//! client is served as ever.
 //!
 //! | hostile input | here | what the port does |
 //! | --- | --- | --- |
 //! | 1 a line of 1 GB without newline | `a_line_without_end` (64 MB) | -TOOLARGE at the limit, closed |
 //! | 2 a byte every 10 s | `a_request_that_never_becomes_complete` | closed 30 s after the first byte |
-//! | 3 10 000 silent connections | `silent_connections` (400: more take another ulimit) | served beside; refused above the limit |
+//! | 3 10 000 silent connections | `silent_connections` (400: more take another ulimit) | honest clients are served; refused above the limit |
 //! | 4 NUL and invalid UTF-8 · 5 a value with a reply in it · 6 terminal escapes | `values_of_any_bytes` | kept as they are (the log's escapes: where lines are written) |
 //! | 7 telnet's sequences, endless ones | `telnet_sequences` | removed; -TOOLARGE at the limit |
 //! | 8 bare CR, LF, a million empty lines | `empty_lines_and_bare_ends` | mean nothing |
@@ -302,7 +302,8 @@ fn the_longest_value() {
     port.serves();
 }
 
-/// Rule: while buffers of all clients hold too much, who holds much is closed and who holds little is served.
+/// Rule: while the buffers of all clients together hold too much, a client that holds much is closed and one
+/// that holds little is served.
 #[test]
 fn memory_for_clients_is_bounded() {
     let port = Port::with(|options| options.memory_bytes = 1 << 20);
@@ -357,7 +358,7 @@ fn an_orderly_end() {
     assert!(Client::connect(port.address).is_err(), "nobody listens any more");
 }
 
-/// Rule: what is not answered when a node's patience ends is answered `-TIMEOUT`: it is not known.
+/// Rule: what is not answered when a node's patience ends is answered `-TIMEOUT`: its outcome is not known.
 #[test]
 fn an_end_that_cannot_wait() {
     let mut port = Port::with(|options| options.end_grace_ms = 1);

@@ -1,5 +1,5 @@
-//! The configuration: the examples load and show the defaults, and what is wrong is told with its place and
-//! with what is allowed.
+//! The configuration: the examples load and show the defaults, and an error names its place and what is
+//! allowed.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spaxos::config::{Config, ConfigError, Terminal};
 use spaxos::consensus::protocols::ProtocolName;
 
-/// The form of which other tools write configurations; what is not in it is optional.
+/// A configuration as other tools write it; keys that are not in it are optional.
 const FORM: &str = r#"cluster = "demo"
 node = 1
 protocol = "paxos"
@@ -35,7 +35,7 @@ fn example(name: &str) -> Config {
     Config::load(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What is said when `from`, which the form has, is replaced.
+/// The error when `from`, which the form has, is replaced.
 fn error_with(from: &str, to: &str) -> String {
     assert!(FORM.contains(from), "{from}");
     parse(&FORM.replacen(from, to, 1)).expect_err(to).to_string()

@@ -1,4 +1,4 @@
-//! The exact limits of one core: what it takes for nonsense, how much it keeps, proposes and sends at once.
+//! The exact limits of one core: what it takes for nonsense, how much it keeps, proposes and sends at a time.
 //! Schedules and scripts pass such limits by; here each side of them is looked at.
 //!
 //! Here is what holds for both protocols; what only one of them does, or does by a rule of its own, is in
@@ -43,7 +43,7 @@ const PAGES: [(usize, usize, &[usize]); 4] = {
     ]
 };
 
-/// A request of this node's clients that counts as so many bytes.
+/// A request of this node's clients that counts as `cost_bytes`.
 fn value(reqid: u64, cost_bytes: usize) -> Command {
     Command::value(reqid, 1, vec![b'x'; cost_bytes - 64])
 }
@@ -95,7 +95,7 @@ fn nonsense_is_counted_and_nothing_else(protocol: ProtocolName) {
     }
 }
 
-/// What is just within the limits is no nonsense.
+/// What is just within the limits is not nonsense.
 fn the_limits_of_nonsense_are_exact(protocol: ProtocolName) {
     let granted =
         |round| ClusterBody::PreVoteReply { ballot: FIRST, granted: true, promised: ballot(round, 2) };

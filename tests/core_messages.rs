@@ -44,7 +44,7 @@ fn any_one_message_may_be_lost_doubled_or_late(protocol: ProtocolName) {
 }
 
 /// A cluster's life: an election, proposals through all nodes, the leader's end and return, and a new leader
-/// that hands over. Whether it had more messages than `which`.
+/// that hands over. Returns whether it had more messages than `which`.
 fn live(protocol: ProtocolName, fate: Fate, which: usize) -> bool {
     let mut life = Life { cluster: cluster(protocol, 3), fate, which, seen: 0, late: Vec::new() };
     life.pass(300);
@@ -146,9 +146,9 @@ fn cluster(protocol: ProtocolName, nodes: u64) -> Cluster {
     })
 }
 
-/// Known bug 11, quorum loss: when only one node reaches a majority, it comes to lead within some T, whoever
-/// led before. (Not so with Raft, if that node's log is behind: nobody who has the entries reaches a
-/// majority.)
+/// Known bug 11, quorum loss: when only one node reaches a majority, it comes to lead within a few T,
+/// whichever node led before. (Not so with Raft, if that node's log is behind: no node that has the entries
+/// reaches a majority.)
 #[test]
 fn the_only_node_that_reaches_a_majority_leads() {
     for hub in 1..=5 {
@@ -184,7 +184,7 @@ fn a_peers_nonsense_is_survived(protocol: ProtocolName) {
     assert!(!enough || (elections > 100 && chosen > 100), "{words}");
 }
 
-/// A core among liars; how it ends.
+/// Runs a core among liars, and returns how it ends.
 fn suffer(protocol: ProtocolName, seed: u64) -> Status {
     let mut nonsense = Nonsense::new(Random::new(seed));
     let mut core = protocol.core(config(seed), Restored::default());

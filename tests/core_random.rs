@@ -1,7 +1,7 @@
 //! Random schedules over cores of each protocol: loss, duplication, reordering, crashes that lose what was
 //! not flushed, restarts, rebuilds, leaders that hand over, cut links, clocks that run apart and stand still,
 //! proposals repeated through several nodes. `sim::checker` watches every step; when the faults end, the
-//! cluster must find together.
+//! cluster must come together again.
 //!
 //! `SEEDS=20000 cargo test --release --test core_random` tries more seeds; `FIRST=n` starts elsewhere;
 //! `SEED=n cargo test --test core_random raft -- --nocapture` runs one seed and prints all it did.
@@ -26,7 +26,7 @@ static LARGE: [u8; 200_000] = [b'x'; 200_000];
 
 const ELECTION_MS: u64 = 100;
 
-/// Messages in flight at most; more are lost, oldest first.
+/// At most this many messages are in flight; more are lost, oldest first.
 const FLIGHT: usize = 100;
 
 /// Agreement, immutability of the chosen, promises that never regress, ballots used once, delivery in order
@@ -77,7 +77,7 @@ fn run(protocol: ProtocolName, seed: u64, detail: Detail) -> Reached {
     schedule.cluster.reached()
 }
 
-/// One seed's cluster and the likelihood of what happens in it, in percent where nothing else is said.
+/// One seed's cluster and the likelihood of what happens in it, in percent unless something else is said.
 struct Schedule {
     cluster: Cluster,
     random: Random,
@@ -97,7 +97,7 @@ struct Schedule {
     /// In thousandths.
     read: u64,
     requests: u64,
-    /// Of forty values, how many are large.
+    /// How many of forty values are large.
     large: u64,
 }
 
@@ -166,7 +166,7 @@ impl Schedule {
         self.random.between(1, self.cluster.shape().nodes + 1)
     }
 
-    /// Any node, but rather one that leads: what happens to it matters most.
+    /// Any node, but preferably one that leads: what happens to it matters most.
     fn victim(&mut self) -> NodeId {
         let up = self.cluster.ids().filter(|id| self.cluster.is_up(*id));
         let mut leaders = up.filter(|id| self.cluster.status(*id).role == Role::Leader);
@@ -231,7 +231,7 @@ impl Schedule {
         }
     }
 
-    /// Some of few requests, so that they repeat, through any node, now and then with another value.
+    /// Some of few requests, so that they repeat, through any node, now and then with a different value.
     fn propose(&mut self) {
         let id = self.any_node();
         if !self.cluster.is_up(id) {
@@ -253,7 +253,7 @@ impl Schedule {
         Command::value(reqid, from, payload)
     }
 
-    /// A node, mostly one that leads, is to hand over to any other.
+    /// A node, mostly one that leads, is asked to hand over to any other.
     fn transfer(&mut self) {
         let (id, to) = (self.victim(), self.any_node());
         if self.cluster.is_up(id) && id != to {
@@ -283,7 +283,7 @@ impl Schedule {
         self.cluster.flight.retain(|message| message.from == message.to);
     }
 
-    /// The oldest message, or any, arrives, at times twice or never; at times several in one turn.
+    /// The oldest message, or any, arrives, sometimes twice or never; sometimes several arrive in one turn.
     fn deliver(&mut self) {
         while self.cluster.flight.len() > FLIGHT {
             let lossy = self.cluster.flight.iter().position(|message| message.from != message.to);

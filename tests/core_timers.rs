@@ -37,7 +37,7 @@ each_protocol!(
     a_node_told_to_take_over_stands_at_once,
 );
 
-/// A wait for a leader is between T and 2T, each equally likely, and drawn anew each time.
+/// A wait for a leader is between T and 2T, each equally likely, and drawn again each time.
 fn the_wait_for_a_leader_is_between_t_and_2_t(protocol: ProtocolName) {
     let (mut first, mut again, mut heard) = ([0; 5], [0; 5], [0; 5]);
     for seed in 0..100 {
@@ -193,7 +193,7 @@ fn a_proposal_is_forwarded_again(protocol: ProtocolName) {
     let round = if protocol == ProtocolName::Paxos { 1 } else { 2 };
     let batch = node.told(3, heartbeat(round, 3));
     assert!(batch.to_string().contains("early 1→3 Forward [1=\"a\", 2=\"b\"]\n"), "{batch}");
-    assert_eq!(node.when(99, "Forward"), [(20, 3), (60, 3)], "the back-off begins anew");
+    assert_eq!(node.when(99, "Forward"), [(20, 3), (60, 3)], "the back-off begins again");
 }
 
 /// A successor that has everything is told to take over, again each heartbeat interval; after T the leader
@@ -231,7 +231,8 @@ fn a_transfer_waits_for_the_log(protocol: ProtocolName) {
     assert!(batch.to_string().contains("early 1→2 TimeoutNow 1.1\n"), "{batch}");
 }
 
-/// A node that is told to take over stands at once, though it hears a leader; a second telling is late.
+/// A node that is told to take over stands for election immediately, although it hears a leader; when it is
+/// told again, it is too late.
 fn a_node_told_to_take_over_stands_at_once(protocol: ProtocolName) {
     let mut node = Node::follower(protocol);
     let leader = ballot(1, 2);

@@ -1,5 +1,5 @@
-//! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. Nodes are of
-//! one process, on real sockets; most keep their log in memory.
+//! A node embedded in a program: what [`Node`] and its handles promise, each test one promise. All nodes are
+//! in one process, on real sockets; most keep their log in memory.
 
 #[macro_use]
 mod common;
@@ -117,8 +117,8 @@ fn all_of_it_goes_between_threads() {
     sent::<spaxos::Opened>();
 }
 
-/// Lab 2, `Start`: the leader says at once where a command stands, under which term, and that it leads; there
-/// it is delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
+/// Lab 2, `Start`: the leader says immediately where a command is placed, under which term, and that it
+/// leads; there it is delivered. Without a no-op of a new leader the first commands are numbered from 1 on.
 fn the_leader_says_at_once_where_a_command_stands(protocol: ProtocolName) {
     let nodes = Members::new(protocol, 3).start_all();
     let at = leader(&nodes);
@@ -127,7 +127,7 @@ fn the_leader_says_at_once_where_a_command_stands(protocol: ProtocolName) {
         let proposed = nodes[at].propose(number.to_string()).unwrap();
         assert!(proposed.leads, "{proposed:?}");
         assert_eq!(proposed.ballot, nodes[at].status().promised);
-        let index = proposed.index.expect("a leader whose window has room places at once");
+        let index = proposed.index.expect("a leader whose window has room places immediately");
         assert!(index > last, "index {index} after {last}");
         last = index;
         let delivered = proposed.wait(PATIENCE).unwrap();
@@ -149,7 +149,7 @@ fn a_follower_forwards_and_says_that_it_does_not_lead(protocol: ProtocolName) {
     assert_eq!(response(delivered), "42");
 }
 
-/// Several values in one proposal stand one after the other, and each has an outcome of its own.
+/// Several values in one proposal are placed one after the other, and each has an outcome of its own.
 fn values_that_are_proposed_together_stand_together(protocol: ProtocolName) {
     let nodes = Members::new(protocol, 3).start_all();
     let at = leader(&nodes);
@@ -160,8 +160,8 @@ fn values_that_are_proposed_together_stand_together(protocol: ProtocolName) {
     assert_eq!(sums, ["1", "3", "6", "10"]);
 }
 
-/// A request is delivered once, however often and wherever it is proposed; another command under its id
-/// never.
+/// A request is delivered once, however often and wherever it is proposed; a different command under its id
+/// is never delivered.
 fn the_same_request_is_delivered_once(protocol: ProtocolName) {
     let nodes = Members::new(protocol, 3).start_all();
     let at = leader(&nodes);
@@ -170,7 +170,7 @@ fn the_same_request_is_delivered_once(protocol: ProtocolName) {
     let delivered = first.wait(PATIENCE).unwrap();
     assert_eq!((first.request(), response(delivered.clone())), (request, "5".to_owned()));
     let other = &nodes[(at + 1) % 3];
-    other.wait_for(delivered.index, PATIENCE).unwrap().expect("it is delivered there, too");
+    other.wait_for(delivered.index, PATIENCE).unwrap().expect("it is delivered there as well");
     let again = other.propose_as(request, "5").unwrap().wait(PATIENCE).unwrap();
     assert_eq!((again.index, again.response), (delivered.index, None));
     let clash = other.propose_as(request, "6").unwrap();
@@ -333,8 +333,8 @@ fn a_cluster_survives_a_node_and_takes_it_back(protocol: ProtocolName) {
     assert_eq!(response(nodes[2].propose("3").unwrap().wait(PATIENCE).unwrap()), "6");
 }
 
-/// Without a majority nothing is delivered: the wait ends in time, the outcome is unknown; what the node is
-/// stopped with is told so.
+/// Without a majority nothing is delivered: the wait ends in time and the outcome is unknown. A proposal that
+/// still waits when the node is stopped is told so.
 fn without_a_majority_the_outcome_is_unknown(protocol: ProtocolName) {
     let members = Members::new(protocol, 3);
     let alone = members.builder(1).start().unwrap();
@@ -346,7 +346,7 @@ fn without_a_majority_the_outcome_is_unknown(protocol: ProtocolName) {
     assert_eq!(proposed.wait(PATIENCE), Err(WaitError::Ended));
 }
 
-/// What breaks a limit is certainly not proposed, and the error says which limit.
+/// A proposal that breaks a limit is certainly not proposed, and the error says which limit.
 #[test]
 fn what_breaks_a_limit_is_refused_at_once() {
     let members = Members::new(ProtocolName::Paxos, 3);
@@ -434,7 +434,7 @@ fn a_panic_of_the_application_ends_the_node_only() {
     assert_eq!(node.stop(), Err(failure));
 }
 
-/// Whoever waits for the end hears of a wish, by a handle that any thread may hold.
+/// A caller that waits for the end hears when it is asked for, by a handle that any thread may hold.
 #[test]
 fn an_end_can_be_asked_for() {
     let (_members, node) = one(ProtocolName::Paxos);
@@ -462,7 +462,7 @@ fn leadership_is_handed_over(protocol: ProtocolName) {
     });
 }
 
-/// A handle is a future, under any executor: it wakes whoever polled it.
+/// A handle is a future, under any executor: it wakes the task that polled it.
 #[test]
 fn a_proposal_can_be_awaited() {
     struct Flag(AtomicBool, std::thread::Thread);
@@ -488,8 +488,7 @@ fn a_proposal_can_be_awaited() {
     assert_eq!(response(outcome.unwrap()), "8");
 }
 
-/// A client port, if asked for, serves the same log; what whoever embeds the node proposed has no reqid
-/// there.
+/// A client port, if asked for, serves the same log; what the embedder proposed has no reqid there.
 #[test]
 fn a_client_port_serves_the_same_log() {
     use spaxos::cli::resp::{Reply, ask};

@@ -28,7 +28,7 @@ fn the_counter_goes_on_after_a_restart() {
     assert_eq!(counter::count(folder.path(), 4).unwrap(), 9);
 }
 
-/// Over the death of a leader all cores apply all values, in the same order.
+/// Although a leader dies, all cores apply all values, in the same order.
 #[test]
 fn raw_cores_agree_over_the_death_of_a_leader() {
     for protocol in spaxos::ProtocolName::ALL {

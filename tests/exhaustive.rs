@@ -10,10 +10,10 @@
 //!
 //! # What can happen
 //!
-//! A node's turn is one input of a core, Paxos or Raft: a message, a proposal, time. Early messages leave at
-//! once, the batch is written, then its messages leave, those to the node itself through the same network. A
-//! message that left may arrive at any time, again, or never. A crash takes the core, what was not yet
-//! written and what the node said to itself; it starts again from what is durable. Checked in every state
+//! A node's turn is one input of a core, Paxos or Raft: a message, a proposal, time. Early messages leave
+//! immediately, the batch is written, then its messages leave, those to the node itself through the same
+//! network. A message that left may arrive at any time, again, or never. A crash takes the core, what was not
+//! yet written and what the node said to itself; it starts again from what is durable. Checked in every state
 //! (`rules.rs`, `node.rs`): one command an index, counted from all that was ever durable; what each core
 //! takes for chosen is that; only what was proposed is chosen, or a no-op; what is durable never regresses;
 //! one ballot proposes one command an index; no assertion of a core fails; no core takes another's message
@@ -22,49 +22,49 @@
 //! # What is left out, and why that is sound, or what it costs
 //!
 //! * **Loss and repetition are not actions.** What was sent stays in the network: that it never arrives is
-//!   one of the ways the search goes, as is that it arrives again.
+//!   one of the paths that the search takes, as is that it arrives again.
 //! * **Writes** (`Writes::AtOnceOrNever`). Whether a write is durable matters only to messages behind it and
-//!   at a crash. A write that happens may as well happen at once, since its messages may arrive late; one
-//!   that does not is lost with all after it. So a step's write is durable at once, or the node is doomed: it
-//!   goes on without writing until it crashes. A doomed node that does not lead says nothing that could
-//!   matter, but for pages of chosen entries: only a leader is doomed, others just crash. One of the spaces
-//!   has each write as an action of its own (`Writes::Separate`), to see that this hides nothing.
+//!   at a crash. A write that happens may as well happen immediately, since its messages may arrive late; one
+//!   that does not is lost with all after it. So a step's write is durable immediately, or the node is
+//!   doomed: it goes on without writing until it crashes. A doomed node that does not lead says nothing that
+//!   could matter, except for pages of chosen entries: only a leader is doomed, others just crash. One of the
+//!   spaces has each write as an action of its own (`Writes::Separate`), to see that this hides nothing.
 //! * **Clocks.** A clock moves only when a node campaigns, straight to that timeout. Heartbeats and
 //!   repetitions (`Bounds::repeats`) are sent by a copy of the core that sees the time pass and is thrown
 //!   away, since nothing but its waits would differ. That a leader hears no majority and steps down happens
 //!   only on its way to a new campaign; proposals never run out of time.
-//! * **Pre-vote** promises nothing and only holds candidates back. Here a candidate is always granted it, at
-//!   once, by a peer which has seen any round (`Bounds::jumps`): more than real peers would. What a core does
-//!   *between* pre-vote and Prepare is left out.
+//! * **Pre-vote** promises nothing and only holds candidates back. Here a candidate is always granted it,
+//!   immediately, by a peer which has seen any round (`Bounds::jumps`): more than real peers would. What a
+//!   core does *between* pre-vote and Prepare is left out.
 //! * **Refuse and HeartbeatReply** are always lost: they only make a node give up what it leads, earlier than
 //!   a higher ballot does. **Accepted** carries no watermark: the leader only shows it to people.
-//! * **Forward** arrives at most once: each time again it is one more proposal, and the log would grow for
-//!   ever.
+//! * **Forward** arrives at most once: each further arrival would be one more proposal, and the log would
+//!   grow forever.
 //! * **Dead messages.** A message that can mean nothing any more to its receiver (below its durable promise;
-//!   an answer to what it asks no more, when it may campaign no more) is dropped, after it was tried once
-//!   more. A core that would take it seriously much later escapes, unless `campaigns_each` leaves it another
+//!   an answer to what it asks no more, when it may campaign no more) is dropped, after it was tried one last
+//!   time. A core that would take it seriously much later escapes, unless `campaigns_each` leaves it another
 //!   campaign.
-//! * **Which nodes campaign.** With two campaigns, by nodes 1 and 2: only the order of their ballots matters,
-//!   and both orders occur.
+//! * **Which nodes campaign.** Nodes 1 and 2, where there are two campaigns: only the order of their ballots
+//!   matters, and both orders occur.
 //! * **Numbers that decide nothing**: the generator, counters, when peers were heard; `Paxos::normalize`
-//!   fixes them. That two nodes time out at the same time is one of the ways the search goes.
-//! * The failed write with a rebuild, compaction, pages of more than 512 KiB, limits: `tests/core_random.rs`,
-//!   `tests/pipeline_random.rs` and the simulator have those.
+//!   fixes them. That two nodes time out at the same time is one of the paths that the search takes.
+//! * The failed write with a rebuild, compaction, pages of more than 512 KiB, limits: `tests/core_random.rs`
+//!   and the simulator have those.
 //!
 //! # Raft
 //!
-//! The same nodes and network; the rules are counted otherwise. An entry is chosen when a majority wrote it
-//! while in its own round, and with it all before it. Beside the rules above: a round has one leader
-//! (Election Safety), entries of the same index and ballot have the same entries before them (Log Matching),
-//! a leader has all that was chosen in earlier rounds (Leader Completeness), a node votes once a round; and
-//! for both protocols, what a message promises is durable when it leaves.
+//! The nodes and the network are the same; the rules are counted differently. An entry is chosen when a
+//! majority wrote it while in its own round, and with it all before it. Besides the rules above: a round has
+//! one leader (Election Safety), entries of the same index and ballot have the same entries before them (Log
+//! Matching), a leader has all that was chosen in earlier rounds (Leader Completeness), a node votes once a
+//! round; and for both protocols, what a message promises is durable when it leaves.
 //!
 //! * `Raft::normalize` also drops what is under way to followers: limits of it are tested elsewhere.
-//! * **Refuse and HeartbeatReply** arrive in one of the spaces (`Bounds::answers`), else they are lost.
+//! * **Refuse and HeartbeatReply** arrive in one of the spaces (`Bounds::answers`); otherwise they are lost.
 //! * **Pages** of the store (`Bounds::tail`): in one of the spaces no leader holds chosen entries in memory.
 //! * That an old entry comes to a majority and is not chosen (figure 8 of the Raft paper) is reached; but
 //!   entries this small travel together, so that a core which counted old entries would be found only where
-//!   each fills a page (`Bounds::value_bytes`), and no such space was searched to its end yet.
+//!   each fills a page (`Bounds::value_bytes`), and no such space has been searched to its end yet.
 //! * Transfers and reads: golden scripts, `tests/core_random.rs`, the simulator.
 //!
 //! # Why not the crate stateright
@@ -178,7 +178,7 @@ fn search_all(spaces: &[Bounds]) {
     search_all_but(spaces, &[]);
 }
 
-/// The same, of spaces that are too small for some of it.
+/// Does the same with spaces that are too small for some of it.
 fn search_all_but(spaces: &[Bounds], absent: &[&str]) {
     let mut reached = Reached::default();
     for bounds in spaces {

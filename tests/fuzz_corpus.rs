@@ -25,7 +25,7 @@ fn messages_for_a_core() {
     run("peer_core");
 }
 
-/// Rule: the same of a Raft core.
+/// Rule: the same for a Raft core.
 #[test]
 fn messages_for_a_raft_core() {
     run("peer_core_raft");
@@ -37,7 +37,7 @@ fn client_streams() {
     run("client");
 }
 
-/// Rule: whatever stands in a record or an identity is refused, or is what would be written.
+/// Rule: whatever is in a record or an identity is refused, or is what would be written.
 #[test]
 fn store_records() {
     run("store_record");
@@ -61,7 +61,8 @@ fn chosen_lines() {
     run("chosen_line");
 }
 
-/// Rule: each target has a program, seeds, and a test here; what is short of everything is survived.
+/// Rule: each target has a program, seeds, and a test here, and survives input that is too short for
+/// anything.
 #[test]
 fn every_target_is_complete() {
     let tests = include_str!("fuzz_corpus.rs");

@@ -1,8 +1,8 @@
 //! Decoding never allocates more than a small multiple of what it has read: counted by an allocator, over the
 //! fuzzers' corpus and over input that announces much and is little.
 //!
-//! One test, since the allocator counts for the whole process. What `limit` allows is k bytes for each byte
-//! of input and c besides; the peak counts a growing list twice while it is copied.
+//! This is one test, since the allocator counts for the whole process. What `limit` allows is k bytes for
+//! each byte of input and c more; the peak counts a growing list twice while it is copied.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ struct Decoder {
     corpus: &'static str,
     /// k and c.
     limit: (usize, usize),
-    /// Decodes an input; the most bytes that this took.
+    /// Decodes an input, and returns the most bytes that this took.
     peak: fn(&[u8]) -> usize,
     hostile: fn() -> Vec<Vec<u8>>,
 }

@@ -1,10 +1,10 @@
 //! Golden scripts: text drives one to seven cores. Each script says on top what it shows and which rule that
-//! is; read them as the worked examples of the protocols. `sim::checker` watches here, too.
+//! is; read them as the worked examples of the protocols. `sim::checker` watches here as well.
 //!
 //! Those in `golden/paxos/` and `golden/raft/` show every message, batch and flush of one protocol. Those in
 //! `golden/shared/` run under both, show what a user could see (`golden/neutral.rs`), and must show the same.
 //!
-//! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs anew; whoever does so reads them.
+//! `UPDATE_GOLDENFILES=1 cargo test --test golden` writes the outputs again; read the difference when you do.
 //! `MERMAID=DIR cargo test --test golden` draws each script as a sequence diagram.
 
 mod common;
@@ -59,7 +59,7 @@ fn shared_scripts() {
     });
 }
 
-/// Runs the scripts of a folder, in order, and tells of all that fail.
+/// Runs the scripts of a folder, in order, and reports all that fail.
 fn each_script(folder: &str, run: impl Fn(&Path) -> Result<(), String>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let mut scripts: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
@@ -124,7 +124,7 @@ enum Command {
     Run(#[arg(key = "ms")] u64),
     /// Clients of a node propose: `propose 1 7=hello`; `7="x*300000"` is that many x.
     Propose(NodeId, Vec<(u64, String)>),
-    /// The same, in time for `ms` only.
+    /// The same, but they are out of time after `ms`.
     ProposeFor(NodeId, u64, Vec<(u64, String)>),
     /// Somebody reads through a node: `read 1`.
     Read(NodeId),
@@ -148,7 +148,7 @@ enum Command {
     Rebuild(NodeId),
     /// A node that has nothing on its disk yet starts with a log that earlier leaders left, given by the
     /// ballots of its entries: `log 1 1.1 1.1 4.2*1000` (the last of a thousand bytes). `round=7` is the last
-    /// round it heard of, else it is that of the last entry.
+    /// round it heard of; without it, that is the round of the last entry.
     Log(NodeId, Vec<String>, #[arg(key = "round")] Option<Round>),
     /// The durable logs of all nodes: the rounds of their entries, and `|` behind what each knows to be
     /// chosen.
@@ -159,7 +159,7 @@ enum Command {
     Flight,
     /// What is durable.
     Disk(NodeId),
-    /// What happens to messages in flight; `kind=Accept from=1 to=2 count=1` says to which, else to all:
+    /// What happens to messages in flight; `kind=Accept from=1 to=2 count=1` says to which, otherwise to all:
     /// `deliver` (oldest first, what that leads to not included), `together` (those for one node arrive in
     /// one turn of it), `drop`, `duplicate`, `hold` (until released). Shared scripts name kinds by what both
     /// protocols have, see `neutral::KINDS`.

@@ -1,5 +1,5 @@
 //! The log: no chosen line is lost or comes twice, also over kill -9, rotation and torn ends; diagnostic
-//! lines never make a thread wait and never pass for chosen ones; nobody has to read FIFO or terminal.
+//! lines never make a thread wait and never pass for chosen ones; FIFO and terminal may have no reader.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -42,7 +42,7 @@ fn indexes(path: &Path) -> Vec<Index> {
     text.split(|byte| *byte == b'\n').filter_map(parse_index).collect()
 }
 
-/// As [`indexes`], of a file and the rotated ones, in the order in which they were written.
+/// As [`indexes`], for a file and its rotated ones, in the order in which they were written.
 fn indexes_of_all(path: &Path, keep: u32) -> Vec<Index> {
     let rotated = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
     let files = (1..=keep).rev().map(rotated).chain([path.to_owned()]);
@@ -187,7 +187,7 @@ fn a_log_fifo_that_nobody_reads_holds_up_nobody_but_the_applier() {
     while !control.counters().stuck {
         std::thread::yield_now();
     }
-    // Everybody else logs on, far beyond the queue, and the terminal shows it.
+    // All other threads go on logging, far beyond the queue, and the terminal shows it.
     let first_line =
         std::thread::spawn(move || BufReader::new(terminal_end).lines().next().unwrap().unwrap());
     (0..20_000).for_each(|_| say(&*logger, log::Level::Warn, &"x".repeat(100)));
@@ -304,7 +304,7 @@ fn kill_9_at_any_moment_of_writing_and_rotating_loses_and_repeats_no_chosen_line
     let path = dir.path().join("log");
     let mut before = Vec::new();
     for round in 1..=KILLS {
-        // Somewhere after so many writes, at no moment in particular.
+        // The process is killed somewhere after this many writes, at no moment in particular.
         let acknowledged = run_and_kill(&path, (round * 7919) % 50);
         let options = options_of_kills(&path);
         let (log, chosen) = open(&options);
@@ -318,7 +318,8 @@ fn kill_9_at_any_moment_of_writing_and_rotating_loses_and_repeats_no_chosen_line
     }
 }
 
-/// Starts the writer, kills it after so many of its acknowledgements; the last index it acknowledged.
+/// Starts the writer, kills it after this many of its acknowledgements, and returns the last index that it
+/// acknowledged.
 fn run_and_kill(path: &Path, acknowledgements: u64) -> Index {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_writer_that_is_killed", "--nocapture", "--test-threads=1"])
@@ -334,14 +335,14 @@ fn run_and_kill(path: &Path, acknowledgements: u64) -> Index {
     last.expect("the writer acknowledges")
 }
 
-/// Not a test by itself: what the test above starts and kills.
+/// Not a test by itself: the test above starts and kills it.
 #[test]
 fn the_writer_that_is_killed() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let (_log, mut chosen) = open(&options_of_kills(Path::new(&path)));
     let started = Instant::now();
     let mut index = chosen.last().unwrap_or(0);
-    // Should nobody kill it, it ends by itself.
+    // If nobody kills it, it ends by itself.
     while started.elapsed().as_secs() < 60 {
         index += 1;
         append(&mut chosen, index);

@@ -352,7 +352,7 @@ fn peers_exchange_messages() {
     assert_eq!(pair.two.table.client_address(1).as_deref(), Some("127.0.0.1:9001"));
 }
 
-/// What a node says to itself comes back, all of one item at once and with its generation, also when nobody
+/// What a node says to itself comes back, all of one item together and with its generation, also when nobody
 /// else is there.
 #[test]
 fn own_messages_loop_back_whole() {
@@ -377,7 +377,7 @@ fn a_stranger_waits_for_its_binding() {
         pair.one.pump();
         pair.one.bound.contains(&Binding { node: 3, directory: directory(3) })
     });
-    // Another directory meanwhile is closed, and does not replace it.
+    // In the meantime a connection from another directory is closed, and does not replace it.
     let mut other = pair.dial();
     other.greet(Hello { directory: 1, ..hello(3, 1) });
     other.assert_closed();
@@ -412,11 +412,11 @@ fn a_wiped_node_is_told_and_stops() {
     let fatal = three.fatals.recv_timeout(PATIENCE).unwrap();
     assert!(fatal.to_string().contains("wiped or replaced"), "{fatal}");
     assert!(fatal.to_string().contains(&format!("{:08x}", directory(3) as u32)), "{fatal}");
-    assert!(pair.one.fatals.try_recv().is_err(), "who sees it goes on");
+    assert!(pair.one.fatals.try_recv().is_err(), "the node that sees it goes on");
     pair.assert_served();
 }
 
-/// A restarted peer takes the place of its earlier run at once, in both directions.
+/// A restarted peer takes the place of its earlier run immediately, in both directions.
 #[test]
 fn a_restarted_peer_is_connected_again() {
     let mut pair = Pair::start();
@@ -467,11 +467,11 @@ fn a_frozen_peer_keeps_memory_bounded() {
     });
     pair.assert_served();
     drop(frozen);
-    wait_until("its buffer is given back", || pair.one.peer(3).queued_bytes == 0);
+    wait_until("its buffer is freed", || pair.one.peer(3).queued_bytes == 0);
     pair.assert_served();
 }
 
-/// When the state machine does not take them, messages are dropped and counted, the thread does not wait.
+/// When the state machine does not take them, messages are dropped and counted; the thread does not wait.
 #[test]
 fn a_full_inbox_drops_and_counts() {
     let mut pair = Pair::start();
@@ -530,7 +530,7 @@ fn impossible_lengths_are_closed() {
     }
 }
 
-/// 3: whoever does not say hello in time is closed.
+/// 3: a peer that does not say hello in time is closed.
 #[test]
 fn silence_is_closed() {
     let impatient = PeerLimits { hello_timeout: Duration::from_millis(300), ..limits() };
@@ -545,7 +545,7 @@ fn silence_is_closed() {
     }
 }
 
-/// 3: a peer that stops in the midst of a frame disturbs nobody, and its next connection replaces this one.
+/// 3: a peer that stops in the middle of a frame disturbs nobody, and its next connection replaces this one.
 #[test]
 fn silence_inside_of_a_frame_costs_nothing() {
     let mut pair = Pair::start();
@@ -588,7 +588,7 @@ fn impossible_messages_are_closed() {
     pair.assert_served();
 }
 
-/// 6, 7, 15: whoever is no member of this cluster is refused, with both values.
+/// 6, 7, 15: a node that is not a member of this cluster is refused, with both values.
 #[test]
 fn strangers_are_refused_with_both_values() {
     let mut pair = Pair::start();
@@ -603,7 +603,7 @@ fn strangers_are_refused_with_both_values() {
     pair.assert_refused(newer, RefusalCode::Version, &["1", "900", "800"]);
 }
 
-/// 8: who takes the id of a connected member is refused, and the member's connection stays.
+/// 8: a stranger that takes the id of a connected member is refused, and the member's connection stays.
 #[test]
 fn an_impostor_does_not_disturb_the_member() {
     let mut pair = Pair::start();
@@ -663,7 +663,7 @@ fn flapping_connections_disturb_nobody() {
             _ => silent.push(raw),
         }
         if silent.len() > 150 {
-            // Of so many the oldest is closed at once, long before its time for a hello is up.
+            // With this many, the oldest is closed immediately, long before its time for a hello is up.
             silent.remove(0).assert_closed();
         }
     }
@@ -727,8 +727,8 @@ fn unknown_kinds_are_counted_and_ignored() {
     pair.assert_served();
 }
 
-/// A listener at a peer's address that is another node, of another cluster or no node at all is never sent a
-/// message.
+/// A listener at a peer's address that is another node, a node of another cluster or not a node at all is
+/// never sent a message.
 #[test]
 fn a_wrong_listener_is_sent_nothing() {
     let pair = Pair::start();
@@ -745,7 +745,7 @@ fn a_wrong_listener_is_sent_nothing() {
         pair.one.send(vec![heartbeat(1, 3, 1)]);
         raw.assert_closed();
         assert!(!pair.one.peer(3).connected_out);
-        assert!(pair.one.fatals.try_recv().is_err(), "who sees a wrong directory goes on");
+        assert!(pair.one.fatals.try_recv().is_err(), "the node that sees a wrong directory goes on");
     }
     assert_eq!(pair.one.peer(3).sent, 0);
 }

@@ -79,7 +79,7 @@ impl Ranks {
         self.lines(rank, "commit").len()
     }
 
-    /// Waits until every rank committed so many more than the most so far.
+    /// Waits until every rank committed `more` beyond the most so far.
     fn wait_for_commits(&self, more: usize) {
         let most = (0..RANKS).map(|rank| self.commits(rank)).max().unwrap();
         wait_for("commits on all ranks", || {

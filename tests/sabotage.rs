@@ -28,9 +28,7 @@ fn patches_apply() {
         let protocol = text.lines().find_map(|line| line.strip_prefix("Protocol: ")).unwrap_or("paxos");
         assert!(["paxos", "raft", "both"].contains(&protocol), "{name} is about {protocol}");
         if let Err(why) = applies(&text) {
-            panic!(
-                "{name} does not apply: {why}. Make it anew, or take it away with the code that it breaks"
-            );
+            panic!("{name} does not apply: {why}. Make it again, or remove it with the code that it breaks");
         }
     }
 }
@@ -56,7 +54,7 @@ fn hunt() {
     }
 }
 
-/// What the patch is about, `paxos`, `raft` or `both`; of both each seed is run under one and under the
+/// What the patch is about, `paxos`, `raft` or `both`; with `both`, each seed is run under one and under the
 /// other.
 fn protocols() -> Vec<ProtocolName> {
     let wanted = std::env::var("SABOTAGE_PROTOCOL").unwrap_or_else(|_| "both".to_owned());
@@ -67,7 +65,7 @@ fn protocols() -> Vec<ProtocolName> {
 }
 
 /// Most clusters are of three. Some are of five, where a candidate hears of more than one other log, and some
-/// are of an even number, where half is no quorum.
+/// are of an even number, where half is not a quorum.
 fn plan(protocol: ProtocolName, seed: u64) -> Plan {
     let nodes = [3, 5, 3, 4, 3, 5, 3, 2][seed as usize % 8];
     Plan { protocol, nodes, ..Plan::new(seed) }
@@ -107,8 +105,8 @@ fn patches() -> Vec<PathBuf> {
     patches
 }
 
-/// Whether what a unified diff takes for the old text of each hunk still stands in its file, to the letter;
-/// lines may have moved.
+/// Whether what a unified diff takes for the old text of each hunk is still in its file, to the letter; lines
+/// may have moved.
 fn applies(patch: &str) -> Result<(), String> {
     let (mut file, mut hunks) = (None, 0);
     let mut lines = patch.lines().peekable();

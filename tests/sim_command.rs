@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use spaxos::sim::trace::Trace;
 
-/// Two runs of the same seeds print the same, with any number of threads; each seed twice is the same, too.
+/// Two runs of the same seeds print the same, with any number of threads; so does each seed run twice.
 #[test]
 fn the_same_seeds_print_the_same() {
     let seeds = ["--seeds", "40..46", "--events", "600"];
@@ -98,7 +98,7 @@ fn a_trace_is_whole() {
     assert!(trace.election_ms > 0 && trace.faults.contains('='), "{} {}", trace.election_ms, trace.faults);
 }
 
-/// A fault that is taken away changes the run; one that never came changes nothing.
+/// A fault that is taken away changes the run; taking away one that never came changes nothing.
 #[test]
 fn without_takes_away_what_it_names() {
     let seed = ["--seed", "5", "--events", "1500", "--faults", "crash_every_ms=50,partition_every_ms=100"];
@@ -109,7 +109,7 @@ fn without_takes_away_what_it_names() {
     assert!(calm.contains("           0  crashes\n"), "{calm}");
 }
 
-/// A file that cannot be written is said so.
+/// A file that cannot be written is reported.
 #[test]
 fn files_that_cannot_be_written_are_named() {
     let few = ["--seed", "1", "--events", "50"];

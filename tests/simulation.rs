@@ -67,7 +67,7 @@ fn seeds_that_once_failed_pass() {
         let protocol: ProtocolName = protocol.parse().expect("a protocol");
         let numbers: Vec<u64> = numbers.iter().map(|word| word.parse().expect("a number")).collect();
         let [seed, nodes, events] = numbers[..] else {
-            panic!("{line:?} is no line of protocol, seed, nodes, events");
+            panic!("{line:?} is not a line of protocol, seed, nodes, events");
         };
         passes(&Plan { protocol, nodes, events, ..Plan::new(seed) });
     }

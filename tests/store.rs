@@ -102,7 +102,7 @@ fn random(below: u64) -> u64 {
 
 // ---- kill -9 ----
 
-/// Appends for ever and prints each write that is durable.
+/// Appends forever and prints each write that is durable.
 #[test]
 fn child_appends() {
     let Some(directory) = told_directory() else { return };
@@ -125,7 +125,7 @@ fn nothing_durable_is_lost_by_kill_9() {
     let directory = folder.path().join("node");
     let mut acknowledged = 0;
     let mut kill = 0;
-    // On a slow machine until one of them lived long enough to write.
+    // On a slow machine, this goes on until one of them lived long enough to write.
     while kill < 30 || acknowledged == 0 {
         kill += 1;
         let mut process = child(None, "child_appends", &directory).stdout(Stdio::piped()).spawn().unwrap();
@@ -191,7 +191,7 @@ fn child_fills_its_disk() {
         };
         assert!(matches!(error, WriteError::Passing(_)), "{error}");
         assert_eq!(store.reader().last(), last);
-        // Still full: a rebuild, or a probe after it, fails in passing, too.
+        // Still full: a rebuild, or a probe after it, fails in passing as well.
         match store.rebuild() {
             Ok(_) => {
                 if let Err(error) = store.probe() {
@@ -237,7 +237,7 @@ fn child_meets_a_failing_disk() {
     let Some(directory) = told_directory() else { return };
     let mut store = match open(&directory) {
         Ok((store, _)) => store,
-        Err(error) => return println!("\nfatal at once: {error}"),
+        Err(error) => return println!("\nfatal immediately: {error}"),
     };
     let (mut last, mut round, mut passed) = (0, 0, 0);
     while round < 150 {
@@ -356,8 +356,8 @@ fn digest(recovered: &Recovered) -> u32 {
     crc32c::crc32c(format!("{recovered:?}").as_bytes())
 }
 
-/// Damages a copy of the store, opens it in a process of its own (sled's threads may panic), and says whether
-/// it was refused; what is not refused is whole.
+/// Damages a copy of the store, opens it in a process of its own (sled's threads may panic), and returns
+/// whether it was refused; what is not refused is whole.
 fn refused(directory: &Path, expected: &Recovered, damage: impl FnOnce(&Path)) -> bool {
     let copy = tempfile::tempdir().unwrap();
     let copy = copy.path().join("node");

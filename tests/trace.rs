@@ -84,14 +84,14 @@ fn json_keeps_everything() {
     assert_eq!(Trace::from_json(&json).unwrap(), empty);
 }
 
-/// The hash is the same on every machine, for ever: a change here makes all known hashes worthless.
+/// The hash is the same on every machine, forever: a change here makes all known hashes worthless.
 #[test]
 fn the_hash_stays() {
     assert_eq!(format!("{:016x}", Recorder::new(0).hash()), "d1fba762150c532c");
     assert_eq!(format!("{:016x}", run(0).hash()), "8914c55ebf49e9e9");
 }
 
-/// Texts are not hashed, whatever else is kept makes no difference, and a file's events give the run's hash.
+/// Texts are not hashed, it makes no difference what else is kept, and a file's events give the run's hash.
 #[test]
 fn the_hash_does_not_depend_on_who_records() {
     let hash = run(0).hash();
@@ -185,7 +185,7 @@ fn events_in_words() {
     assert!(words.iter().all(|line| !line.contains('\n')));
 }
 
-/// A file that is no trace is refused, with what is wrong and where.
+/// A file that is not a trace is refused, with what is wrong and where.
 #[test]
 fn bad_files() {
     let good = |change: &dyn Fn(&mut Trace)| {

@@ -1,10 +1,10 @@
-//! Circles between files: one that imports another one which, by whatever way, imports the first.
+//! Circles between files: one imports another that, directly or by way of others, imports the first.
 //!
 //! A module's root file (`x.rs` or `x/mod.rs`) and each file directly in `x/` may import each other: the root
-//! declares its children, and they may share what it defines. That is all they may. A circle that goes
-//! through a root and needs a third file is one like any other: two children that go from one to the other by
-//! way of their root, and back directly, are a circle, as is a child that leaves the module and comes back by
-//! its root.
+//! declares its children, and they may share what it defines. That is all they may do. A circle that goes
+//! through a root and needs a third file counts like any other: if one child reaches the other by way of
+//! their root, and the other imports it directly, that is a circle; so is a child that leaves the module and
+//! comes back through its root.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,7 +30,8 @@ pub fn circles(sources: &[Source]) -> Vec<String> {
 }
 
 impl Imports<'_> {
-    /// The shortest way by imports, both ends included; not the direct one between a root and its child.
+    /// The shortest path of imports, both ends included; the direct one between a root and its child does not
+    /// count.
     fn way(&self, from: usize, to: usize) -> Option<Vec<usize>> {
         let is_direct = |one, other| (one, other) == (from, to) && self.is_family(from, to);
         let mut before = BTreeMap::from([(from, from)]);

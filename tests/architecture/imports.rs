@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::Source;
 
-/// Files by their place, and whom each imports.
+/// The files by their place, and which of them each imports.
 pub struct Imports<'a> {
     modules: Vec<Vec<String>>,
     pub files: Vec<&'a Source>,
@@ -33,7 +33,7 @@ impl Imports<'_> {
         Imports { modules, files, of }
     }
 
-    /// All files that those of a layer import, by whatever way, with their own.
+    /// All files that those of a layer import, directly or not, and the layer's own.
     pub fn reached_from(&self, layer: &str) -> Vec<&Source> {
         let mut reached = BTreeSet::new();
         let mut next: Vec<usize> =

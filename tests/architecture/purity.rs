@@ -1,10 +1,10 @@
-//! What the simulator imports, by whatever way, runs wherever its code is compiled to, a browser included: it
+//! What the simulator imports, directly or not, runs wherever its code is compiled to, a browser included: it
 //! has no files, threads, sockets, processes or clock of its own.
 
 use super::imports::Imports;
 use super::source::Source;
 
-/// What such a file does not name: modules of the standard library, and packages that call the system.
+/// What such a file must not name: modules of the standard library, and packages that call the system.
 const REFUSED: [&str; 13] = [
     "std::fs",
     "std::net",

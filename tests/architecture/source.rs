@@ -1,5 +1,5 @@
-//! The files of this repository as the rules read them: their code without comments and texts, the module
-//! that each is, and the paths that it names.
+//! The files of this repository as the rules read them: their code without comments and strings, the module
+//! that each one is, and the paths that it names.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -39,7 +39,7 @@ impl Source {
         words
     }
 
-    /// Its code without comments, texts and tests, each replaced by spaces: lines and places stay.
+    /// Its code without comments, strings and tests, each replaced by spaces: lines and places stay the same.
     pub fn code(&self) -> String {
         without_tests(&blank(&self.text))
     }
@@ -224,7 +224,7 @@ pub fn closing_brace(code: &str, open: usize) -> usize {
     panic!("a brace is not closed:\n{}", code[open..].lines().next().unwrap_or_default());
 }
 
-/// The text with each character of a comment, a text or a character literal replaced by a space.
+/// The text with each character of a comment, a string or a character literal replaced by a space.
 pub fn blank(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let mut code = String::new();

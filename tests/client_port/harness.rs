@@ -1,4 +1,4 @@
-//! A client port with a node behind it that delivers at once, and clients to talk to it.
+//! A client port with a node behind it that delivers immediately, and clients to talk to it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,10 +20,10 @@ use spaxos::store::LogReadError;
 /// Proposals from this reqid on are not delivered before [`FakeNode::release`].
 pub const HELD: u64 = 1 << 63;
 
-/// Longer than anything takes that is not broken.
+/// Longer than anything takes unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Delivers each proposal at once, in the order in which they come.
+/// Delivers each proposal immediately, in the order in which they come.
 #[derive(Default)]
 pub struct FakeNode {
     state: Mutex<State>,
@@ -67,7 +67,7 @@ impl FakeNode {
         state.answer(answers);
     }
 
-    /// Waits until so many proposals are held.
+    /// Waits until `count` proposals are held.
     pub fn wait_for_held(&self, count: usize) {
         self.wait_until(|state| state.held.len() >= count);
     }
@@ -214,14 +214,14 @@ impl Client {
         String::from_utf8_lossy(&line).trim_end_matches("\r\n").to_owned()
     }
 
-    /// So many bytes.
+    /// The next `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// All up to the end of the connection, be it orderly or a reset.
+    /// Everything up to the end of the connection, whether that is orderly or a reset.
     pub fn rest(&mut self) -> String {
         let mut rest = vec![];
         let mut buffer = [0; 4096];

@@ -89,7 +89,7 @@ fn a_failing_fdatasync_ends_the_node(protocol: ProtocolName) {
     cluster.check_acknowledged(&acknowledged);
 }
 
-/// Proposes one value after the other until nobody answers any more; what was acknowledged.
+/// Proposes one value after the other until nobody answers any more, and returns what was acknowledged.
 fn propose_until_gone(node: &Node) -> BTreeMap<u64, u64> {
     let mut acknowledged = BTreeMap::new();
     for reqid in 1.. {
@@ -113,7 +113,7 @@ fn wait_until_full(node: &Node, first: u64) {
     });
 }
 
-/// How large its database is: a limit of so much keeps it from growing.
+/// The size of its database: a file-size limit of this much keeps it from growing.
 fn store_bytes(node: &Node) -> u64 {
     wait_for("a database", || Some(std::fs::metadata(node.data.join("store/db")).ok()?.len()))
 }

@@ -18,8 +18,8 @@ each_protocol!(
     dump_shows_what_the_log_shows,
 );
 
-/// A node whose data directory was removed is refused by those who know it, and ends with exit code 2 and
-/// plain words; the others go on.
+/// A node whose data directory was removed is refused by the nodes that know it, and ends with exit code 2
+/// and plain words; the others go on.
 fn a_wiped_node_is_refused(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     cluster.settle(1);
@@ -62,7 +62,7 @@ fn a_foreign_or_locked_directory_is_refused(protocol: ProtocolName) {
     cluster.check_logs();
 }
 
-/// Other members than those that the directory was founded with are exit code 1, with both sets.
+/// Members other than those that the directory was founded with are exit code 1, with both sets.
 fn another_set_of_members_is_refused(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let ip = cluster.nodes[&1].client.ip();

@@ -1,8 +1,8 @@
 //! A cluster of child processes in a temporary folder: start, kill, pause, ask, read the logs.
 //!
 //! Each cluster has a loopback address of its own. That, /proc and prlimit make these tests Linux only.
-//! Children are killed when the cluster is dropped; if the
-//! test failed, the ends of their logs are printed and the folder is left.
+//! Children are killed when the cluster is dropped; if the test failed, the ends of their logs are printed
+//! and the folder is left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -55,13 +55,13 @@ pub struct Node {
     pub config: PathBuf,
     pub data: PathBuf,
     pub log: PathBuf,
-    /// Standard output and error of the last start.
+    /// Standard output and error of the last run.
     pub output: PathBuf,
     pub child: Option<Child>,
 }
 
 impl Cluster {
-    /// Configured, not started.
+    /// A cluster that is configured and not started.
     pub fn prepare(options: Options) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let ids = || 1..=options.nodes;
@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     /// Checks that every log has each index from 1 on once, that no reqid is delivered twice, and that the
-    /// logs do not differ. The longest is returned.
+    /// logs do not differ. Returns the longest.
     pub fn check_logs(&self) -> Vec<Chosen> {
         let logs: Vec<(u64, Vec<Chosen>)> =
             self.nodes.values().map(|node| (node.id, node.chosen())).collect();
@@ -163,7 +163,7 @@ impl Cluster {
         longest.clone()
     }
 
-    /// Checks that what was acknowledged stands where it was acknowledged, with its value.
+    /// Checks that what was acknowledged is at the index that was acknowledged, with its value.
     pub fn check_acknowledged(&self, acknowledged: &BTreeMap<u64, u64>) {
         let log = self.check_logs();
         for (reqid, index) in acknowledged {
@@ -235,7 +235,7 @@ impl Node {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
-    /// kill -9; nothing if it does not run.
+    /// Kills it with kill -9, if it runs.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -298,7 +298,7 @@ impl Node {
         self.ask(&[b"PROP", reqid.to_string().as_bytes(), value.as_bytes()])
     }
 
-    /// Proposes until it is chosen; the index.
+    /// Proposes until the value is chosen, and returns its index.
     pub fn propose_until_chosen(&self, reqid: u64, value: &str) -> u64 {
         wait_for(&format!("reqid {reqid} to be chosen"), || match self.propose(reqid, value) {
             Ok(Reply::Integer(index)) => Some(index as u64),
@@ -343,7 +343,8 @@ pub fn is_passing(error: &str) -> bool {
     ["TIMEOUT ", "BUSY ", "TRYAGAIN "].iter().any(|word| error.starts_with(word))
 }
 
-/// A chosen line. Its ballot is no part of what nodes agree on: each shows that under which it knew of it.
+/// A chosen line. Its ballot is not part of what the nodes agree on: each node shows the one under which it
+/// knew the entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     pub index: u64,
@@ -354,7 +355,7 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Strict about the form, which other tools read; `None` of other lines.
+    /// Strict about the form, which other tools read; `None` for other lines.
     pub fn parse(line: &str) -> Option<Chosen> {
         let (time, rest) = line.split_once(" [INFO] chosen index=")?;
         let parse = || {

@@ -15,7 +15,7 @@ use crate::common::outside::{PATIENCE, wait_until};
 each_protocol!(hostile_input_harms_nobody, running_out_of_file_handles_passes);
 
 /// Random bytes, lines without end, half requests, other protocols and hundreds of silent connections at both
-/// ports of the leader: an honest client beside them is served, the process lives, nothing panics.
+/// ports of the leader: in the meantime an honest client is served, the process lives, nothing panics.
 fn hostile_input_harms_nobody(protocol: ProtocolName) {
     let cluster = Cluster::start(Options::nodes(protocol, 3));
     let leader = cluster.leader();
@@ -60,8 +60,8 @@ fn hostile_input_harms_nobody(protocol: ProtocolName) {
     }
 }
 
-/// Connections take all file handles that a node may have: who is connected already is served, and once they
-/// are gone, everybody.
+/// Connections take all file handles that a node may have: a client that is connected already is served, and
+/// once they are gone, so is everybody.
 fn running_out_of_file_handles_passes(protocol: ProtocolName) {
     let cluster = Cluster::start(Options::nodes(protocol, 3));
     let node = &cluster.nodes[&cluster.leader()];
@@ -85,8 +85,8 @@ fn running_out_of_file_handles_passes(protocol: ProtocolName) {
     cluster.check_logs();
 }
 
-/// Sends it as far as it is taken, half-closes, and reads until the other end closes, too, or answers nothing
-/// more; what is thrown must not keep the test.
+/// Sends as much of it as is taken, half-closes, and reads until the other end closes as well or answers
+/// nothing more: no input may hold up the test.
 fn throw(port: SocketAddr, input: &[u8]) {
     let mut stream = TcpStream::connect(port).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();

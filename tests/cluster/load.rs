@@ -55,7 +55,7 @@ impl Load {
         self.acknowledged.lock().unwrap().len()
     }
 
-    /// Waits until so many more are acknowledged.
+    /// Waits until `count` more are acknowledged.
     pub fn wait_for_more(&self, count: usize) {
         let before = self.count();
         wait_until("more acknowledged proposals", || {
@@ -64,7 +64,7 @@ impl Load {
         });
     }
 
-    /// Ends it; what was acknowledged, and where.
+    /// Ends it, and returns what was acknowledged, and where.
     pub fn stop(self) -> BTreeMap<u64, u64> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {

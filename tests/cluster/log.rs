@@ -1,4 +1,4 @@
-//! The log file and the terminal: rotation, and that nobody who does not read them holds up consensus.
+//! The log file and the terminal: rotation, and that consensus is not held up if nobody reads them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -58,7 +58,7 @@ fn a_removed_log_is_written_again(protocol: ProtocolName) {
     assert_eq!(cluster.check_logs()[..before.len()], before);
 }
 
-/// Whoever read a node's stdout is gone: the node goes on.
+/// The reader of a node's stdout is gone: the node goes on.
 fn a_terminal_that_is_gone_ends_nobody(protocol: ProtocolName) {
     let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(protocol, 1) });
     let node = cluster.node(1);
@@ -72,7 +72,7 @@ fn a_terminal_that_is_gone_ends_nobody(protocol: ProtocolName) {
 }
 
 /// Nobody reads the pipe on a node's stdout, and nobody reads the FIFO that is its log file: consensus goes
-/// on with this node as a necessary member. Whoever reads the FIFO later finds every line, once and in order.
+/// on with this node as a necessary member. A later reader of the FIFO finds every line, once and in order.
 fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody(protocol: ProtocolName) {
     let mut cluster = Cluster::prepare(Options { log: "terminal = \"all\"", ..Options::nodes(protocol, 3) });
     let node = cluster.node(1);

@@ -11,7 +11,7 @@ use crate::common::outside::wait_until;
 each_protocol!(a_stopped_follower_costs_no_memory_and_catches_up, a_stopped_leader_is_replaced_and_follows);
 
 /// A follower stopped under load: the cluster goes on, and the leader's memory stays bounded: it stops
-/// growing once its out-buffer (32 MiB) and what it keeps of what was written lately (32 MiB) are full.
+/// growing once its out-buffer (32 MiB) and the latest entries that it keeps in memory (32 MiB) are full.
 /// Resumed, the follower catches up.
 fn a_stopped_follower_costs_no_memory_and_catches_up(protocol: ProtocolName) {
     let cluster = Cluster::start(Options::nodes(protocol, 3));
@@ -50,7 +50,7 @@ fn a_stopped_leader_is_replaced_and_follows(protocol: ProtocolName) {
     cluster.nodes[&stopped].signal(Signal::STOP);
     load.wait_for_more(50);
     cluster.nodes[&stopped].signal(Signal::CONT);
-    wait_until("the former leader to follow or to be elected anew", || {
+    wait_until("the former leader to follow or to be elected again", || {
         let node = &cluster.nodes[&stopped];
         node.status("role").is_some_and(|role| role == "follower" || role == "leader")
     });

@@ -50,7 +50,7 @@ fn record_seeds() {
     save_files(&cluster);
 }
 
-/// What nodes say to each other under Raft: a life with a leader's end and return, and a log that is mended.
+/// What nodes say to each other under Raft: a life in which a leader ends and returns and a log is mended.
 #[test]
 #[ignore = "writes seeds for the fuzzers"]
 fn record_raft_seeds() {
@@ -89,7 +89,7 @@ fn live(cluster: &mut Cluster, value: &str) {
     cluster.nodes.values_mut().for_each(|node| node.stop());
 }
 
-/// Configurations, chosen lines and records. Folders for temporary files have other names each time.
+/// Configurations, chosen lines and records. Folders for temporary files have different names each time.
 fn save_files(cluster: &Cluster) {
     let folder = cluster.dir.path().to_str().unwrap();
     let read = |path: &Path| fs::read_to_string(path).unwrap().replace(folder, "data");
@@ -190,8 +190,8 @@ fn save_peer(stream: &[u8], core: &str) {
     save(core, &steps);
 }
 
-/// The steps of a core (`fuzzing::peer_core`) that is elected and proposes, which no recorded node's messages
-/// are answers to.
+/// The steps of a core (`fuzzing::peer_core`) that is elected and proposes. The messages of recorded nodes do
+/// not answer what it asks.
 fn election() -> Vec<u8> {
     let ballot = Ballot { round: 1, node: 1 };
     let pre_vote = ClusterBody::PreVoteReply { ballot, granted: true, promised: Ballot::ZERO };
@@ -211,7 +211,7 @@ fn raft_election() -> Vec<u8> {
     life(&[pre_vote.into(), RaftBody::Vote { ballot }.into(), mismatch.into(), appended.into()])
 }
 
-/// Steps in which a core is told this, what it tells itself, proposals and time.
+/// Steps in which a core is told this, with what it tells itself, proposals and time.
 fn life(told: &[Body]) -> Vec<u8> {
     const TICK: [u8; 2] = [0, 40];
     const OWN: [u8; 1] = [1];

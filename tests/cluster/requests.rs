@@ -1,4 +1,4 @@
-//! A request id names a request for ever: delivered at most once, through whichever nodes it comes.
+//! A request id names a request permanently: it is delivered at most once, through whichever nodes it comes.
 
 use spaxos::cli::resp::Reply;
 use spaxos::consensus::protocols::ProtocolName;
@@ -13,9 +13,9 @@ each_protocol!(
     reqids_and_values_have_limits,
 );
 
-/// The same reqid and value through different nodes, at once and one after the other, and after restarts, is
-/// delivered once, and everybody is told the same index; with another value it is refused with the index that
-/// stands.
+/// The same reqid and value through different nodes, at the same time and one after the other, and after
+/// restarts, is delivered once, and everybody is told the same index; with a different value it is refused,
+/// with the index of the first.
 fn a_reqid_is_delivered_once(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let at_once: Vec<u64> = std::thread::scope(|scope| {
@@ -31,10 +31,11 @@ fn a_reqid_is_delivered_once(protocol: ProtocolName) {
     for round in 0..2 {
         for node in cluster.nodes.values() {
             assert_eq!(node.propose_until_chosen(7, "seven"), index);
-            let other = wait_for("an answer to another value", || match node.propose(7, "eight").unwrap() {
-                Reply::Error(text) if is_passing(&text) => None,
-                other => Some(other),
-            });
+            let other =
+                wait_for("an answer to a different value", || match node.propose(7, "eight").unwrap() {
+                    Reply::Error(text) if is_passing(&text) => None,
+                    other => Some(other),
+                });
             let expected = format!("ERR reqid=7 stands at index {index} with a different value");
             assert!(matches!(&other, Reply::Error(text) if text.starts_with(&expected)), "{other:?}");
         }
@@ -49,7 +50,7 @@ fn a_reqid_is_delivered_once(protocol: ProtocolName) {
 }
 
 /// A proposal under way when the leader dies, sent again through another node, is delivered once, and both
-/// who asked are told the same index.
+/// clients are told the same index.
 fn a_proposal_survives_the_leader_once(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     for round in 1..=3 {
@@ -72,8 +73,8 @@ fn a_proposal_survives_the_leader_once(protocol: ProtocolName) {
     cluster.check_logs();
 }
 
-/// Values of the greatest length, proposed at any node, are chosen, reach a node that was down meanwhile, and
-/// stand in its log with length and checksum.
+/// Values of the greatest length, proposed at any node, are chosen, reach a node that was down in the
+/// meantime, and are in its log with length and checksum.
 fn the_longest_values_reach_everybody(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let down = cluster.follower();
@@ -92,8 +93,8 @@ fn the_longest_values_reach_everybody(protocol: ProtocolName) {
     assert_eq!(log.iter().filter(|line| line.rest == rest).count(), 21);
 }
 
-/// A reqid outside of 1 … 2^64-1 or written in another way, and a value that is empty or too long, are
-/// refused; at the limits they are taken.
+/// A reqid outside 1 … 2^64-1 or written in another way, and a value that is empty or too long, are refused;
+/// at the limits they are taken.
 fn reqids_and_values_have_limits(protocol: ProtocolName) {
     let cluster = Cluster::start(Options { limits: "value_bytes = 1000", ..Options::nodes(protocol, 1) });
     let node = &cluster.nodes[&1];

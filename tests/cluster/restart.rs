@@ -9,9 +9,9 @@ use crate::common::seeds::each_seed;
 
 each_protocol!(any_one_node_may_be_killed, all_nodes_may_be_killed, random_kills_lose_nothing);
 
-/// Any one node killed with -9 under load, the leader too: the others go on after an election, and started
-/// again it catches up: its log misses no chosen index and has none twice, and all that was acknowledged
-/// stands in all logs where it was acknowledged.
+/// Any one node, the leader as well, is killed with -9 under load: the others go on after an election.
+/// Started again it catches up: its log misses no chosen index and has none twice, and all that was
+/// acknowledged is in all logs where it was acknowledged.
 fn any_one_node_may_be_killed(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
@@ -30,8 +30,8 @@ fn any_one_node_may_be_killed(protocol: ProtocolName) {
     cluster.check_acknowledged(&acknowledged);
 }
 
-/// All nodes killed with -9 at once under load, and started again, several times: nothing that was answered
-/// or logged is lost or changes, and work goes on.
+/// All nodes are killed with -9 at the same time under load, and started again, several times: nothing that
+/// was answered or logged is lost or changes, and work goes on.
 fn all_nodes_may_be_killed(protocol: ProtocolName) {
     let mut cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1);
@@ -52,7 +52,7 @@ fn all_nodes_may_be_killed(protocol: ProtocolName) {
     cluster.check_acknowledged(&acknowledged);
 }
 
-/// Nodes killed at random moments under load, each started again while others are being killed: as above.
+/// Nodes are killed at random moments under load, each started again while others are being killed: as above.
 fn random_kills_lose_nothing(protocol: ProtocolName) {
     let drawn = u64::from(getrandom::u32().unwrap());
     each_seed(drawn..drawn + 1, |seed| kill_at_random(protocol, seed));

@@ -1,4 +1,4 @@
-//! Signals: how a node ends in order, and what it does beside.
+//! Signals: how a node ends in order, and what else a signal makes it do.
 
 use std::fs;
 

@@ -55,7 +55,8 @@ fn the_examples_start() {
     }
 }
 
-/// `--check` names a valid configuration's node (exit 0), and what is wrong with another one (exit 1).
+/// `--check` names the node of a valid configuration (exit 0), and what is wrong with an invalid one (exit
+/// 1).
 fn check_says_whether_a_configuration_is_valid(protocol: ProtocolName) {
     let cluster = Cluster::prepare(Options::nodes(protocol, 3));
     let check = |path: &Path| run(SIMPLESVR, &["--check", path.to_str().unwrap()], cluster.dir.path());

@@ -1,7 +1,7 @@
 //! A cluster of cores without threads, sockets or disks: every step is a call, so a script or a seed decides
-//! what happens when. What a core asks for is carried out as the pipeline does it: early messages at once;
-//! messages only after the write before them is flushed, in order; pages from what is chosen; deliveries
-//! through the table that makes them at most once. Every step is watched by a [`Checker`].
+//! what happens when. What a core asks for is carried out as the pipeline does it: early messages
+//! immediately; messages only after the write before them is flushed, in order; pages from what is chosen;
+//! deliveries through the table that makes them at most once. Every step is watched by a [`Checker`].
 //!
 //! Left out: bytes (`wire`, `store`), time that passes by itself, threads.
 
@@ -53,17 +53,17 @@ pub struct Cluster {
     /// Links that lose every message, from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub checker: Checker,
-    /// If someone wants a picture.
+    /// Set if a picture is wanted.
     pub tracer: Option<Tracer>,
-    /// By read, what anyone knew to be chosen when it was asked for.
+    /// For each read, what anyone knew to be chosen when it was asked for.
     asked: Vec<Index>,
     reached: Reached,
     pub detail: Detail,
-    /// What happened, for a reader; taken by whoever prints it.
+    /// What happened, for a reader; taken by the caller that prints it.
     pub out: String,
 }
 
-/// How often what happened, for a test that wants to know whether it reaches anything.
+/// How often each thing happened, for a test that wants to know whether it reaches anything.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Reached {
     pub chosen: u64,
@@ -102,7 +102,7 @@ struct Disk {
     hard_state: HardState,
     entries: BTreeMap<Index, Entry>,
     highest_round: Round,
-    /// The core is told that entries up to it are gone; they stay here for the deliveries of a restart.
+    /// The core is told that entries up to this one are gone; they stay here for the deliveries of a restart.
     compacted: Index,
 }
 
@@ -155,7 +155,8 @@ impl Cluster {
         self.turn(id, &format!("propose {words}"), vec![Input::Propose(proposals)])
     }
 
-    /// Somebody reads through a node: the answer must see all that anyone knew to be chosen by now.
+    /// Somebody reads through a node: the answer must see all that anyone knew to be chosen when it was asked
+    /// for.
     pub fn read(&mut self, id: NodeId) -> Batch {
         let read = self.asked.len() as u64 + 1;
         let up = self.nodes.values().filter_map(|node| node.core.as_ref());
@@ -182,7 +183,7 @@ impl Cluster {
         });
         self.lose(&mut messages, "the node is down", |cluster, message| !cluster.is_up(message.to));
         let to = messages.first()?.to;
-        assert!(messages.iter().all(|message| message.to == to), "one turn is one node's");
+        assert!(messages.iter().all(|message| message.to == to), "one turn belongs to one node");
         let words = messages.iter().map(Message::to_string).collect::<Vec<_>>().join(" + ");
         Some(self.turn(to, &words, messages.into_iter().map(Input::Message).collect()))
     }
@@ -246,7 +247,7 @@ impl Cluster {
         self.post(id, sent, false);
     }
 
-    /// A node ends; what was not flushed is lost, and with it what it told itself.
+    /// A node ends; what was not flushed is lost, and so is what it told itself.
     pub fn crash(&mut self, id: NodeId) {
         self.trace(id, || What::Crashed { why: "killed".into() });
         self.forget(id);
@@ -296,7 +297,7 @@ impl Cluster {
     }
 
     /// Puts a log on the empty disk of a stopped node, as earlier leaders may have left it, and the last
-    /// round that the node heard of. It proves nothing chosen, but for entries of that very round.
+    /// round that the node heard of. It proves nothing chosen, except for entries of that very round.
     pub fn write_log(&mut self, id: NodeId, round: Round, entries: Vec<Entry>) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.core.is_none() && node.disk.entries.is_empty(), "node {id} is up, or was");
@@ -324,7 +325,7 @@ impl Cluster {
         }
     }
 
-    /// All clocks go on in small steps, and after each step all settles.
+    /// All clocks advance in small steps, and after each step everything settles.
     pub fn run(&mut self, ms: u64) {
         let step_ms = self.shape.heartbeat_ms / 2;
         for _ in 0..ms.div_ceil(step_ms) {
@@ -401,7 +402,7 @@ impl Cluster {
         Reached { chosen, repeats: self.checker.repeats, ignored, ..self.reached }
     }
 
-    /// The writing of a reader's lines.
+    /// Writes a line for the reader, if that much detail is wanted.
     pub fn say(&mut self, at_least: Detail, line: impl FnOnce() -> String) {
         if self.detail >= at_least {
             self.out.push_str(&line());
@@ -512,7 +513,7 @@ impl Cluster {
     fn post(&mut self, id: NodeId, messages: Vec<Message>, early: bool) {
         let incarnation = self.node(id).incarnation;
         for message in messages {
-            assert_eq!(message.from, id, "a message of another: {message}");
+            assert_eq!(message.from, id, "another node's message: {message}");
             self.checker.sent(&message, incarnation);
             if let Some(tracer) = &mut self.tracer {
                 tracer.sent(&message, early);

@@ -1,7 +1,7 @@
 //! One test, run under each protocol, as a test case of its own.
 
-/// Makes of `fn rule(protocol: ProtocolName)` the tests `rule::paxos` and `rule::raft`. Of a function that is
-/// not named here the compiler says that nobody calls it.
+/// Makes the tests `rule::paxos` and `rule::raft` from `fn rule(protocol: ProtocolName)`. The compiler
+/// reports a function that is not named here as never called.
 macro_rules! each_protocol {
     ($($test:ident),+ $(,)?) => {$(
         mod $test {

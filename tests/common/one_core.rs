@@ -118,7 +118,8 @@ impl Node {
         batch
     }
 
-    /// Lets time pass in steps of a millisecond: when, from now on, which such messages left, and for whom.
+    /// Lets time pass in steps of a millisecond. Returns when, counted from now, messages of this kind left,
+    /// and for whom.
     pub fn when(&mut self, ms: u64, kind: &str) -> Vec<(u64, NodeId)> {
         let mut when = Vec::new();
         for passed_ms in 1..=ms {
@@ -145,7 +146,8 @@ impl Node {
         (1..=LONG_MS).find(|_| node.ticks(1).events.iter().any(asks)).expect("it asks")
     }
 
-    /// Takes a message for nonsense: counts it, each time it comes, and does nothing else.
+    /// Checks that a message is taken for nonsense: the core counts it, each time it comes, and does nothing
+    /// else.
     pub fn ignores(mut self, message: Message) {
         let protocol = self.core.protocol();
         for times in 1..=3 {

@@ -1,6 +1,7 @@
-//! What tests share that look at real processes, threads and sockets from outside. They wait for conditions,
-//! never for times, and each has a loopback address of its own (127.x.y.z), so that clusters that run at the
-//! same time, and whatever else the machine runs, never want the same port, even while a node is down.
+//! What is shared by tests that look at real processes, threads and sockets from outside. They wait for
+//! conditions, never for times, and each has a loopback address of its own (127.x.y.z), so that clusters that
+//! run at the same time, and whatever else the machine runs, never want the same port, even while a node is
+//! down.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};

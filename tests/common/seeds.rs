@@ -3,12 +3,12 @@
 use std::env;
 use std::ops::Range;
 
-/// Runs a test with each seed of a range, or with those that the environment names: `SEEDS=20000` runs so
+/// Runs a test with each seed of a range, or with those that the environment names: `SEEDS=20000` runs that
 /// many, `FIRST=500` begins elsewhere, `SEED=7` runs this one alone. When a seed fails, the command that
 /// repeats it is printed.
 ///
-/// Returns whether those were at least as many seeds as the range has: few may well reach little, so that
-/// what all of them reach together says nothing then.
+/// Returns whether those were at least as many seeds as the range has: fewer may reach little, and what they
+/// reach together then says nothing.
 pub fn each_seed(seeds: Range<u64>, mut test: impl FnMut(u64)) -> bool {
     let count = number("SEEDS").unwrap_or(seeds.end - seeds.start);
     let first = number("FIRST").unwrap_or(seeds.start);
@@ -20,13 +20,13 @@ pub fn each_seed(seeds: Range<u64>, mut test: impl FnMut(u64)) -> bool {
     chosen.end - chosen.start >= seeds.end - seeds.start
 }
 
-/// The seed that is to run alone: somebody wants to see what it does.
+/// The seed that runs alone: somebody wants to see what it does.
 pub fn only_seed() -> Option<u64> {
     number("SEED")
 }
 
 fn number(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 /// A seed that runs. If it ends by a panic, it names the command that repeats it.

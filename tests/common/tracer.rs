@@ -83,7 +83,7 @@ impl Tracer {
         }
     }
 
-    /// What came of a turn, but for its messages.
+    /// What came of a turn, except for its messages.
     pub fn turned(&mut self, node: NodeId, batch: &Batch, status: &Status) {
         for event in &batch.events {
             self.record(node, What::Noted { text: event.to_string() });
@@ -120,7 +120,7 @@ impl Tracer {
         self.record(message.from, What::Duplicated { id });
     }
 
-    /// A write that begins and ends at once.
+    /// A write that begins and ends at the same moment.
     pub fn wrote(&mut self, node: NodeId, works: u64, entries: &[Entry], hard_state: HardState) {
         self.writes += 1;
         let write = self.writes;

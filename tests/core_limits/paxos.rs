@@ -37,7 +37,7 @@ fn nonsense_is_counted_and_nothing_else() {
     Node::leader(PAXOS).ignores(Message { from: 2, to: 1, body: early.into() });
 }
 
-/// What is just within the limits is no nonsense.
+/// What is just within the limits is not nonsense.
 #[test]
 fn the_limits_of_nonsense_are_exact() {
     let furthest = page(1 << 20, false, vec![entry(MAX_WINDOW_ENTRIES, ballot(0, 2))]);
@@ -55,7 +55,7 @@ fn page(last: Index, more: bool, entries: Vec<Entry>) -> Body {
 }
 
 /// What an acceptor keeps above its watermark: a window of indexes, four windows of bytes, and in any case
-/// the entry that the watermark waits for. Beyond is dropped, counted, and not answered.
+/// the entry that the watermark waits for. Anything beyond is dropped and counted, and not answered.
 #[test]
 fn an_acceptor_keeps_what_its_limits_allow() {
     let (low, high) = (ballot(1, 2), ballot(2, 2));
@@ -91,7 +91,7 @@ fn an_acceptor_keeps_what_its_limits_allow() {
     }
 }
 
-/// An acceptance is answered if the entry is held under its ballot or known to be chosen, else not.
+/// An acceptance is answered if the entry is held under its ballot or known to be chosen, otherwise not.
 #[test]
 fn only_what_is_held_is_answered() {
     let leader = ballot(1, 2);
@@ -108,7 +108,7 @@ fn only_what_is_held_is_answered() {
     let three = vec![entry(1, leader), entry(2, leader), entry(4, leader)];
     assert_eq!(answers(&mut node, three), once("Accepted 1.2 chosen=0 [1..2, 4]"));
     assert_eq!(answers(&mut node, vec![entry(2, leader)]), once("Accepted 1.2 chosen=0 [2]"));
-    assert_eq!(node.core.status().ignored, 0, "a repeated entry is no nonsense");
+    assert_eq!(node.core.status().ignored, 0, "a repeated entry is not nonsense");
     assert_eq!(answers(&mut node, vec![other]), none);
     assert_eq!(node.core.status().ignored, 1, "one ballot proposes one command");
     let _ = node.told(2, ClusterBody::Heartbeat { ballot: leader, chosen: 1, sent_ms: 0 });
@@ -116,7 +116,8 @@ fn only_what_is_held_is_answered() {
     assert_eq!(answers(&mut node, vec![entry(0, leader)]), none, "before the first index");
 }
 
-/// A leader's watermark counts for entries of its ballot that come after it, too, and for no other ballot's.
+/// A leader's watermark also counts for entries of its ballot that come after it, and not for those of
+/// another ballot.
 #[test]
 fn a_watermark_counts_for_its_ballot() {
     let (low, high) = (ballot(1, 2), ballot(2, 3));
@@ -165,7 +166,7 @@ fn a_page_is_exact() {
     }
 }
 
-/// Who asks for chosen entries gets those that are chosen and not compacted, one page a turn.
+/// A node that asks for chosen entries gets those that are chosen and not compacted, one page a turn.
 #[test]
 fn chosen_entries_are_given_from_what_there_is() {
     let hard_state = HardState { promised: ballot(1, 2), chosen: 4 };
@@ -185,7 +186,7 @@ fn chosen_entries_are_given_from_what_there_is() {
     assert_eq!(batch.pages, [Page { to: 2, first: 3, chosen: 4 }, Page { to: 3, first: 4, chosen: 4 }]);
 }
 
-/// What is learned is written unless it is held, each index in its turn.
+/// What is learned is written unless it is held already, index by index.
 #[test]
 fn only_what_was_missing_is_written() {
     let leader = ballot(1, 2);
@@ -195,10 +196,10 @@ fn only_what_was_missing_is_written() {
     let chosen = vec![entry(1, leader), other.clone(), entry(4, leader)];
     let batch = node.told(3, ClusterBody::Learn { chosen: 9, entries: chosen.clone() });
     assert_eq!((batch.entries, batch.chosen), (vec![other], Some(2)));
-    assert!(node.told(3, ClusterBody::Learn { chosen: 9, entries: chosen }).is_empty(), "known by now");
+    assert!(node.told(3, ClusterBody::Learn { chosen: 9, entries: chosen }).is_empty(), "already known");
 }
 
-/// Who has more is asked for more at once, else the next peer; a leader learns from nobody.
+/// A peer that has more is asked for it immediately, otherwise the next peer is; a leader learns from nobody.
 #[test]
 fn more_is_asked_of_who_has_it() {
     let leader = ballot(1, 2);

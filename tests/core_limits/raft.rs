@@ -42,7 +42,7 @@ fn nonsense_is_counted_and_nothing_else() {
     }
 }
 
-/// A round has one leader: who says that it leads, too, is not followed, and changes nothing.
+/// A round has one leader: a second node that claims to lead is not followed, and changes nothing.
 #[test]
 fn a_round_has_one_leader() {
     let mut node = Node::follower(RAFT);
@@ -71,8 +71,8 @@ fn what_matched_stays() {
     }
 }
 
-/// What lies said of chosen entries does not bring a core to an assertion: rounds of chosen entries do not
-/// fall, and where an Append matched nothing is removed without that being forgotten.
+/// Lies about chosen entries do not break a core's assertions: rounds of chosen entries do not fall, and
+/// where an Append matched, nothing is removed without that being forgotten.
 #[test]
 fn chosen_entries_of_liars_are_survived() {
     let mut node = Node::follower(RAFT);
@@ -156,8 +156,8 @@ fn a_follower_keeps_what_its_limits_allow() {
     assert_eq!((batch.entries.len() as u64, node.core.status().dropped), (fit, 1));
 }
 
-/// A vote goes to a log that is at least as up to date: by the round of its last entry, then by its length;
-/// one a round.
+/// A vote goes to a log that is at least as up to date: by the round of its last entry, then by its length.
+/// There is one vote a round.
 #[test]
 fn a_vote_is_for_the_longer_log_and_one_a_round() {
     let log = [entry(1, FIRST), entry(2, ballot(2, 3))];
@@ -206,7 +206,7 @@ fn what_is_under_way_is_bounded() {
     assert_eq!(sent, 256);
     let answer = |matched| RaftBody::Appended { ballot: FIRST, chosen: 0, matched };
     assert_eq!(lists(&node.told(2, answer(11)), 2), [44], "what waits goes in one");
-    assert_eq!(lists(&node.told(2, answer(11)), 2), vec![0; 0], "that is no news");
+    assert_eq!(lists(&node.told(2, answer(11)), 2), vec![0; 0], "that is not news");
 
     let mut node = Node::new(RAFT, config(), Restored::default()).made_leader().matched(1);
     let cost = |cost_bytes: usize| cost_bytes - 64;
@@ -219,7 +219,7 @@ fn what_is_under_way_is_bounded() {
     assert_eq!(lists(&node.told(2, answer(2)), 2), [1]);
 }
 
-/// What a follower lacks of chosen entries that the leader has no longer in memory is read from the store, a
+/// Chosen entries that a follower lacks and the leader no longer has in memory are read from the store, a
 /// page at a time.
 #[test]
 fn what_left_memory_comes_as_pages() {

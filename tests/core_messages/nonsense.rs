@@ -76,7 +76,7 @@ impl Nonsense {
     }
 
     /// What the node tells itself comes back; what it asks others is answered now and then, so that the
-    /// nonsense meets a candidate and a leader, too.
+    /// nonsense meets a candidate and a leader as well.
     pub fn answer(&mut self, message: &Message) -> Option<Message> {
         let chosen = 0;
         let body: Body = match &message.body {

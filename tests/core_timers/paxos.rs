@@ -17,7 +17,7 @@ fn a_leader_repeats_what_makes_no_progress() {
     let _ = node.told(2, accepted(FIRST, 1, 1));
     let back_off = [(20, 3), (60, 3), (140, 3), (240, 3), (340, 3)];
     assert_eq!(node.clone().when(400, "Accept"), back_off);
-    // Progress begins the back-off anew; new entries do not put it off.
+    // Progress restarts the back-off; new entries do not put it off.
     let _ = node.when(100, "");
     let _ = node.proposes(vec![Command::value(1, 1, "a"), Command::value(2, 1, "b")]);
     let _ = node.told(2, accepted(FIRST, 2, 3));
@@ -25,7 +25,7 @@ fn a_leader_repeats_what_makes_no_progress() {
     let _ = node.when(15, "");
     let _ = node.proposes(vec![Command::value(3, 1, "c")]);
     assert_eq!(node.clone().when(50, "Accept"), [(5, 2), (5, 3), (45, 2), (45, 3)]);
-    // Nothing is open, nothing is sent; what comes then has its own two intervals.
+    // Nothing is open, so nothing is sent; what comes then has its own two intervals.
     let _ = node.told(1, accepted(FIRST, 3, 4));
     let _ = node.told(3, accepted(FIRST, 4, 4));
     assert_eq!(node.core.status().in_flight, 0);

@@ -19,8 +19,8 @@ pub struct Bounds {
     pub campaigners: NodeId,
     /// The highest round of a ballot; a node that has seen it campaigns no more.
     pub rounds: Round,
-    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen itself; else it
-    /// takes the next one.
+    /// Whether a candidate may have heard, in pre-vote, of higher rounds than it has seen itself; otherwise
+    /// it takes the next one.
     pub jumps: bool,
     /// Proposals of clients, each of a value of its own.
     pub proposals: u8,
@@ -34,8 +34,8 @@ pub struct Bounds {
     pub repeats: bool,
     /// Raft: whether Refuse and HeartbeatReply arrive.
     pub answers: bool,
-    /// Raft: whether a leader holds chosen entries, so that it appends them to the logs of others; else they
-    /// come as pages of the store.
+    /// Raft: whether a leader holds chosen entries, so that it appends them to the logs of others; otherwise
+    /// they come as pages of the store.
     pub tail: bool,
     /// How long proposed values are; those that fill a page travel in a message of their own.
     pub value_bytes: usize,
@@ -72,7 +72,7 @@ impl fmt::Display for Bounds {
             Clients::Anywhere => "anywhere, at any time",
         };
         let writes = match self.writes {
-            Writes::AtOnceOrNever => "writes at once or never",
+            Writes::AtOnceOrNever => "writes immediately or never",
             Writes::Separate => "writes at any time",
         };
         let repeats = if self.repeats { ", repetitions" } else { "" };

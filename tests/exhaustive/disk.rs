@@ -28,7 +28,7 @@ pub struct Write {
     pub messages: Vec<Message>,
 }
 
-/// What was ever so, over all incarnations. No core sees it.
+/// What was ever durable, over all incarnations. No core sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct History {
     /// What was ever durable here at an index under a ballot.
@@ -47,8 +47,8 @@ pub struct Vote {
     pub command: Command,
     /// Raft: the ballot of the entry before it; [`Ballot::ZERO`] for the first, and always with Paxos.
     pub previous: Ballot,
-    /// Whether it counts for being chosen. Raft: if it was written in the round of its ballot; by the hand of
-    /// a later leader it does not (thesis section 3.6.2).
+    /// Whether it counts for being chosen. Raft: it does if it was written in the round of its ballot;
+    /// written for a later leader, it does not (thesis section 3.6.2).
     pub counts: bool,
 }
 
@@ -62,7 +62,7 @@ impl Disk {
         Restored { hard_state, chosen_ballot, highest_round, entries, ..Restored::default() }
     }
 
-    /// Makes a write durable and gives what is said then.
+    /// Makes a write durable and returns the messages that leave then.
     pub fn write(
         &mut self,
         write: Write,
@@ -92,7 +92,7 @@ impl Disk {
         Ok(messages)
     }
 
-    /// What a message promises is durable when it leaves; or more is by now.
+    /// What a message promises is durable when it leaves, and more may be already.
     fn check_promise(&self, body: &Body) -> Result<(), Broken> {
         let HardState { promised, .. } = self.hard_state;
         let holds = |ballot: Ballot| promised == ballot || promised.round > ballot.round;
@@ -137,7 +137,7 @@ impl Write {
         log.extend(self.entries.iter().map(|entry| (entry.index, entry.clone())));
     }
 
-    /// Both as one that says nothing: what is never written has no order.
+    /// Joins two writes to one that sends nothing: what is never written has no order.
     pub fn then(self, later: Write) -> Write {
         let mut entries = self.entries.into_iter().map(|entry| (entry.index, entry)).collect();
         later.apply(&mut entries);

@@ -20,7 +20,7 @@ use crate::traffic::{Standing, check_early, is_dead, travels};
 /// The nodes are 1, 2 and 3.
 pub const NODES: usize = 3;
 
-/// T of the cores: the clock stands still but for [`Action::Campaign`], so that only proportions matter.
+/// T of the cores: the clock stands still except for [`Action::Campaign`], so that only proportions matter.
 const ELECTION_MS: u64 = 4;
 const HEARTBEAT_MS: u64 = 1;
 
@@ -34,7 +34,7 @@ pub struct Node {
     campaigns: u8,
     core: AnyCore,
     disk: Disk,
-    /// Not yet durable, in order. Of a doomed node one, which never will be.
+    /// Writes that are not yet durable, in order. A doomed node has one, which never will be.
     unwritten: Vec<Write>,
     /// Nothing is written any more until it crashes.
     doomed: bool,
@@ -134,8 +134,8 @@ impl Node {
         self.core.status().highest_round
     }
 
-    /// Whether a message means nothing to this node and all that it can become if it campaigns at most so
-    /// often.
+    /// Whether a message means nothing to this node and all that it can become if it campaigns at most
+    /// `campaigns` times.
     pub fn outlives(&self, body: &Body, campaigns: u8) -> bool {
         let campaigns_again = self.campaigns < campaigns;
         let (protocol, durable, status) = (self.protocol(), self.disk.hard_state, &self.core.status());
@@ -200,8 +200,8 @@ impl Node {
         Ok(outcome)
     }
 
-    /// Time passes in steps that are no pause until it campaigns; then one peer would follow. Which peer, and
-    /// what rounds it has seen, is left open: any that makes the ballot the wanted one.
+    /// Time passes until it campaigns, in steps too short to be a pause; then one peer would follow. Which
+    /// peer, and what rounds it has seen, is left open: any that makes the ballot the wanted one.
     fn campaign(&self, round: Round, fate: Fate, bounds: &Bounds) -> Result<Outcome, Broken> {
         let mut node = Node { campaigns: self.campaigns + 1, ..self.clone() };
         let mut batch = Batch::default();
@@ -238,7 +238,8 @@ impl Node {
         copy.step(Input::Tick { now_ms: self.now_ms + 2 * HEARTBEAT_MS }, &mut batch);
         let changed = copy.status() != self.core.status() || batch.must_write();
         assert!(!changed, "some heartbeat intervals change more than waits: {batch}");
-        // What waits for no write, but for older writes, says nothing new: it is a question that was asked.
+        // What waits only for older writes, not for one of its own, says nothing new: it is a question that
+        // was asked.
         batch.messages.clear();
         batch.early.retain(|message| !matches!(message.body, Body::Cluster(ClusterBody::Forward { .. })));
         self.clone().finish(batch, Fate::Waits, bounds)
@@ -253,7 +254,7 @@ impl Node {
         self.queue(Write::of(&batch));
         sent.extend(batch.pages.iter().filter_map(|page| self.read(page)));
         if fate == Fate::AtOnce && !self.doomed {
-            assert_eq!(self.unwritten.len(), 1, "nothing waits where all is written at once");
+            assert_eq!(self.unwritten.len(), 1, "nothing waits where all is written immediately");
             sent.extend(self.flush()?);
         }
         // What has nothing to write leaves as soon as all before it is durable.
@@ -317,7 +318,7 @@ impl Node {
         Ok(Outcome { node, sent, batch: Batch::default(), notes: Notes::default() })
     }
 
-    /// Makes the oldest batch durable and gives what it says then.
+    /// Makes the oldest batch durable and returns the messages that leave then.
     fn flush(&mut self) -> Result<Vec<Message>, Broken> {
         let write = self.unwritten.remove(0);
         self.disk.write(write, self.core.protocol(), &mut self.history)
@@ -344,7 +345,7 @@ impl Node {
     }
 }
 
-/// Makes cores equal that behave alike. Returns the time on its clock, if that begins anew.
+/// Makes cores that behave alike equal. Returns the time on its clock, if that begins again.
 fn normalize(core: &mut AnyCore, bounds: &Bounds) -> Option<u64> {
     match core {
         AnyCore::Paxos(core) => {

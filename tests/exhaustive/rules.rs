@@ -2,7 +2,7 @@
 //! was ever durable on the nodes' disks, and at what their cores believe only to compare.
 //!
 //! What was durable is never forgotten here, so that two commands chosen at different times, by whatever
-//! incarnations, are found as well: what is chosen is chosen for ever.
+//! incarnations, are found as well: what is chosen is chosen forever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +23,11 @@ pub struct Facts {
     leads_with: Vec<Item>,
 }
 
-/// What stands at an index. Raft's entries keep the ballots of the leaders that made them for ever; with
-/// Paxos the ballot is left out, as each later one proposes the same command again.
+/// What is at an index. Raft's entries permanently keep the ballots of the leaders that made them; with Paxos
+/// the ballot is left out, as each later one proposes the same command again.
 type Item = (Index, Ballot, Command);
 
-/// What is true of a state beside the rules.
+/// What is true of a state besides the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     pub chosen: bool,
@@ -37,7 +37,7 @@ pub struct Traits {
     pub figure_8: bool,
 }
 
-/// What clients proposed: values 1 to `values`, each so long.
+/// What clients proposed: values 1 to `values`, each of `bytes` bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Proposed {
     pub values: u8,
@@ -95,7 +95,7 @@ pub fn check(nodes: [&Facts; NODES], proposed: Proposed) -> Result<Traits, Broke
 }
 
 /// One ballot has one command an index. Raft: and one entry before it, so that logs which have the same entry
-/// are equal up to it (Log Matching).
+/// are equal up to that one (Log Matching).
 fn count(nodes: [&Facts; NODES]) -> Result<Counts<'_>, Broken> {
     let mut counts = Counts::new();
     for ((index, ballot), vote) in nodes.iter().flat_map(|facts| &facts.votes) {
@@ -115,7 +115,7 @@ fn count(nodes: [&Facts; NODES]) -> Result<Counts<'_>, Broken> {
     Ok(counts)
 }
 
-/// Counted from what was ever durable, without a look at what any core thinks: a command is chosen when a
+/// Counted from what was ever durable, without looking at what any core thinks: a command is chosen when a
 /// majority of nodes voted for it under one ballot ("Paxos Made Simple", section 2.2). Raft: wrote it while
 /// in its very round, and with it all before it.
 fn chosen(counts: &Counts, nodes: [&Facts; NODES]) -> Result<Chosen, Broken> {

@@ -13,7 +13,7 @@ use crate::node::{Action, Fate, Notes};
 use crate::rules::Traits;
 use crate::space::{Space, State};
 
-/// What a search came to.
+/// The result of a search.
 pub struct Report {
     pub bounds: Bounds,
     /// Different states.
@@ -38,7 +38,7 @@ impl Reached {
     const NAMES: [&str; 10] = [
         "a value is chosen",
         "both values are",
-        "two nodes lead at once",
+        "two nodes lead at the same time",
         "a new leader adopts",
         "it fills a hole",
         "a leader is deposed",

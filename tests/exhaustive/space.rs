@@ -47,7 +47,8 @@ pub struct Move {
     cost: Used,
     /// The node's view after it.
     view: u32,
-    /// By place: the numbers of the messages that it sent there, as a numbered list; 0 is the empty one.
+    /// For each place: the numbers of the messages that it sent there, as a numbered list; 0 is the empty
+    /// one.
     sends: [u32; NODES],
     pub notes: Notes,
 }
@@ -57,17 +58,18 @@ pub struct Space {
     bounds: Bounds,
     messages: Table<Message>,
     nodes: Table<Node>,
-    /// By node: what the rules look at.
+    /// For each node: what the rules look at.
     facts: Vec<u32>,
     all_facts: Table<Facts>,
     views: Table<View>,
     lists: Table<Vec<u32>>,
-    /// By view.
+    /// For each view.
     moves: Vec<Option<Rc<[Move]>>>,
-    /// By node and message, or node and action of its own.
+    /// For each node and message, or node and action of its own.
     steps: HashMap<(u32, u32), Rc<[Step]>>,
     received: HashMap<(u32, u32), u32>,
-    /// By facts of the nodes and how many proposals there were: what is true there, and that the rules hold.
+    /// For the facts of the nodes and how many proposals there were: what is true there, and that the rules
+    /// hold.
     known: HashMap<([u32; NODES], u8), Traits>,
 }
 
@@ -142,7 +144,7 @@ impl Space {
         Ok(())
     }
 
-    /// All that can happen in a view, but for what would change nothing.
+    /// All that can happen in a view, except for what would change nothing.
     fn moves(&mut self, view: u32) -> Result<Rc<[Move]>, Broken> {
         if let Some(moves) = &self.moves[view as usize] {
             return Ok(moves.clone());
@@ -228,8 +230,8 @@ impl Space {
         }
     }
 
-    /// A node's step in a view: what it sends to itself comes into its inbox; a crash loses what was there of
-    /// that. A Forward arrives once: each time again it would be a new proposal.
+    /// A node's step in a view: what it sends to itself comes into its inbox; a crash loses what was in there
+    /// of that. A Forward arrives once: each further arrival would be a new proposal.
     fn apply(&mut self, view: u32, message: Option<u32>, action: &Action, step: &Step) -> Option<Move> {
         let View { node, inbox } = self.views.at(view).clone();
         let mut inbox: Vec<u32> = inbox.to_vec();
@@ -276,7 +278,8 @@ impl Space {
         after
     }
 
-    /// Drops what can no longer mean anything to a node, in whatever comes; it is tried once more before.
+    /// Drops messages that can no longer mean anything to a node, whatever comes; each is tried one last time
+    /// before.
     fn drop_dead(&self, node: u32, inbox: &mut Vec<u32>) {
         let node = self.nodes.at(node);
         inbox.retain(|number| {
@@ -317,7 +320,7 @@ impl Space {
         state.views.map(|view| self.facts[self.views.at(view).node as usize])
     }
 
-    /// The node that stands at a place, to describe what it does.
+    /// The node at a place, to describe what it does.
     pub fn node(&self, state: State, place: usize) -> &Node {
         self.nodes.at(self.views.at(state.views[place]).node)
     }

@@ -4,7 +4,7 @@
 //!
 //! Heartbeats come each 100 ms, as the lab wants it, and T is 300 ms. The lab's numbers of commands are those
 //! of the applier, [`Lab::one`]: no-ops have none. The observer of `sim::checker` watches each step, so two
-//! servers that deliver differently fail at once.
+//! servers that deliver differently fail immediately.
 //!
 //! Unlike the lab's `Start`, a proposal here is worth its time: a server that does not lead passes it on, and
 //! one that led and was cut off proposes it again elsewhere. Where the lab wants it lost, a test gives it a
@@ -32,13 +32,13 @@ const TICK_MS: u64 = 10;
 /// How long a proposal is worth proposing, if the test does not say.
 const TTL_MS: u64 = 2000;
 
-/// Runs a test in a lab of so many servers. The seed is that of the network, the waits and the faults:
+/// Runs a test in a lab of `nodes` servers. The seed is that of the network, the waits and the faults:
 /// `SEED=n cargo test --test rules lab` tries others.
 pub fn each_lab(protocol: ProtocolName, nodes: u64, test: impl Fn(Lab)) {
     each_seed(1..2, |seed| test(Lab::new(protocol, nodes, seed)));
 }
 
-/// See the module.
+/// The test bench; see the module's first lines.
 pub struct Lab {
     pub cluster: Cluster,
     pub unreliable: bool,
@@ -113,7 +113,7 @@ impl Lab {
         }
     }
 
-    /// Writes are durable at once, and what a server says to itself arrives at once.
+    /// Writes are durable immediately, and what a server says to itself arrives immediately.
     fn carry_out(&mut self, id: NodeId) {
         loop {
             self.cluster.flush(id, usize::MAX);
@@ -194,15 +194,15 @@ impl Lab {
         self.connect(id);
     }
 
-    /// The one that `steps` servers further is, in a ring.
+    /// The server `steps` places further on, in a ring.
     pub fn next(&self, id: NodeId, steps: u64) -> NodeId {
         (id - 1 + steps) % self.cluster.shape().nodes + 1
     }
 
     // ---- what the lab checks ----
 
-    /// Who leads among the connected servers. Within five seconds there is one, and in a Raft term there is
-    /// never more.
+    /// Returns who leads among the connected servers. Within five seconds somebody does, and in a Raft term
+    /// never more than one.
     pub fn leader(&mut self) -> NodeId {
         for _ in 0..10 {
             self.run(500);
@@ -241,7 +241,7 @@ impl Lab {
         rounds.into_iter().next().expect("somebody is connected")
     }
 
-    /// A server's client proposes a command, which is worth proposing for so long; its request.
+    /// A server's client proposes a command, which is worth proposing for `ttl_ms`. Returns its request.
     pub fn propose(&mut self, id: NodeId, payload: &[u8], ttl_ms: u64) -> u64 {
         self.reqid += 1;
         self.propose_again(id, self.reqid, payload, ttl_ms);
@@ -266,8 +266,8 @@ impl Lab {
         self.cluster.checker.log()[..index as usize].iter().flatten().count()
     }
 
-    /// Gets a command delivered by at least so many servers within ten seconds, whoever leads meanwhile; its
-    /// number.
+    /// Gets a command delivered by at least `expected` servers within ten seconds, whichever of them leads in
+    /// the meantime. Returns its number.
     pub fn one(&mut self, expected: usize) -> usize {
         self.one_of(b"command", expected)
     }

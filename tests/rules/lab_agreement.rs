@@ -155,8 +155,8 @@ fn concurrent_starts(protocol: ProtocolName) {
 }
 
 /// Lab 2: rejoin: an old leader's uncommitted entries are dropped. In Paxos those beyond what others chose
-/// may be chosen later: whoever adopts them cannot know that nobody was told so. In both, all servers have
-/// the same in the end.
+/// may be chosen later: the leader that adopts them cannot know that nobody was told so. In both, all servers
+/// have the same in the end.
 fn rejoin(protocol: ProtocolName) {
     each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);

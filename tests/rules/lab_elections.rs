@@ -55,7 +55,7 @@ fn many_elections(protocol: ProtocolName) {
 }
 
 /// Lab 2: counts: at most 30 messages to elect, 60 an idle second. The lab counts requests; here answers
-/// count, too.
+/// count as well.
 fn counts_of_an_election_and_an_idle_second(protocol: ProtocolName) {
     each_lab(protocol, 3, |mut lab| {
         let _ = lab.leader();

@@ -64,7 +64,7 @@ fn persistence_2(protocol: ProtocolName) {
     });
 }
 
-/// Lab 2: persistence 3: the leader and a follower crash while the other one was cut off.
+/// Lab 2: persistence 3: the leader and a follower crash while the other follower is cut off.
 fn persistence_3(protocol: ProtocolName) {
     each_lab(protocol, 3, |mut lab| {
         let _ = lab.one(3);
@@ -160,7 +160,7 @@ fn churn_unreliable(protocol: ProtocolName) {
     });
 }
 
-/// Three clients propose wherever somebody leads, while servers are cut off, crash and come back.
+/// Three clients propose wherever a server leads, while servers are cut off, crash and come back.
 fn churn_on(mut lab: Lab) {
     let mut open: Vec<u64> = Vec::new();
     let mut seen: Vec<u64> = Vec::new();
@@ -197,14 +197,14 @@ fn churn_on(mut lab: Lab) {
     agreed(&lab);
 }
 
-/// Whoever leads, every other time; else anyone.
+/// The leader, every other time; otherwise any server.
 fn victim(lab: &mut Lab) -> NodeId {
     let leader = lab.connected().into_iter().find(|id| lab.leads(*id));
     let anyone = lab.random.between(1, 6);
     leader.filter(|_| lab.one_in(2)).unwrap_or(anyone)
 }
 
-/// Who leads takes a command each; those who do.
+/// Each server that leads takes a command. Returns those that did.
 fn propose_at_all_leaders(lab: &mut Lab) -> Vec<NodeId> {
     let leaders: Vec<NodeId> = lab.up().into_iter().filter(|id| lab.leads(*id)).collect();
     for leader in &leaders {

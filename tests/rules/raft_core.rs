@@ -23,7 +23,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// With an empty log, in round 0.
+    /// A node with an empty log, in round 0.
     pub fn new(nodes: u64) -> Core {
         Core::with_log(nodes, 0, &[])
     }
@@ -32,7 +32,8 @@ impl Core {
         Core::voted(nodes, Ballot { round, node: 0 }, log)
     }
 
-    /// With a log given by the rounds of its entries, none of them known to be chosen, after such a vote.
+    /// A node with a log given by the rounds of its entries, none of them known to be chosen, after such a
+    /// vote.
     pub fn voted(nodes: u64, promised: Ballot, log: &[Round]) -> Core {
         let restored = Restored {
             hard_state: HardState { promised, chosen: 0 },
@@ -56,7 +57,7 @@ impl Core {
         Core { node: Node::new(ProtocolName::Raft, config, restored), nodes }
     }
 
-    /// Asked for pre-votes, got them all, and stands for election; its own vote is not durable.
+    /// A node that asked for pre-votes, got them all, and stands for election; its own vote is not durable.
     pub fn candidate(self) -> Core {
         let (mut core, _) = self.until_it_asks();
         if core.nodes == 1 {
@@ -71,7 +72,7 @@ impl Core {
         core
     }
 
-    /// Leads by the votes of all; its no-op, the last entry of its log, is not durable.
+    /// A node that leads by the votes of all; its no-op, the last entry of its log, is not durable.
     pub fn leader(self) -> Core {
         let mut core = self.candidate();
         let ballot = core.ballot();
@@ -82,7 +83,7 @@ impl Core {
         core
     }
 
-    /// In each role, in a round of its own, with the same log.
+    /// A node in each role, in a round of its own, with the same log.
     pub fn in_each_role(log: &[Round]) -> [(Role, Core); 3] {
         let core = || Core::with_log(3, 1, log);
         [(Role::Follower, core()), (Role::Candidate, core().candidate()), (Role::Leader, core().leader())]
@@ -116,7 +117,7 @@ impl Core {
         self.node.input(Input::Transfer { to })
     }
 
-    /// Time passes until it asks for pre-votes; what it said then.
+    /// Time passes until it asks for pre-votes. Returns what it said then.
     pub fn until_it_asks(mut self) -> (Core, Batch) {
         for _ in 0..=2 * T {
             let batch = self.tick();
@@ -157,7 +158,7 @@ pub fn heartbeat(round: Round, chosen: Index) -> Body {
     ClusterBody::Heartbeat { ballot: Ballot { round, node: 2 }, chosen, sent_ms: 0 }.into()
 }
 
-/// Who is sent such messages, early or behind the write.
+/// The nodes that are sent such messages, early or behind the write.
 pub fn receivers(batch: &Batch, kind: &str) -> Vec<NodeId> {
     let all = batch.early.iter().chain(&batch.messages);
     let is_meant = |message: &&Message| kind_of(&message.body) == kind;

@@ -20,7 +20,7 @@ each_protocol!(
 );
 
 /// TinyKV 2AA: a higher term in any message makes any role a follower of that term. Pre-vote changes nobody's
-/// state by design (thesis section 9.6); a TimeoutNow makes its follower stand at once.
+/// state by design (thesis section 9.6); a TimeoutNow makes its follower stand immediately.
 #[test]
 fn a_higher_term_in_any_message_makes_any_role_a_follower_of_it() {
     let ballot = Ballot { round: 9, node: 2 };
@@ -92,7 +92,7 @@ fn an_election_timeout_starts_exactly_one_election() {
     assert!(core.told(3, granted).is_empty(), "one election, not two");
 }
 
-/// TinyKV 2AA: a majority wins; a cluster of one wins at once (when its vote for itself is durable).
+/// TinyKV 2AA: a majority wins; a cluster of one wins immediately (when its vote for itself is durable).
 #[test]
 fn a_majority_wins() {
     let cases: [(u64, &[u64], bool); 9] = [
@@ -210,7 +210,7 @@ fn a_candidate_returns_to_the_leaders_term() {
 }
 
 /// TinyKV 2AA: a candidate isolated returns to the leader's term. One that a leader asked to take over has
-/// left it, and then all go on in its term.
+/// left it, and then all go on in the candidate's term.
 fn an_isolated_candidate_returns_to_the_leaders_term(protocol: ProtocolName) {
     let mut cluster = cluster(protocol, 3);
     campaign(&mut cluster, 1);

@@ -236,7 +236,7 @@ fn the_candidate_with_the_shorter_log_loses() {
     cluster.run(300);
     assert_eq!((cluster.status(1).role, cluster.status(3).role), (Role::Leader, Role::Candidate));
     assert_eq!(cluster.status(3).last, 0);
-    // The leader ends: now node 2 may win, and node 3 may not, whoever asks first.
+    // The leader ends: now node 2 may win, and node 3 may not, whichever asks first.
     cluster.crash(1);
     cluster.run(600);
     assert_eq!((cluster.status(2).role, cluster.status(3).role), (Role::Leader, Role::Follower));

@@ -109,7 +109,7 @@ fn the_page_is_self_contained() {
     trace.write_json(&mut std::fs::File::create(&file).unwrap()).unwrap();
     assert_eq!(spaxos(&["--html", file.to_str().unwrap()]).0, Some(0));
     let page = std::fs::read_to_string(folder.path().join("run.html")).unwrap();
-    assert_eq!(page.matches("</script>").count(), 2, "that of the trace and that of the viewer");
+    assert_eq!(page.matches("</script>").count(), 2, "the trace's and the viewer's");
     assert_eq!(page.matches("<script").count(), 2);
     for foreign in ["http:", "https:", "src=", "url(", "@import", "{{"] {
         assert!(!page.contains(foreign), "{foreign}");
