@@ -223,9 +223,9 @@ fn unreadable_input_is_told_apart() {
     let words = [
         "cannot read missing.log",
         "cannot read",
-        "log1.log holds another kind",
+        "log1.log holds a different kind",
         "--proposed is for",
-        "proposed:2: no proposal",
+        "proposed:2: not a proposal",
     ];
     for ((code, text), words) in cases.into_iter().zip(words) {
         assert_eq!(code, UNREADABLE, "{words}: {text}");

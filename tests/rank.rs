@@ -143,5 +143,5 @@ fn anothers_configuration_is_refused() {
     let output = command.args(["rank", "-i", "0", "--config"]).arg(config).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("is of node 2, but rank 0 is node 1"), "{text}");
+    assert!(text.contains("is for node 2, but rank 0 is node 1"), "{text}");
 }

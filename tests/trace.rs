@@ -205,8 +205,8 @@ fn bad_files() {
         (r#"{"format":1}"#.into(), "missing field `version`"),
         ("[1".into(), "line 1 column"),
         (good(&|_| ()).replace("\"sent\"", "\"snet\""), "unknown variant `snet`"),
-        (good(&|_| ()).replace("\"3.1\"", "\"3\""), "\"3\" is no ballot"),
-        (good(&|_| ()).replace("\"ab:", "\"xy:"), "is no request id"),
+        (good(&|_| ()).replace("\"3.1\"", "\"3\""), "\"3\" is not a ballot"),
+        (good(&|_| ()).replace("\"ab:", "\"xy:"), "is not a request id"),
         ("[".repeat(100_000), "line 1 column"),
     ] {
         let words = refused(&wrong);

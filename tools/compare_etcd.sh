@@ -1,12 +1,12 @@
 #!/bin/bash
-# Sets spaxos, with each of its protocols, beside etcd: three nodes each on this machine and its disk, everything
+# Compares spaxos, with each of its protocols, to etcd: three nodes each on this machine and its disk, everything
 # synced, the same number of proposals outstanding (C) over the same number of connections (K), values of 128 bytes. A
 # round measures each of them once, in turn and each with a new cluster, so that all meet the same machine.
 #
 #   tools/compare_etcd.sh [--rounds 5] [--secs 6]
 #
 # Writes the table between the bench:begin and bench:end markers of README.md, and every measurement as a JSON
-# line into data/compare/. A measurement is made when the machine is idle, and again (three times at most)
+# line into data/compare/. A measurement is made when the machine is idle, and again (at most three times)
 # when others took more than 15 % of a processor during it. Ends only what it started.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -14,7 +14,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 ROUNDS=5 SECS=6
 OURS=("1 1" "256 1" "256 256" "1000 1")
-# etcd's clients usually share few gRPC connections, hence 64, too. The third is the K that it is set beside.
+# etcd's clients usually share few gRPC connections, hence 64 as well. The third is the K of spaxos to compare with.
 ETCDS=("1 1 1" "256 1 1" "256 256 256" "256 64 256" "1000 1 1")
 DIR=data/compare
 ETCD_PIDS=()
@@ -52,7 +52,7 @@ arguments() {
   done
 }
 
-# Everything that has to be there, and the two programs.
+# Checks that all that is needed is there, and builds the two programs.
 needs() {
   command -v etcd >/dev/null || fail "etcd is missing: apt-get install etcd-server (and let no service of it run)"
   command -v protoc >/dev/null || fail "protoc is missing: apt-get install protobuf-compiler libprotobuf-dev"
@@ -70,7 +70,7 @@ undisturbed() {
     echo "round $round of $ROUNDS: $1, C=$2 K=$3" >&2
     line=$("measure_$1" "$2" "$3")
     awk -v f="$(field foreign_cpu_s <<<"$line")" -v s="$SECS" 'BEGIN { exit !(f <= 0.15 * s) }' && break
-    echo "others used $(field foreign_cpu_s <<<"$line") s of CPU meanwhile (try $try)" >&2
+    echo "others used $(field foreign_cpu_s <<<"$line") s of CPU in the meantime (try $try)" >&2
   done
   echo "$line" >>"$LINES_FILE"
 }
@@ -92,11 +92,11 @@ measure_etcd() {
 }
 
 start_etcd() {
-  # Below the ports that the system gives to outgoing connections.
+  # The ports are below those that the system uses for outgoing connections.
   local base=$((10000 + RANDOM % 20000)) cluster="" node
   rm -rf "$DIR/etcd"
   mkdir -p "$DIR/etcd"
-  # Again: this runs in a subshell.
+  # Trapped again, because this runs in a subshell.
   trap end_etcd EXIT
   trap 'exit 1' INT TERM
   CLIENTS=""
@@ -122,7 +122,7 @@ end_etcd() {
   rm -rf "$DIR/etcd"
 }
 
-# Waits, 40 s at most, until the machine is nearly idle.
+# Waits, for at most 40 s, until the machine is nearly idle.
 until_idle() {
   local try before after
   for try in {1..40}; do
@@ -132,7 +132,7 @@ until_idle() {
     awk -v b="$before" -v a="$after" 'BEGIN { split(b, x); split(a, y)
       exit !(y[1] - x[1] < 0.1 * (y[2] - x[2])) }' && return
   done
-  echo "the machine is not idle; measuring all the same" >&2
+  echo "the machine is not idle; measuring anyway" >&2
 }
 
 busy_and_all() {

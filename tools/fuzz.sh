@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Fuzzes what reads bytes from outside, one target after the other, and says how many inputs each ran:
+# Fuzzes the code that reads bytes from outside, one target after another, and reports how many inputs each ran:
 #
 #     tools/fuzz.sh [--secs N] [TARGET...]      N seconds each, 60 by default; all targets by default
-#     tools/fuzz.sh --minimise [TARGET...]      keeps the fewest seeds that reach as much, those recorded and what was found
+#     tools/fuzz.sh --minimise [TARGET...]      keeps the recorded seeds, and the fewest others that reach as much
 #
 # What the fuzzer learns stays in fuzz/corpus; fuzz/seeds is what it starts from and what `cargo test` runs.
 # An input that fails is left in fuzz/artifacts/TARGET: mend what it found, and move the input to
-# fuzz/regressions/TARGET under a name that says what it was. Wants cargo-fuzz (cargo install cargo-fuzz
+# fuzz/regressions/TARGET under a name that says what it was. It needs cargo-fuzz (cargo install cargo-fuzz
 # --locked) and a C++ compiler, no nightly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# libFuzzer's instrumentation is an unstable option that the stable compiler has, too.
+# libFuzzer's instrumentation is an unstable option that the stable compiler has as well.
 export RUSTC_BOOTSTRAP=1
 ALL=$(sed -nE 's/^name = "([a-z_]+)"$/\1/p' fuzz/Cargo.toml)
 SEED_BYTES=4096

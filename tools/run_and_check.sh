@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs five ranks (`spaxos rank`) for 5 seconds at low pressure (-l 100: a quiet 100 values a second, a new leader
-# each second) and at high pressure (-l 10000: what the cluster takes), and checks what they logged (`spaxos check`).
+# each second) and at high pressure (-l 10000: as many as the cluster takes), and checks what they logged
+# (`spaxos check`).
 #
 #   tools/run_and_check.sh [--kill] [--rounds 1]
 #
@@ -102,7 +103,7 @@ start() {
   PIDS[rank]=$!
 }
 
-# Kills the leader, and later the leader and another one at once; each comes back half a second later.
+# Kills the leader, and later the leader and another one together; each comes back half a second later.
 kill_some() {
   local interval=$1 began_ms=$2 victims
   sleep 1.5

@@ -1,9 +1,9 @@
 //! `spaxos bench`: what a cluster does under load, and what it costs.
 //!
 //! Each round starts a cluster of its own on the real disk (or uses a running one, `--addr`), loads its
-//! leader and removes the data afterwards. A round's row is one JSON line with `--json`; a table of medians
-//! otherwise. Words for people go to standard error, results to standard output. `spaxos bench core` measures
-//! the consensus cores alone (`core.rs`).
+//! leader and removes the data afterwards. With `--json` a round's row is one JSON line; otherwise there is a
+//! table of medians. Words for people go to standard error, results to standard output. `spaxos bench core`
+//! measures the consensus cores alone (`core.rs`).
 
 mod connection;
 pub mod core;
@@ -32,9 +32,9 @@ use record::{Outcome, Progress, Window};
 use report::Row;
 use usage::Usage;
 
-/// Interrupts are looked at, and the end of a round is met, this exactly.
+/// How exactly interrupts are noticed and the end of a round is met.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
-/// A server that is silent for so long is given up: longer than its own answer `-TIMEOUT` takes.
+/// A server that is silent for this long is given up: longer than its own answer `-TIMEOUT` takes.
 const SILENCE_MS: u64 = 10_000;
 /// The same while leaders are killed: clients that want to be served move on early.
 const SILENCE_FAILOVER_MS: u64 = 250;
@@ -72,10 +72,10 @@ pub struct Bench {
     /// Process ids of that cluster's servers on this machine, for CPU, memory and disk
     #[arg(long, value_delimiter = ',', requires = "addr")]
     pids: Vec<u32>,
-    /// One JSON line a round instead of a table
+    /// One JSON line per round instead of a table
     #[arg(long)]
     json: bool,
-    /// N times: kill the leader with -9 under load and measure how long nobody is served
+    /// Kill the leader with -9 under load, N times, and measure how long nobody is served
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "rounds")]
     kill_leader: Option<u32>,
     /// Where the nodes keep their data, in a directory that is removed afterwards
@@ -92,7 +92,7 @@ pub struct Bench {
 /// A part of a cluster, measured alone.
 #[derive(Subcommand, Debug)]
 enum Part {
-    /// The consensus cores alone: CPU an entry, without encoding, sockets, threads and disk
+    /// The consensus cores alone: CPU per entry, without encoding, sockets, threads and disk
     Core(core::Arguments),
 }
 
@@ -104,7 +104,7 @@ pub fn run(arguments: &Bench) -> Result<(), Error> {
     let interrupt = Interrupt::catch()?;
     if connections(arguments) > clients(arguments) {
         return Err(Error::Message(format!(
-            "--connections {} needs at least as many --clients, not {}: each connection has one outstanding",
+            "--connections {} needs at least as many --clients, not {}: each connection has at least one outstanding",
             connections(arguments),
             clients(arguments)
         )));
@@ -208,7 +208,8 @@ fn measure(
     Ok(Row { gap_ms, srv_rss_mib, ..row }.with(&outcome, &used))
 }
 
-/// Watches a load through its window: what was used in it, and a line a second on standard error.
+/// Watches a load through its window, and prints a line a second on standard error. Returns what was used in
+/// it.
 fn watch(
     window: Window,
     pids: &[u32],
@@ -270,7 +271,7 @@ fn find_leader(addresses: &[SocketAddr]) -> Result<SocketAddr, Error> {
     }
 }
 
-/// A cluster with a leader, in a directory that ends with it.
+/// A cluster with a leader, in a directory that is removed with it.
 struct OwnCluster {
     cluster: Cluster,
     leader: usize,
@@ -352,7 +353,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Prints a result. A reader that has gone away is no error of the measurement.
+/// Prints a result. A reader that has gone away is not an error of the measurement.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

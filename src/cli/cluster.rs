@@ -26,17 +26,17 @@ use super::resp::{self, Reply};
 
 /// A cluster that has not agreed on a leader after this is given up.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A child that has not ended so long after SIGTERM is killed.
+/// A child that has not ended this long after SIGTERM is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// One question to a node: longer than a disk's hiccup.
+/// The limit for one question to a node: longer than a disk's hiccup.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a state that nobody announces is looked at.
+/// How often a state that nobody announces is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where and how a cluster is to run.
+/// Where and how a cluster runs.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Holds all: `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and log).
+    /// Holds everything: `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and log).
     pub dir: PathBuf,
     /// How many nodes, at least 1.
     pub nodes: usize,
@@ -68,7 +68,7 @@ pub struct Node {
     child: Option<Child>,
 }
 
-/// Set by Ctrl-C and SIGTERM. Whoever waits looks at it.
+/// Set by Ctrl-C and SIGTERM. All waiting code looks at it.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -87,8 +87,8 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Looks at `done` every few milliseconds, until it gives something. An error after `timeout`, which
-    /// says that `what` did not come, or when interrupted.
+    /// Calls `done` every few milliseconds, until it returns something. Fails when interrupted, and after
+    /// `timeout`, with an error that says that `what` did not come.
     pub fn wait_for<T>(
         &self,
         what: &str,
@@ -163,7 +163,7 @@ impl Cluster {
         })
     }
 
-    /// Waits until the node at `position` has applied all up to `index`.
+    /// Waits until the node at `position` has applied every index up to `index`.
     pub fn wait_for_applied(&mut self, position: usize, index: u64, timeout: Duration) -> Result<(), Error> {
         let interrupt = self.interrupt.clone();
         let what = format!("node {} to apply index {index}", self.nodes[position].id);
@@ -174,7 +174,7 @@ impl Cluster {
         })
     }
 
-    /// The first child that ended by itself, in words with the end of its output. It is forgotten.
+    /// Describes the first child that ended by itself, with the end of its output, and forgets it.
     pub fn take_dead(&mut self) -> Option<String> {
         self.nodes.iter_mut().find_map(Node::take_dead)
     }
@@ -219,7 +219,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Whom a node believes to lead: id and client address; `None` if it knows none or does not answer.
+/// The leader that a node names: id and client address; `None` if it knows none or does not answer.
 pub fn leader(client: SocketAddr) -> Option<(u64, Option<SocketAddr>)> {
     match resp::ask(client, ASK_TIMEOUT, &[b"LEADER"]).ok()? {
         Reply::Array(parts) => {
@@ -317,7 +317,7 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
         held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     }
     if held.len() < count {
-        return Err(std::io::Error::other(format!("{TRIES} tries gave {} of {count}", held.len())));
+        return Err(std::io::Error::other(format!("{TRIES} tries found {} of {count} ports", held.len())));
     }
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
@@ -366,7 +366,7 @@ mod tests {
         }
     }
 
-    /// The configuration has the form of the issue, also when the path needs quoting.
+    /// The configuration has the documented form, even when the path needs quoting.
     #[test]
     fn configuration_has_the_documented_form() {
         let dir = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ pub struct Demo {
     /// Where the nodes keep configuration, data and logs
     #[arg(long, default_value = "./data/demo")]
     dir: PathBuf,
-    /// How the nodes agree: paxos or raft. A directory keeps to its protocol: use --fresh to change it
+    /// How the nodes agree: paxos or raft. A directory keeps its protocol: use --fresh to change it
     #[arg(long, default_value_t)]
     protocol: ProtocolName,
 }
@@ -131,8 +131,8 @@ fn watch(cluster: &mut Cluster, interrupt: &Interrupt) {
     }
 }
 
-/// Makes the directory ready and locked for this demo. A used one is refused, or with `fresh` emptied if
-/// it is a demo's and none is running in it.
+/// Makes the directory ready and locked for this demo. A used one is refused, or, with `fresh`, emptied if it
+/// is a demo's and no demo is running in it.
 fn take_directory(dir: &Path, fresh: bool) -> Result<File, Error> {
     let marker = dir.join(MARKER);
     if is_used(dir)? {

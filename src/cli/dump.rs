@@ -12,7 +12,7 @@ use crate::store::{LogReadError, OpenError};
 /// How much of the log is in memory at once.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Why a dump is not there or not complete.
+/// Why a dump is missing or incomplete.
 #[derive(Debug, Error)]
 pub enum DumpError {
     /// The directory cannot be read.
@@ -26,7 +26,7 @@ pub enum DumpError {
     Output(#[from] io::Error),
 }
 
-/// Prints identity, hard state, bindings and entries, one a line. A locked directory is refused.
+/// Prints identity, hard state, bindings and entries, one per line. A locked directory is refused.
 pub fn run(directory: &Path, out: &mut dyn Write) -> Result<(), DumpError> {
     let inspection = Inspection::open(directory)?;
     let store = &inspection.held;

@@ -1,6 +1,6 @@
 //! Why a command failed, in words for a person.
 
-/// Why a command that starts or loads a cluster did not go through.
+/// Why a command that starts or loads a cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused something.

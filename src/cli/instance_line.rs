@@ -5,7 +5,7 @@
 //! commit Instance[NAME] in seq N at T        when a rank delivers it
 //! ```
 //!
-//! They may stand anywhere in a line. NAME stands for the value and holds no `]`; N is the position among
+//! They may be anywhere in a line. NAME stands for the value and holds no `]`; N is the position among
 //! values; T is a time as a number (`spaxos rank`: milliseconds since 1970).
 
 use std::io::Write;
@@ -70,7 +70,7 @@ fn parse_seq(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What is written is found, behind a prefix, too.
+    /// What is written is found, even behind a prefix.
     #[test]
     fn lines_are_found_as_written() {
         for verb in [Verb::Generate, Verb::Commit] {
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// The form is strict from the word on: what is torn or malformed is no line.
+    /// The form is strict from the word on: what is torn or malformed is not an instance line.
     #[test]
     fn other_lines_are_none() {
         for (line, found) in [

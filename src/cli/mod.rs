@@ -1,8 +1,7 @@
-//! The command lines of both programs: what may be given, and which part of `cli` does it.
+//! The command lines of both programs: which arguments they take, and which part of `cli` does the work.
 //!
-//! Exit codes: 0 ended in order, 1 arguments or configuration (and whatever keeps
-//! `demo` or `bench` from running), 2 to 4 as the server gives them. clap itself would exit with 2, so its
-//! errors are printed here.
+//! Exit codes: 0 ended in order, 1 arguments or configuration (and anything that keeps `demo` or `bench` from
+//! running), 2 to 4 as those of the server. clap itself would exit with 2, so its errors are printed here.
 
 pub mod bench;
 pub mod check;
@@ -138,7 +137,7 @@ fn end(command: &str, result: Result<(), Error>) -> ExitCode {
     }
 }
 
-/// Prints clap's words: help and version are answers (0), all else is a mistake (1).
+/// Prints clap's text: help and version are answers (0), all else is a mistake (1).
 fn refuse(error: &clap::Error) -> ExitCode {
     // A closed terminal must not turn `--help | head` into a panic.
     let _ = error.print();

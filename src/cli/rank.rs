@@ -3,7 +3,8 @@
 //! It embeds a [`Node`]: while that leads, it makes values of 1000 random bytes, paced so that `-l` of them
 //! take `-o` seconds; after `-l` of them, or when it has led for `-o` seconds, leadership is handed to the
 //! next rank. So `-o 1 -l 100` is a quiet 100 values a second with a new leader each second, and with `-o 1
-//! -l 10000` the leader makes what the cluster takes. A rank that does not take over is passed by for once.
+//! -l 10000` the leader makes as many as the cluster takes. A rank that does not take over is passed over
+//! once.
 //!
 //! Rules for the instance log (`log/instancelogI.log`):
 //!
@@ -11,9 +12,9 @@
 //!   that no log knows.
 //! * seq counts values only, from 1, in the order of the chosen log: the same on all ranks. In a `generate`
 //!   line it is where the value is expected, which another leader's values may prove wrong.
-//! * A rank whose data directory is new begins an empty log. With a data directory of an earlier start it
-//!   goes on: the log of the node is gone through from its beginning, and commits that the file has are not
-//!   written again.
+//! * A rank whose data directory is new begins an empty log. With a data directory of an earlier run it
+//!   continues: it goes through the node's log from the beginning, and does not write commits again that the
+//!   file already has.
 //!
 //! Left out: rotation of the instance log.
 
@@ -42,13 +43,13 @@ use super::serve;
 const VALUE_BYTES: usize = 1000;
 /// How often deliveries, the clock and the leadership are looked at.
 const TURN: Duration = Duration::from_millis(5);
-/// Values that were made and are not delivered yet, at most; then the leader waits.
+/// The most values that were made and are not delivered yet; then the leader waits.
 const OUTSTANDING: usize = 1024;
-/// How long a rank waits for a first leader before its time runs all the same: all ranks may start slowly.
+/// How long a rank waits for a first leader before its time runs anyway: all ranks may start slowly.
 const START_WAIT: Duration = Duration::from_secs(10);
-/// A value that was not delivered for so long is given up (it may still be delivered).
+/// A value that was not delivered for this long is given up (it may still be delivered).
 const VALUE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delivered values that wait to be logged at most; then the node delivers no more.
+/// The most delivered values that wait to be logged; then the node delivers no more.
 const ITEMS: usize = 4096;
 
 /// A node that makes values while it leads and logs what it generates and commits, for `spaxos check`.
@@ -63,13 +64,13 @@ pub struct Rank {
     /// Values after which a leader hands over
     #[arg(short = 'l', value_name = "INTERVAL", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     interval: u64,
-    /// Seconds that it runs, from when it first hears of a leader (for which it waits 10 s at most)
+    /// Seconds to run, from when it first hears of a leader (for which it waits at most 10 s)
     #[arg(short = 't', value_name = "SECONDS", default_value_t = 50.0, value_parser = seconds)]
     run_s: f64,
     /// Holds nodeRANK.toml and log/instancelogRANK.log
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// The configuration, as of simplesvr [default: nodeRANK.toml in DIR]
+    /// The configuration, as for simplesvr [default: nodeRANK.toml in DIR]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -80,7 +81,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     sound.ok_or_else(|| "give seconds from 0.01 to 1000000".to_string())
 }
 
-/// Runs for its time, until it is told to end, or until the node fails: exit codes as of `simplesvr`.
+/// Runs for its time, until it is told to end, or until the node fails: exit codes as those of `simplesvr`.
 pub(super) fn run(arguments: &Rank) -> ExitCode {
     match start_and_run(arguments) {
         Ok(code) => ExitCode::from(code as u8),
@@ -133,7 +134,7 @@ fn load(path: &Path, rank: u64) -> Result<Config, Error> {
     let node = rank.saturating_add(1);
     if config.node != node {
         return Err(Error::Message(format!(
-            "{} is of node {}, but rank {rank} is node {node}: give its own configuration",
+            "{} is for node {}, but rank {rank} is node {node}: give its own configuration",
             path.display(),
             config.node
         )));
@@ -141,7 +142,7 @@ fn load(path: &Path, rank: u64) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// A rank without a data directory is at its first start: what the instance log holds is of another run.
+/// A rank without a data directory has never run: what the instance log holds is from another run.
 fn begin_new_log(data: &Path, instances: &Path) -> Result<(), Error> {
     if data.exists() || !instances.exists() {
         return Ok(());
@@ -160,23 +161,23 @@ struct Running {
     members: Vec<NodeId>,
     me: NodeId,
     timeout: Duration,
-    /// 2 T: a successor that has not taken over by then does not.
+    /// 2 T: a successor that has not taken over by then will not.
     patience: Duration,
     interval: u64,
     run: Duration,
     ends_at: Instant,
-    /// Whether a leader was heard of, from when on its time runs.
+    /// Whether a leader was heard of: its time runs from then on.
     has_begun: bool,
-    /// Of the last value that was delivered.
+    /// The seq of the last value that was delivered.
     seq: u64,
-    /// By reqid, when it is given up.
+    /// When each value is given up, by reqid.
     outstanding: BTreeMap<u64, Instant>,
     leadership: Option<Leadership>,
-    /// How many places after this rank the next successor stands; a rank that did not take over is passed by.
+    /// How many places after this rank the next successor is; a rank that did not take over is passed over.
     step: usize,
 }
 
-/// What happened since this rank leads, or since a successor did not take over.
+/// What happened since this rank began to lead, or since a successor did not take over.
 struct Leadership {
     since: Instant,
     made: u64,
@@ -206,7 +207,7 @@ impl Running {
         }
     }
 
-    /// Until the time is over or it is interrupted; gives the code if the node failed.
+    /// Runs until the time is over or it is interrupted. Returns the code if the node failed.
     fn run(&mut self, interrupt: &Interrupt) -> Result<Option<Code>, Error> {
         while !interrupt.is_set() && Instant::now() < self.ends_at {
             self.lead()?;
@@ -248,7 +249,7 @@ impl Running {
             (self.has_begun, self.ends_at) = (true, now + self.run);
         }
         if !status.is_leader() {
-            // Whoever comes to lead again begins with the rank after it.
+            // A rank that leads again begins with the rank after it.
             self.leadership = None;
             self.step = 1;
             return Ok(());
@@ -284,16 +285,16 @@ impl Running {
             return Ok(());
         }
         let reqids: Vec<u64> = made.iter().map(|(request, _)| request.number).collect();
-        // Refused (an overload, a full disk): nothing of it is proposed, and the log of generates may say
-        // more.
+        // If they are refused (an overload, a full disk), none of them is proposed, and the log has more
+        // generates than that.
         if self.node.propose_all_as(made).is_ok() {
             self.outstanding.extend(reqids.into_iter().map(|reqid| (reqid, now + VALUE_TIMEOUT)));
         }
         Ok(())
     }
 
-    /// Asks once; a rank that leads all the same begins a new term of its own, after which it asks the one
-    /// after next.
+    /// Asks once. A rank that goes on leading begins a new term of its own, after which it asks the next rank
+    /// but one.
     fn hand_over(&mut self, now: Instant) {
         let Some(leadership) = &mut self.leadership else { return };
         let Some(successor) = successor(&self.members, self.me, self.step) else {
@@ -316,7 +317,7 @@ impl Running {
     }
 }
 
-/// The node `step` places after `me`, round and round, `me` left out; `None` if it is alone.
+/// The node `step` places after `me`, round and round, without `me`; `None` if it is alone.
 fn successor(members: &[NodeId], me: NodeId, step: usize) -> Option<NodeId> {
     let place = members.iter().position(|node| *node == me)?;
     let others = members.len() - 1;
@@ -361,7 +362,7 @@ mod tests {
         assert_eq!(std::fs::read(&log).unwrap(), b"of this run\n");
     }
 
-    /// Every other rank comes in turn, however many are passed by.
+    /// Every other rank comes in turn, however many are passed over.
     #[test]
     fn successors_go_round() {
         let order: Vec<_> = (1..=6).filter_map(|step| successor(&[1, 2, 3, 4], 3, step)).collect();

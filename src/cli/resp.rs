@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A longer line is refused: it is no answer of ours.
+/// A longer line is refused: it is not an answer of ours.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 /// A longer bulk string is refused before it is allocated: the largest value is 1 MiB.
 const MAX_BULK_BYTES: usize = 2 * 1024 * 1024;
@@ -60,7 +60,7 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream) })
     }
 
-    /// Sends one command and waits for its answer. After an error the connection is of no more use.
+    /// Sends one command and waits for its answer. After an error the connection is of no further use.
     pub fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<Reply> {
         let mut request = Vec::new();
         encode(&mut request, arguments);

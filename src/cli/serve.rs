@@ -1,6 +1,6 @@
-//! `simplesvr CONFIG IP:PORT` and `spaxos serve`: one node, from its start to its exit code.
+//! `simplesvr CONFIG IP:PORT` and `spaxos serve`: one node, from startup to its exit code.
 //!
-//! Signals: SIGINT and SIGTERM end the node in order (a second one at once), SIGHUP reopens the log file,
+//! Signals: SIGINT and SIGTERM end the node in order (a second one immediately), SIGHUP reopens the log file,
 //! SIGUSR1 writes the status into it. A panic is an assertion of ours that failed: it is logged, and the
 //! process ends with exit code 4, so that no thread outlives another's.
 
@@ -24,7 +24,7 @@ use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
 const REPLAY_WAIT: Duration = Duration::from_secs(5);
 
-/// How a server is told to end beside signals.
+/// How a server is told to end, besides signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Until {
     /// End in order, as after SIGTERM, when standard input reaches its end: a child then cannot outlive a
@@ -106,9 +106,9 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
     }
 }
 
-/// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves
-/// meanwhile, and a log file that takes no lines must not keep it from saying so. Gives an end that came
-/// first.
+/// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves in the
+/// meantime, and a log file that takes no lines must not keep it from saying so. Returns the end, if that
+/// came first.
 fn wait_for_replay(node: &Node, ender: &Ender) -> Option<End> {
     let began = Instant::now();
     while !node.is_replayed() && began.elapsed() < REPLAY_WAIT {
@@ -128,7 +128,7 @@ pub(super) fn take_over_process(opened: &Opened) -> LogControl {
     log.control()
 }
 
-/// A panic ends the process, but for those of sled that `directory` catches and turns into errors.
+/// A panic ends the process, except for those of sled that `directory` catches and turns into errors.
 fn exit_on_panic(log: LogControl) {
     std::panic::set_hook(Box::new(move |panic| {
         let Some(code) = directory::exit_code_of_panic() else { return };
@@ -149,7 +149,7 @@ fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, front: Ar
             match signal {
                 SIGHUP => match log.reopen() {
                     Ok(()) => info!("SIGHUP: the log file was opened again"),
-                    Err(error) => error!("SIGHUP: {error}; lines go on into the old file"),
+                    Err(error) => error!("SIGHUP: {error}; lines still go into the old file"),
                 },
                 SIGUSR1 => log_status(&*front),
                 _ if asked => std::process::exit(128 + signal),

@@ -30,7 +30,7 @@ use crate::sim::{Outcome, Plan, Split};
 use campaign::{Campaign, Tally};
 use parse::{Without, Wrong};
 
-/// Without a word about seeds these are run.
+/// The seeds that are run by default.
 const DEFAULT_SEEDS: Range<u64> = 0..1000;
 
 /// A list that clap takes for one value.
@@ -46,10 +46,10 @@ pub struct Sim {
     /// Run this seed alone
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63), conflicts_with_all = ["seeds", "duration"])]
     seed: Option<u64>,
-    /// Run these seeds, B not among them [default: 0..1000]
+    /// Run the seeds from A up to, but not including, B [default: 0..1000]
     #[arg(long, value_name = "A..B", value_parser = parse::seeds, conflicts_with = "duration")]
     seeds: Option<Range<u64>>,
-    /// Run seeds from a random one on for so long, such as 60s, 10m or 2h
+    /// Run seeds from a random one on for this long, such as 60s, 10m or 2h
     #[arg(long = "for", value_name = "TIME", value_parser = parse::duration)]
     duration: Option<Duration>,
     /// How the nodes agree: paxos or raft
@@ -58,7 +58,7 @@ pub struct Sim {
     /// Nodes of the cluster
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: u64,
-    /// Steps of each run until faults end and the cluster must find together
+    /// Steps of each run until faults end and the cluster must recover
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
     /// Clients that propose [default: 2, 6 or 20, drawn from the seed]
@@ -67,13 +67,14 @@ pub struct Sim {
     /// What goes wrong: mixed (drawn from the seed), none, field=number,… or a file of such lines
     #[arg(long, value_name = "FAULTS", default_value = "mixed", value_parser = parse::faults)]
     faults: Wrong,
-    /// How soon a cluster serves again whose network is split in part: all, or the name of a split
+    /// Measure how soon a cluster serves again after a partial split of its network: all, or the name of a
+    /// split
     #[arg(long, value_name = "SPLIT", value_parser = splits::parse, conflicts_with_all = ["duration", "trace", "summary", "check_repeat", "without"])]
     split: Option<Splits>,
     /// Faults that do not happen after all, such as crash.3,partition.1-4
     #[arg(long, value_name = "FAULT,…", value_delimiter = ',', value_parser = parse::without)]
     without: Vec<Without>,
-    /// Threads [default: one a processor]
+    /// Threads [default: one per processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Write the trace of a single seed to this file, for `spaxos trace`
@@ -85,7 +86,7 @@ pub struct Sim {
     /// Run each seed twice, and compare
     #[arg(long)]
     check_repeat: bool,
-    /// Seconds in which a failing case is made smaller before it is shown; 0: as it is
+    /// Seconds to spend on making a failing case smaller before it is shown; 0: show it as it is
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=86_400))]
     shrink: u64,
 }
@@ -116,7 +117,7 @@ pub fn run(arguments: &Sim) -> Result<(), Error> {
     conclude(arguments, &campaign, &tally, began.elapsed(), &interrupt)
 }
 
-/// What the runs come to, when all are done.
+/// Shows what the runs came to, once all are done.
 fn conclude(
     arguments: &Sim,
     campaign: &Campaign,
@@ -139,7 +140,7 @@ fn conclude(
     Ok(())
 }
 
-/// Runs the one seed with all its events.
+/// Runs a single seed, and keeps all its events.
 fn record(arguments: &Sim, file: &Path, interrupt: &Interrupt) -> Result<(), Error> {
     let Some(seed) = arguments.seed else {
         return Err(Error::Message("--trace records a single seed: add --seed N".to_owned()));

@@ -1,5 +1,5 @@
 //! `spaxos trace FILE`: a recorded run as a picture to open in a browser (`--html`), as a Mermaid sequence
-//! diagram (`--mermaid`), or, without either, one event a line in plain words.
+//! diagram (`--mermaid`), or, without either, one event per line in plain words.
 
 mod html;
 pub mod mermaid;
@@ -19,13 +19,13 @@ use crate::sim::trace::{MAX_TRACE_BYTES, Trace};
 pub struct Arguments {
     /// The trace (JSON), as `spaxos sim --trace FILE` writes it
     file: PathBuf,
-    /// Write a space-time diagram: one HTML file, to be opened in a browser
+    /// Write a space-time diagram: one HTML file, to open in a browser
     #[arg(long, conflicts_with = "mermaid")]
     html: bool,
     /// Write a Mermaid sequence diagram
     #[arg(long)]
     mermaid: bool,
-    /// Where to [default: FILE with the ending .html, else the terminal]
+    /// Where to write it [default: FILE with the ending .html, else the terminal]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The first step that is shown
@@ -79,7 +79,7 @@ fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>)
     written.map_err(Error::io(format!("write {}", path.display())))
 }
 
-/// What the run was, then one event a line, with its step.
+/// What the run was, then one event per line, with its step.
 fn write_words(trace: &Trace, steps: &RangeInclusive<u64>, out: &mut dyn Write) -> io::Result<()> {
     let Trace { version, seed, protocol, nodes, election_ms, faults, hash, skipped, .. } = trace;
     let protocol = if protocol == "raft" { "raft, " } else { "" };

@@ -1,4 +1,4 @@
-//! A line of a log file: of chosen lines the index is read, whatever stands around them.
+//! A line of a log file: the index of a chosen line is read, whatever is around it.
 
 use crate::consensus::types::{Ballot, Command, Index, Kind, RequestId};
 use crate::pipeline::chosen_line::{MARK, MAX_LINE_BYTES, VALUE_BYTES, format, parse_index, skip_timestamp};

@@ -31,7 +31,8 @@ pub fn client(data: &[u8]) {
     assert_eq!(shown, shown_torn, "the answers depend on how the bytes arrive");
     let mut rest = &answers[..];
     while !rest.is_empty() {
-        rest = skip_reply(rest, 0).unwrap_or_else(|| panic!("no reply: {} in {shown}", rest.escape_ascii()));
+        rest =
+            skip_reply(rest, 0).unwrap_or_else(|| panic!("not a reply: {} in {shown}", rest.escape_ascii()));
     }
 }
 
@@ -115,8 +116,8 @@ fn converse(pieces: &[&[u8]]) -> Vec<u8> {
     turn.now_ms = limits.propose_timeout_ms;
     session.handle_time(&mut turn);
     settle(&mut session, &mut turn, &mut answers);
-    assert!(session.is_finished(), "its time is up, and it goes on: {}", answers.escape_ascii());
-    assert_eq!(turn.outstanding, 0, "requests that wait for ever");
+    assert!(session.is_finished(), "its time is up, but it goes on: {}", answers.escape_ascii());
+    assert_eq!(turn.outstanding, 0, "requests that wait forever");
     answers
 }
 

@@ -1,4 +1,4 @@
-//! What stands in a configuration file.
+//! What is in a configuration file.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn check_error(text: &str, error: &ConfigError) {
     let ConfigError::Invalid { line, column, what, .. } = error else {
         panic!("no file was read, and yet: {error}");
     };
-    // What is missing at the end may be told with the place after the last line.
+    // What is missing at the end may be reported with the place after the last line.
     let lines = text.split('\n').count();
     assert!((1..=lines).contains(line), "line {line} of {lines}: {error}");
     let longest = text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count());

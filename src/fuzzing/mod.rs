@@ -1,8 +1,8 @@
-//! What the fuzzers run: one function a target, which takes any bytes and asserts what must hold of the code
-//! that reads them.
+//! What the fuzzers run: one function per target, which takes any bytes and asserts what must hold of the
+//! code that reads them.
 //!
-//! Hidden, and called by nothing of the product. It stands in the library because the targets of `fuzz/`, the
-//! test that runs all of the corpus (`tests/fuzz_corpus.rs`) and the one that counts memory
+//! It is hidden, and nothing in the product calls it. It is in the library because the targets of `fuzz/`,
+//! the test that runs all of the corpus (`tests/fuzz_corpus.rs`) and the one that counts memory
 //! (`tests/fuzz_memory.rs`) share it, and because records and recovery are not public. A panic here is a
 //! finding: ours if an assertion of this module fails, the decoder's otherwise.
 //!

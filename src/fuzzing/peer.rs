@@ -11,14 +11,14 @@ use crate::wire::message::{Decoded, MessageError, decode_message, encode_message
 use super::pieces;
 
 /// A connection from its first byte on: a greeting, then messages. The input begins with the sizes of pieces.
-/// It is read as it is, and once more with right checksums, since no fuzzer finds those.
+/// It is read as it is, and once more with correct checksums, since no fuzzer finds those.
 pub fn peer_stream(data: &[u8]) {
     let (sizes, bytes) = pieces::split(data);
     for bytes in [bytes, &mend_checksums(bytes)] {
         let whole = listen(&[bytes]);
         let torn = listen(&pieces::cut(sizes, bytes));
         assert_eq!(whole, torn, "what a connection says depends on how its bytes arrive");
-        assert!(bytes.starts_with(&whole.frames), "frames are written otherwise than they were read");
+        assert!(bytes.starts_with(&whole.frames), "frames are not written as they were read");
     }
 }
 
@@ -64,7 +64,7 @@ fn listen(pieces: &[&[u8]]) -> Heard {
 }
 
 impl Heard {
-    /// Takes the payload of a frame; whether the connection goes on.
+    /// Takes the payload of a frame. Returns whether the connection goes on.
     fn take(&mut self, payload: Bytes, decoder: &mut FrameDecoder) -> bool {
         let len = payload.len();
         let mut frame = BytesMut::new();
@@ -125,7 +125,7 @@ fn check_greeting(decoded: &Result<Greeting, GreetingError>, len: usize) {
     }
 }
 
-/// Two nodes agree on whether they work together, whichever asks, and a refusal can be told.
+/// Two nodes agree on whether they work together, whichever asks, and a refusal can be encoded.
 fn check_hello(theirs: &Hello) {
     let own = Hello {
         version: WIRE_VERSION,
@@ -141,7 +141,7 @@ fn check_hello(theirs: &Hello) {
     }
 }
 
-/// The same stream with the right checksum in every complete frame.
+/// The same stream with the correct checksum in every complete frame.
 fn mend_checksums(stream: &[u8]) -> Vec<u8> {
     let mut stream = stream.to_vec();
     let mut rest = &mut stream[..];

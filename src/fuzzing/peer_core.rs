@@ -14,7 +14,7 @@ use crate::wire::message::{Decoded, decode_message};
 
 use super::pieces::Script;
 
-/// No input may make a core work for longer: a leader fills a window of 65,536 indexes at once.
+/// No input may make a core work for longer: a leader fills a window of 65,536 indexes in one step.
 const STEPS: usize = 60;
 
 /// A Paxos core.

@@ -1,4 +1,4 @@
-//! How inputs begin that are read in pieces, or as a script: the sizes of the pieces, or numbers.
+//! The beginning of inputs that are read in pieces, or as a script: the sizes of the pieces, or numbers.
 
 /// The sizes of pieces, and the bytes to cut. The first byte says how many sizes follow, a byte each; a size
 /// of 0 stands for 4096, no sizes for pieces of one byte.
@@ -42,7 +42,7 @@ impl<'a> Script<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// So many bytes, or those that are left.
+    /// This many bytes, or those that are left.
     pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

@@ -7,8 +7,8 @@ use crate::store::Identity;
 use crate::store::record::{Builder, Item, Items, Record, Shape, entry_of_first_part};
 use crate::store::seal::{Damage, seal};
 
-/// One value: as it is, and once more under a right checksum, since no fuzzer finds that. The first byte says
-/// what its content stands for.
+/// One value: as it is, and once more under a correct checksum, since no fuzzer finds that. The first byte
+/// says what its content is.
 pub fn store_record(data: &[u8]) {
     let Some((kind, content)) = data.split_first() else { return };
     let _ = Record::open(1, data);
@@ -41,7 +41,7 @@ fn check_items(content: &[u8]) {
     let _ = entry_of_first_part(content.len(), content);
 }
 
-/// What can be read is built to records that say the same.
+/// What can be read is built into records that say the same.
 fn check_decoded(content: &[u8], start: usize) {
     let record = Bytes::copy_from_slice(content);
     let (read, _) = read_all(Items::of(&record[start..]));
@@ -83,7 +83,7 @@ fn read_all(mut items: Items<'_>) -> (Vec<Item<'_>>, Option<Damage>) {
 
 fn check_identity(content: &[u8]) {
     let Ok(identity) = Identity::decode(content) else { return };
-    // One that is founded is shorter: the configuration sees to that.
+    // A founded identity is shorter: the configuration ensures that.
     if content.len() <= 4096 {
         let encoded = identity.encode();
         assert!(encoded.len() <= content.len(), "{} bytes become {}", content.len(), encoded.len());

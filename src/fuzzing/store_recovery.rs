@@ -13,10 +13,10 @@ use crate::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write
 
 use super::pieces::Script;
 
-/// More only take longer.
+/// More steps only take longer.
 const STEPS: usize = 24;
 
-/// The input is a script: steps of writing, up to one of number 0, then steps of damage.
+/// The input is a script: steps of writing, up to one with number 0, then steps of damage.
 pub fn store_recovery(data: &[u8]) {
     let mut script = Script(data);
     let engine = Arc::new(MemoryEngine::new());
@@ -30,8 +30,8 @@ pub fn store_recovery(data: &[u8]) {
     }
 }
 
-/// A store, not this one's node's, whose records have any content under right checksums: each is two bytes of
-/// length (of at most 7 KiB) and so many bytes. To be opened with [`open_engine`].
+/// A store that no node wrote: its records have any content under correct checksums. Each is two bytes of
+/// length (of at most 7 KiB) and that many bytes. Open it with [`open_engine`].
 pub fn engine_of_records(data: &[u8]) -> Arc<MemoryEngine> {
     let engine = Arc::new(MemoryEngine::new());
     drop(open(&engine).expect("an empty engine"));
@@ -114,7 +114,7 @@ fn write(engine: &Arc<MemoryEngine>, script: &mut Script) {
     }
 }
 
-/// Writes some entries and a hard state; the highest index with an entry.
+/// Writes some entries and a hard state. Returns the highest index with an entry.
 fn write_entries(store: &mut Store, script: &mut Script, round: u64, last: u64) -> u64 {
     let chosen = store.hard_state().chosen;
     let back = u64::from(script.byte() % 4);
@@ -137,8 +137,8 @@ fn write_entries(store: &mut Store, script: &mut Script, round: u64, last: u64) 
     last
 }
 
-/// Changes what lies in the engine; whether anything was given a right checksum, so that the store cannot
-/// know.
+/// Changes what is in the engine. Returns whether anything was given a correct checksum, so that the store
+/// cannot notice.
 fn damage(engine: &MemoryEngine, script: &mut Script) -> bool {
     let mut forged = false;
     for _ in 0..STEPS {
@@ -198,13 +198,13 @@ fn forge(engine: &MemoryEngine, key: Key, content: &[u8]) {
 }
 
 fn check_refused(before: &Held, engine: &MemoryEngine, error: &OpenError) {
-    assert_ne!(before.values, engine.contents(), "nothing was changed, and it is refused: {error}");
+    assert_ne!(before.values, engine.contents(), "nothing was changed, but it is refused: {error}");
     assert_eq!(error.exit_code(), 2, "{error}");
 }
 
-/// It opened although values may have been changed or lost: nothing that was durable is.
+/// It opened although values may have been changed or lost: nothing that was durable may be.
 fn check_whole(before: &Held, after: &Held) {
-    // What the file `tail` finds, which stands beside an engine.
+    // The file `tail`, which is next to an engine, finds this.
     if after.last_record() < before.last_record() || after.recovered.start < before.recovered.start {
         return;
     }

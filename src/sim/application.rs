@@ -1,5 +1,5 @@
-//! The application that simulated nodes run: a chain of hashes over all that it was given, so that two nodes
-//! are in the same state if and only if they applied the same.
+//! The application that simulated nodes run: a chain of hashes over everything that it was given, so that two
+//! nodes are in the same state if and only if they applied the same items.
 
 use std::hash::Hasher;
 

@@ -1,11 +1,11 @@
-//! Which fault comes when, and how it ends. What each does to the world is in `strikes.rs`.
+//! When each fault comes, and how it ends. What it does to the world is in `strikes.rs`.
 
 use super::faults::Faults;
 use super::plan::Class;
 use super::trace::What;
 use super::world::{Act, Step, World};
 
-/// A clock changes its rate so often, if clocks drift at all.
+/// How often a clock changes its rate, if clocks drift at all.
 const DRIFT_EVERY_MS: u64 = 300;
 
 impl World {
@@ -13,7 +13,7 @@ impl World {
         Class::ALL.into_iter().for_each(|class| self.next_fault(class));
     }
 
-    /// No fault begins any more, and the network is whole.
+    /// From now on no fault begins, and the network is whole.
     pub(super) fn stop_chaos(&mut self) {
         self.chaos.is_over = true;
         self.chaos.torn = None;
@@ -67,14 +67,14 @@ impl World {
         }
     }
 
-    /// The trace hears of the end of a fault; 0 ends all of them.
+    /// Records the end of a fault in the trace; 0 ends all of them.
     pub(super) fn fault_ends(&mut self, fault: u64, text: impl FnOnce() -> String) {
         let text = self.recorder.text(text);
         self.record(0, What::Healed { fault, text });
     }
 }
 
-/// The mean time from one fault of a class to the next; 0 is never.
+/// The mean time from one fault of a class to the next; 0 means never.
 fn every_ms(faults: &Faults, class: Class) -> u64 {
     match class {
         Class::Partition => faults.partition_every_ms,

@@ -1,13 +1,13 @@
 //! The rules that hold after every step, whatever happens: an observer that sees every message leave, every
 //! write become durable, every watermark rise and every delivery, and knows nothing of how the cores decide.
 //!
-//! It counts for itself. Paxos: a command is chosen when a majority of nodes durably holds it under one
-//! ballot ("Paxos Made Simple", section 2.2). Raft: an entry is chosen when a majority wrote it while in its
-//! very round, and all before it with it (thesis section 3.6.2): what is on a majority by the hand of later
-//! leaders does not count. A core that believes anything else fails here. Each call costs in proportion to
-//! what it is told of, an election in proportion to the log.
+//! It does its own counting. Paxos: a command is chosen when a majority of nodes durably holds it under one
+//! ballot ("Paxos Made Simple", section 2.2). Raft: an entry is chosen when a majority wrote it while in the
+//! entry's own round, and with it all entries before it (thesis section 3.6.2): an entry that later leaders
+//! put on a majority does not count. A core that believes anything else fails here. The cost of a call is in
+//! proportion to what it is told, that of an election to the log.
 //!
-//! Also used without the simulator, by golden scripts and random schedules over bare cores.
+//! It is also used without the simulator, by golden scripts and random schedules over bare cores.
 
 mod raft;
 
@@ -22,35 +22,36 @@ use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, Kind, No
 use super::invariant::{Shown, hold};
 use raft::RaftRules;
 
-/// All that was ever observed, over all incarnations of all nodes.
+/// Everything observed so far, over all incarnations of all nodes.
 pub struct Checker {
     quorum: usize,
-    /// What anyone ever asked for.
+    /// All commands that were ever proposed.
     proposed: BTreeMap<RequestId, Vec<Command>>,
     /// What a ballot proposed at an index, as Accept and Append messages said.
     accepts: BTreeMap<(Index, Ballot), Command>,
-    /// What is durable under a ballot at an index, and on which nodes it ever was.
+    /// What is durable under a ballot at an index, and the nodes that ever held it.
     votes: BTreeMap<(Index, Ballot), (Command, BTreeSet<NodeId>)>,
     chosen: BTreeMap<Index, Command>,
-    /// The ballot by which an index was first seen to be chosen (Raft: of the leader whose entry chose it).
+    /// The ballot under which an index was first seen to be chosen (Raft: that of the leader whose entry
+    /// chose it).
     chosen_under: BTreeMap<Index, Ballot>,
-    /// What was delivered from index 1 on; `None`: a no-op, or a request that was delivered before.
+    /// What was delivered from index 1 on; `None` is a no-op, or a request that had been delivered before.
     delivered: Vec<Option<Command>>,
     first_delivery: BTreeMap<RequestId, Index>,
     /// The state of the application after an index.
     states: BTreeMap<Index, Bytes>,
-    /// Who prepared a ballot, in which incarnation.
+    /// The incarnation that prepared each ballot.
     prepared: BTreeMap<Ballot, u64>,
-    /// Who promised a ballot, all that it had accepted told (Raft: voted).
+    /// The nodes that promised a ballot and reported all that they had accepted (Raft: that voted).
     promisers: BTreeMap<Ballot, BTreeSet<NodeId>>,
-    /// Of Raft's own rules; `None` for Paxos.
+    /// The state of Raft's own rules; `None` for Paxos.
     raft: Option<RaftRules>,
-    /// How often a chosen request was delivered as a no-op, being delivered before.
+    /// How often a chosen request was delivered as a no-op, because it had been delivered before.
     pub repeats: u64,
 }
 
 impl Checker {
-    /// For a cluster of nodes 1 to `nodes`.
+    /// A checker for a cluster of nodes 1 to `nodes`.
     pub fn new(protocol: ProtocolName, nodes: usize) -> Checker {
         Checker {
             quorum: nodes / 2 + 1,
@@ -74,28 +75,28 @@ impl Checker {
         &self.chosen
     }
 
-    /// What was delivered by anyone, from index 1 on; `None`: a no-op, or a request that was delivered
+    /// What any node delivered, from index 1 on; `None` is a no-op, or a request that had been delivered
     /// before.
     pub fn log(&self) -> &[Option<Command>] {
         &self.delivered
     }
 
-    /// A node's application applied an index: its state is that of every other after it.
+    /// A node's application applied an index: its state must be that of every other node after this index.
     pub fn applied(&mut self, node: NodeId, index: Index, state: &Bytes) {
         let first = self.states.entry(index).or_insert_with(|| state.clone());
         hold!(
             EqualStates,
             first == state,
-            "node {node} is in state {state:02x?} after {index}, and {first:02x?} was the first one's"
+            "node {node} is in state {state:02x?} after {index}, but the first node was in {first:02x?}"
         );
     }
 
-    /// Where a request was delivered first.
+    /// The index at which a request was first delivered.
     pub fn delivery(&self, request: RequestId) -> Option<Index> {
         self.first_delivery.get(&request).copied()
     }
 
-    /// A client asks for this.
+    /// A client proposes this command.
     pub fn propose(&mut self, command: &Command) {
         let asked = self.proposed.entry(command.request).or_default();
         if !asked.contains(command) {
@@ -106,7 +107,7 @@ impl Checker {
     /// Early messages promise nothing and never go to the node itself.
     pub fn early(&mut self, message: &Message) {
         let Message { from, to, body } = message;
-        hold!(WriteFirst, from != to, "a message to oneself left before the write: {message}");
+        hold!(WriteFirst, from != to, "a message to the node itself left before the write: {message}");
         hold!(WriteFirst, !body.promises(), "a message that promises left before the write: {message}");
     }
 
@@ -140,8 +141,9 @@ impl Checker {
         }
     }
 
-    /// One command an index and ballot; and once a value is chosen, every higher ballot proposes that value
-    /// (P2b of "Paxos Made Simple"): an unsafe proposal is seen before anybody accepts it.
+    /// There is one command for each index and ballot; and once a value is chosen, every higher ballot
+    /// proposes that value (P2b of "Paxos Made Simple"): an unsafe proposal is caught before anybody accepts
+    /// it.
     fn proposes(&mut self, ballot: Ballot, entry: &Entry) {
         let Entry { index, command, .. } = entry;
         let first = self.accepts.entry((*index, ballot)).or_insert_with(|| command.clone());
@@ -150,12 +152,12 @@ impl Checker {
             hold!(
                 Proposal,
                 ballot < *under || chosen == command,
-                "at {index} {chosen} was chosen under {under}, and {ballot} proposes {command}"
+                "at {index}, {chosen} was chosen under {under}, but {ballot} proposes {command}"
             );
         }
     }
 
-    /// A node begins to lead: a majority said, behind their writes, that they promised (known bugs 9 and 24).
+    /// A node begins to lead: a majority must have promised, each behind its write (known bugs 9 and 24).
     pub fn leads(&mut self, node: NodeId, ballot: Ballot) {
         let promisers = self.promisers.get(&ballot).map_or(0, |nodes| nodes.len());
         hold!(
@@ -168,7 +170,7 @@ impl Checker {
         }
     }
 
-    /// The hard state on a disk never regresses (known bugs 1 and 3). Told before the entries of the same
+    /// The hard state on a disk never regresses (known bugs 1 and 3). Called before the entries of the same
     /// write.
     pub fn durable(&mut self, node: NodeId, before: HardState, after: HardState) {
         hold!(
@@ -181,14 +183,14 @@ impl Checker {
         }
     }
 
-    /// This leaves behind the write. Told after its hard state and before its entries.
+    /// These messages leave behind a write. Called after its hard state and before its entries.
     pub fn behind(&mut self, node: NodeId, messages: &[Message]) {
         if let Some(raft) = &mut self.raft {
             raft.behind(node, messages);
         }
     }
 
-    /// A node durably removed the entries from an index on: none of them is chosen.
+    /// A node durably removed the entries from an index on: none of them may be chosen.
     pub fn truncated(&mut self, node: NodeId, first: Index) {
         if let Some(raft) = &mut self.raft {
             raft.truncated(node, first);
@@ -204,7 +206,7 @@ impl Checker {
         hold!(
             Ballot,
             voted == command,
-            "under ballot {ballot} there are durable at {index}: {voted}, and on node {node} {command}"
+            "under ballot {ballot}, {voted} is durable at {index}, but on node {node} it is {command}"
         );
         if counts {
             nodes.insert(node);
@@ -214,7 +216,7 @@ impl Checker {
         }
         match &mut self.raft {
             None => self.choose(*index, command, *ballot),
-            // With an entry all before it is chosen.
+            // With an entry, all entries before it are chosen.
             Some(raft) => {
                 for (index, command) in raft.choose(node, *index) {
                     self.choose(index, &command, *ballot);
@@ -223,7 +225,7 @@ impl Checker {
         }
     }
 
-    /// What a node says of its log as it leaves behind a write; `known` is its watermark.
+    /// What a node says of its log, in a message that leaves behind a write; `known` is its watermark.
     pub fn appended(&self, message: &Message, known: Index) {
         if let (Some(raft), Body::Raft(RaftBody::Appended { ballot, matched, .. })) =
             (&self.raft, &message.body)
@@ -232,7 +234,7 @@ impl Checker {
         }
     }
 
-    /// A node has another disk, with nothing on it.
+    /// A node got a new, empty disk.
     pub fn wiped(&mut self, node: NodeId) {
         if let Some(raft) = &mut self.raft {
             raft.wiped(node);
@@ -242,24 +244,28 @@ impl Checker {
     fn choose(&mut self, index: Index, command: &Command, ballot: Ballot) {
         let index = &index;
         let chosen = self.chosen.entry(*index).or_insert_with(|| command.clone());
-        hold!(Chosen, chosen == command, "at {index} {chosen} was chosen, and then {command} under {ballot}");
+        hold!(
+            Chosen,
+            chosen == command,
+            "at {index}, {chosen} was chosen, and then {command} under {ballot}"
+        );
         let under = *self.chosen_under.entry(*index).or_insert(ballot);
         for ((_, higher), proposed) in self.accepts.range((*index, under)..(*index + 1, Ballot::ZERO)) {
             hold!(
                 Proposal,
                 proposed == command,
-                "at {index} {command} is chosen under {under}, and {higher} proposed {proposed}"
+                "at {index}, {command} is chosen under {under}, but {higher} proposed {proposed}"
             );
         }
     }
 
-    /// A node believes an entry to be chosen: then it is, and somebody proposed it.
+    /// A node believes that an entry is chosen: it must be, and somebody must have proposed it.
     pub fn believed(&self, node: NodeId, entry: &Entry) {
         let chosen = self.chosen.get(&entry.index);
         hold!(
             Chosen,
             chosen == Some(&entry.command),
-            "node {node} takes {entry} for chosen; by count of what is durable it is {}",
+            "node {node} takes {entry} for chosen; by what is durable, it is {}",
             Shown(chosen)
         );
         let asked = self.proposed.get(&entry.command.request);
@@ -270,7 +276,7 @@ impl Checker {
         hold!(
             Validity,
             valid,
-            "nobody proposed {entry}; under its id were proposed {:?}",
+            "nobody proposed {entry}; what was proposed under its id: {:?}",
             asked.into_iter().flatten().map(Command::to_string).collect::<Vec<_>>()
         );
     }
@@ -283,12 +289,12 @@ impl Checker {
             Some(first) => hold!(
                 Agreement,
                 first.as_ref() == what,
-                "node {node} delivers {entry} (counts: {counts}), another node delivered {} there",
+                "node {node} delivers {entry} (counts: {counts}), but another node delivered {} there",
                 Shown(first.as_ref())
             ),
             None => {
                 let last = self.delivered.len();
-                hold!(Order, place == last, "node {node} delivers {entry}, and nobody has {}", last + 1);
+                hold!(Order, place == last, "node {node} delivers {entry}, but nobody has {}", last + 1);
                 self.repeats += u64::from(!counts && entry.command.kind != Kind::Noop);
                 self.delivered.push(what.cloned());
             }

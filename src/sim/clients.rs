@@ -1,5 +1,5 @@
 //! The simulated clients: each proposes through one node after the other, sends the same reqid again when it
-//! hears nothing, and holds what it is told against all that anyone was told before.
+//! hears nothing, and compares what it is told with all that anyone was told before.
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::invariant::{Invariant, Shown, broken, hold};
 use super::trace::What;
 use super::world::{Request, Step, Thread, Waiter, World};
 
-/// A client gives a request up after so many nodes.
+/// A client gives up a request after this many nodes.
 const ATTEMPTS: u64 = 6;
 
 /// Reqids from here on are the probes of the liveness phase.
@@ -39,7 +39,7 @@ impl World {
         }
         let Some(id) = self.leader().filter(|id| *id != to) else { return };
         let running = self.running(id);
-        // Full: whoever wants it is told so.
+        // A full queue refuses the request, and its caller is told.
         if !running.paused && running.inbox.transfers.try_push(to).is_ok() {
             self.wake(id, Thread::Machine);
         }
@@ -49,7 +49,7 @@ impl World {
         self.clients.is_stopped = true;
     }
 
-    /// A client begins its next request, or finds the last one out of time.
+    /// A client begins its next request, or finds that the last one has timed out.
     pub(super) fn client_acts(&mut self, client: usize, operation: u64) {
         if self.clients.is_stopped || self.clients.all[client].operation != operation {
             return;
@@ -94,7 +94,8 @@ impl World {
         self.propose(id, request, ttl_ms, Some(client));
     }
 
-    /// A request at a node, as `node::service` takes it. What is refused is answered at once, by nothing.
+    /// A request at a node, as `node::service` takes it. A refused request is forgotten immediately, without
+    /// an answer.
     fn propose(&mut self, id: NodeId, request: Request, ttl_ms: u64, client: Option<usize>) {
         let Request { reqid, payload, ticket, .. } = request;
         let request = RequestId::user(reqid);
@@ -129,10 +130,10 @@ impl World {
         }
     }
 
-    /// A client hears: the truth, once, and nothing that contradicts what others were told before.
+    /// A client gets an answer: it must be true, come once, and not contradict what others were told before.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         let Some(waiter) = self.clients.waiting.remove(&ticket) else {
-            broken(Invariant::OnceOnly, format_args!("{ticket:?} does not wait, and hears {answer:?}"))
+            broken(Invariant::OnceOnly, format_args!("{ticket:?} does not wait, but is answered {answer:?}"))
         };
         let Waiter { node, client, request, payload, .. } = waiter;
         let index = answer.index();
@@ -140,21 +141,21 @@ impl World {
         hold!(
             Durability,
             delivered.as_ref().is_some_and(|command| command.request == request),
-            "node {node} says that request {request} was delivered: {answer:?}; at {index} was delivered {}",
+            "node {node} says that request {request} was delivered: {answer:?}; what was delivered at {index}: {}",
             Shown(delivered.as_ref())
         );
         let same = payload.is_none_or(|payload| delivered.is_some_and(|command| command.payload == payload));
         hold!(
             OnceOnly,
             same == matches!(answer, Answer::Delivered(_)),
-            "request {request} is answered {answer:?}, and the value is {}",
-            if same { "the same" } else { "another" }
+            "request {request} is answered {answer:?}, but its value is {}",
+            if same { "the same" } else { "a different one" }
         );
         let floor = self.clients.floor(request);
         hold!(
             Linearizable,
             index > floor,
-            "request {request} stands at {index}, and was first sent when {floor} had been told"
+            "request {request} is at {index}, but was first sent after index {floor} had been told"
         );
         self.clients.hears(index);
         self.counts.add(Count::Answers);
@@ -169,7 +170,7 @@ impl World {
         }
     }
 
-    /// A client waits no longer there.
+    /// A client no longer waits there.
     pub(super) fn forget(&mut self, ticket: Ticket) {
         let Some(Waiter { node, process, request, .. }) = self.clients.waiting.remove(&ticket) else {
             return;
@@ -179,25 +180,25 @@ impl World {
             && let Some(running) = &node.running
         {
             let was = running.requests.lock().waiters.forget(request, ticket);
-            hold!(OnceOnly, was, "{ticket:?} was not answered, and is not found waiting for {request}");
+            hold!(OnceOnly, was, "{ticket:?} was not answered, but is not found waiting for {request}");
         }
     }
 
-    /// A process ended: who waited there hears nothing any more.
+    /// A process ended: the clients that waited there get no answer.
     pub(super) fn clients_lose(&mut self, id: NodeId) {
         self.clients.waiting.retain(|_, waiter| waiter.node != id);
     }
 
     // ---- the liveness phase ----
 
-    /// A new request at each node that is left.
+    /// Makes a new request for each node that is left.
     pub(super) fn propose_everywhere(&mut self) -> Vec<u64> {
         let left: Vec<NodeId> = self.ids().filter(|id| self.node(*id).lost.is_none()).collect();
         left.into_iter().map(|id| PROBES + id).collect()
     }
 
-    /// Whether not all of them are delivered at their node; those that found no room, or whose node just
-    /// starts, are sent again.
+    /// Whether some of them are not yet delivered at their node; those that found no room, or whose node is
+    /// just starting, are sent again.
     pub(super) fn waiting(&mut self, probes: &[u64]) -> bool {
         let mut any = false;
         for probe in probes {
@@ -219,8 +220,8 @@ impl World {
         any
     }
 
-    /// Sent again after 2 T: a node that was rebuilt has forgotten what it had been asked, as one that was
-    /// restarted.
+    /// A probe is sent again after 2 T: like a restarted node, a rebuilt one has forgotten what it had been
+    /// asked.
     fn probe(&mut self, id: NodeId, reqid: u64) {
         let ticket = self.clients.new_ticket(reqid);
         let ttl_ms = 2 * self.election_ms;
@@ -231,7 +232,7 @@ impl World {
         }
     }
 
-    /// Somebody proposes something new at a node; its reqid.
+    /// Proposes something new at a node. Returns its reqid.
     pub(super) fn probe_at(&mut self, id: NodeId) -> u64 {
         let reqid = PROBES + self.clients.new_probe();
         self.probe(id, reqid);
@@ -244,7 +245,7 @@ impl World {
         running.is_some_and(|running| running.requests.lock().ledger.lookup(RequestId::user(reqid)).is_some())
     }
 
-    /// Whose probe is not delivered there.
+    /// The nodes at which the probe is not yet delivered.
     pub(super) fn nodes_of_waiting(&self, probes: &[u64]) -> Vec<NodeId> {
         let ids = probes.iter().map(|probe| (probe - PROBES, *probe));
         ids.filter(|(id, probe)| !self.has_delivered(*id, *probe)).map(|(id, _)| id).collect()

@@ -1,4 +1,4 @@
-//! The cluster in one thread and virtual time: takes one step of the world after the other, and calls what
+//! The cluster in one thread and virtual time: takes one step of the world after another, and calls what
 //! happens in it. The same plan gives the same steps on every machine.
 //!
 //! The state machine takes its inputs in one step and has its turn in a later one, a write begins in one step
@@ -14,16 +14,16 @@ use super::plan::Plan;
 use super::trace::Recorder;
 use super::world::{Step, World};
 
-/// A full comparison is made every so many steps, of one node at a time.
+/// One node is compared in full every this many steps.
 const COMPARE_EVERY: u64 = 1000;
 
-/// All nodes, what is between them, their clients, and who watches.
+/// All nodes, what is between them, their clients, and their observers.
 pub struct Cluster {
     pub(super) world: World,
 }
 
 impl Cluster {
-    /// A cluster that just starts, all nodes at once; `keep` events are kept of its trace.
+    /// A cluster whose nodes all start now; the last `keep` events of its trace are kept.
     pub fn new(plan: &Plan, keep: usize) -> Cluster {
         let mut world = World::new(plan, keep);
         world.ids().for_each(|id| world.schedule(0, Step::Start(id)));
@@ -33,12 +33,12 @@ impl Cluster {
         Cluster { world }
     }
 
-    /// The next step. There always is one.
+    /// Takes the next step. There always is one.
     pub fn step(&mut self) {
         step(&mut self.world);
     }
 
-    /// All that happens in this time.
+    /// Takes all steps within this time.
     pub fn run_for(&mut self, us: u64) {
         let until_us = self.now_us() + us;
         while self.world.next_us().is_some_and(|next_us| next_us <= until_us) {
@@ -49,7 +49,7 @@ impl Cluster {
 
     // ---- what there is to see ----
 
-    /// How many steps were done.
+    /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.world.steps
     }
@@ -69,7 +69,7 @@ impl Cluster {
         &self.world.faults
     }
 
-    /// How often what happened.
+    /// How often each thing happened.
     pub fn counts(&self) -> Counts {
         let mut counts = self.world.counts.clone();
         counts.add_many(Count::Chosen, self.world.checker.chosen().len() as u64);
@@ -87,7 +87,7 @@ impl Cluster {
         self.world.ids()
     }
 
-    /// Who leads, if anyone thinks so.
+    /// The node that leads, if any node thinks it does.
     pub fn leader(&self) -> Option<NodeId> {
         self.world.leader()
     }
@@ -104,7 +104,7 @@ impl Cluster {
         self.world.network.cut = links;
     }
 
-    /// Somebody proposes something new at a node; its reqid.
+    /// Proposes something new at a node. Returns its reqid.
     pub fn probe_at(&mut self, id: NodeId) -> u64 {
         self.world.probe_at(id)
     }
@@ -138,7 +138,8 @@ fn step(world: &mut World) {
     }
 }
 
-/// Of all times a rebuild is when a reader may be led astray: it begins before the rebuild, and ends after.
+/// A rebuild is the time at which a reader is most easily led astray: this one begins before it, and ends
+/// after.
 fn retry(world: &mut World, id: NodeId) {
     if world.retry(id) {
         world.read_of(id, step);

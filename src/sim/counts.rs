@@ -1,4 +1,5 @@
-//! How often what happened in runs: what a table at the end shows, and what tells that runs reach anything.
+//! How often each thing happened in runs: the table at the end shows it, and it tells whether runs reach
+//! everything.
 
 use std::fmt;
 
@@ -33,7 +34,7 @@ counts! {
     Chosen: "indexes chosen",
     Proposals: "proposals by clients",
     Answers: "answers to clients",
-    OtherValues: "reqids used again with another value",
+    OtherValues: "reqids used again with a different value",
     Repeats: "requests chosen twice, delivered once",
     Busy: "proposals refused as BUSY",
     TimedOut: "requests out of time, sent again",
@@ -42,7 +43,7 @@ counts! {
     Elections: "elections",
     Adoptions: "entries adopted by a new leader",
     Holes: "holes filled with no-ops",
-    Truncations: "ends of logs that a leader's replaced",
+    Truncations: "ends of logs replaced by a leader's",
     StepDowns: "leaders that stepped down",
     HandedOver: "leaders that handed over",
     KeptLeading: "successors that did not take over",
@@ -61,7 +62,7 @@ counts! {
     Isolated: "isolated leaders",
     Crashes: "crashes",
     PowerCuts: "power cuts",
-    AllCrashed: "crashes of all nodes at once",
+    AllCrashed: "crashes of all nodes together",
     KeptUnsynced: "unsynced writes found after a crash",
     LostUnsynced: "unsynced writes lost in a crash",
     Pauses: "pauses of a process",
@@ -91,12 +92,12 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// One more.
+    /// Adds one.
     pub fn add(&mut self, count: Count) {
         self.add_many(count, 1);
     }
 
-    /// So many more.
+    /// Adds this many.
     pub fn add_many(&mut self, count: Count, times: u64) {
         self.0[count as usize] += times;
     }
@@ -106,7 +107,7 @@ impl Counts {
         self.0[count as usize]
     }
 
-    /// Adds those of another run.
+    /// Adds the counts of another run.
     pub fn merge(&mut self, other: &Counts) {
         self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
     }
@@ -116,7 +117,7 @@ impl Counts {
         Count::ALL.into_iter().map(|count| (count, self.of(count)))
     }
 
-    /// What never happened, of what can happen under a protocol.
+    /// What can happen under a protocol, and never did.
     pub fn missing(&self, protocol: ProtocolName) -> Vec<Count> {
         let never = match protocol {
             ProtocolName::Paxos => Count::Truncations,
@@ -128,7 +129,7 @@ impl Counts {
 }
 
 impl fmt::Display for Counts {
-    /// Two columns, a line a count.
+    /// Two columns, one line for each count.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (count, times) in self.iter() {
             writeln!(f, "{times:>12}  {}", count.prose())?;

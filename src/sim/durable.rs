@@ -1,8 +1,8 @@
-//! The simulator's own account of what is durable on which disk, against what leaves behind a write, and
-//! against what a store finds when it is opened again.
+//! The simulator's own account of what is durable on which disk, compared with what leaves behind a write,
+//! and with what a store finds when it is opened again.
 //!
-//! A write is that of several works, one after the other: what the later one truncates was durable with the
-//! earlier one, as far as anyone can tell.
+//! A write holds several works, one after the other: what a later one truncates was durable with an earlier
+//! one, as far as anyone can tell.
 
 use crate::consensus::message::{Body, Message, PaxosBody, RaftBody};
 use crate::consensus::types::{Entry, Index, NodeId};
@@ -14,7 +14,7 @@ use super::trace::What;
 use super::world::{Log, World, Written};
 
 impl World {
-    /// A write is durable, with what may leave behind it.
+    /// A write became durable, and what waited for it may leave.
     pub(super) fn watch_durable(
         &mut self,
         id: NodeId,
@@ -32,14 +32,14 @@ impl World {
                 || is_suspended
                 || !running.inbox.control.is_empty()
                 || running.machine.generation() > 0,
-            "node {id}: durable is {hard_state}, ahead of its core: {status:?}"
+            "node {id}: {hard_state} is durable, ahead of its core: {status:?}"
         );
         for work in works {
             self.become_durable(id, work);
             work.messages.iter().for_each(|message| self.check_promise(id, message));
         }
         let told = self.node(id).account.hard_state;
-        hold!(WriteFirst, told == hard_state, "node {id}: durable is {hard_state}, and was to be {told}");
+        hold!(WriteFirst, told == hard_state, "node {id}: {hard_state} is durable, but {told} was written");
         self.watch_sent(id, &durable.messages);
         if let Some(write) = write {
             let text = self.recorder.text(|| hard_state.to_string());
@@ -77,7 +77,7 @@ impl World {
             hold!(
                 WriteFirst,
                 held >= Some(ballot) || (held.is_some() && index <= known),
-                "node {id} holds {index} durably by {held:?}, and sends {message}"
+                "node {id} holds {index} durably under {held:?}, but sends {message}"
             );
         };
         let is_durable = match &message.body {
@@ -93,7 +93,7 @@ impl World {
                     .for_each(|index| holds(index, *ballot));
                 promised >= *ballot
             }
-            // A vote names who got it; in a later round it no longer matters.
+            // A vote names the node that got it; in a later round it no longer matters.
             Body::Raft(RaftBody::RequestVote { ballot, .. } | RaftBody::Vote { ballot }) => {
                 promised == *ballot || promised.round > ballot.round
             }
@@ -103,12 +103,12 @@ impl World {
             }
             _ => true,
         };
-        hold!(WriteFirst, is_durable, "node {id} has promised {promised} durably, and sends {message}");
+        hold!(WriteFirst, is_durable, "node {id} has promised {promised} durably, but sends {message}");
     }
 
-    /// A store was opened, or opened again: it holds all that was durable, and the whole of a write that was
-    /// not known to be, or nothing of it; and all that it holds is durable now. What was removed is not back,
-    /// unless its removal was in that write.
+    /// A store was opened, or opened again: it holds all that was durable, and all or nothing of a write that
+    /// was not known to be; and all that it holds is durable now. What was removed is not back, unless its
+    /// removal was in that write.
     pub(super) fn reconcile(&mut self, id: NodeId) {
         let unsynced = self.node(id).disk.unsynced();
         hold!(WriteFirst, unsynced == 0, "node {id} goes on from {unsynced} writes that are not synced");
@@ -131,14 +131,14 @@ impl World {
         hold!(
             Durability,
             differs.is_none(),
-            "node {id} held {} durably at index {differs:?}, and finds {}",
+            "node {id} held {} durably at index {differs:?}, but finds {}",
             shown(&account.entries),
             shown(&found)
         );
         hold!(
             Durability,
             account.hard_state == hard_state,
-            "node {id} had {} durably, and finds {hard_state}",
+            "node {id} had {} durably, but finds {hard_state}",
             account.hard_state
         );
         self.reconcile_bindings(id);
@@ -152,10 +152,10 @@ impl World {
             hold!(
                 Durability,
                 held == Some(*directory),
-                "node {id} was told that node {peer} is bound to {directory:x}, and finds {held:x?}"
+                "node {id} was told that node {peer} is bound to {directory:x}, but finds {held:x?}"
             );
         }
-        // Those too that were written and not told.
+        // Also those that were written and not told.
         bound.extend(held);
     }
 }
@@ -166,7 +166,7 @@ fn read_all(id: NodeId, reader: &LogReader) -> Log {
     while let Some(first) = reader.next_entry(next) {
         let entries = reader.read(first, Index::MAX, usize::MAX);
         let entries = entries.unwrap_or_else(|error| {
-            hold!(Refusal, false, "node {id} started, and cannot read its log: {error}");
+            hold!(Refusal, false, "node {id} started, but cannot read its log: {error}");
             Vec::new()
         });
         next = first + entries.len() as u64;

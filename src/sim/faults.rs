@@ -10,37 +10,38 @@ use serde::{Deserialize, Serialize};
 use crate::consensus::random::Random;
 
 /// The faults of a run; all times are virtual. A field that a file does not name is 0: none of it, except for
-/// delays, which then are those of [`Faults::none`].
+/// delays, which are then those of [`Faults::none`].
 ///
-/// `…_every_ms` is the mean time from one fault of a class to the next, over the whole cluster: the next
-/// comes after half to one and a half of it. 0 is never, otherwise 1 to 3,600,000.
+/// `…_every_ms` is the mean time from one fault of a class to the next, over the whole cluster: the next one
+/// comes after 0.5 to 1.5 times that. 0 means never, otherwise 1 to 3,600,000.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Messages that are lost, in percent (0 to 100).
     pub loss_percent: u64,
-    /// Messages that come twice, in percent (0 to 100).
+    /// Messages that arrive twice, in percent (0 to 100).
     pub duplicate_percent: u64,
-    /// The shortest way of a message, in µs (1 to 10,000,000).
+    /// The shortest time that a message takes, in µs (1 to 10,000,000).
     pub delay_min_us: u64,
-    /// The longest way of a message, in µs (from `delay_min_us` to 10,000,000). The spread reorders messages.
+    /// The longest time that a message takes, in µs (from `delay_min_us` to 10,000,000). The spread reorders
+    /// messages.
     pub delay_max_us: u64,
-    /// Messages that take a long way, in percent (0 to 100).
+    /// Messages that are late, in percent (0 to 100).
     pub late_percent: u64,
     /// How much longer a late message takes at most, in ms (0 to 60,000).
     pub late_ms: u64,
 
     /// The network splits: in halves, one way, around a bridge, into a chain, or around the leader.
     pub partition_every_ms: u64,
-    /// A split lasts for at most this, in ms (1 to 60,000); at least a tenth of it.
+    /// A split lasts for at most this, in ms (1 to 60,000), and for at least a tenth of it.
     pub partition_ms: u64,
 
     /// A node's process ends without a word.
     pub crash_every_ms: u64,
-    /// All processes end at once.
+    /// All processes end at the same time.
     pub crash_all_every_ms: u64,
-    /// Ended processes that lost their machine's power with them, so that unsynced writes may be lost, in
-    /// percent (0 to 100). Without a power cut they are all kept, as the system has them in memory.
+    /// Processes that end together with the power of their machine, so that unsynced writes may be lost, in
+    /// percent (0 to 100). Without a power cut all writes are kept, since the system has them in memory.
     pub power_cut_percent: u64,
     /// A node stays down for at most this, in ms (1 to 60,000).
     pub down_ms: u64,
@@ -48,13 +49,13 @@ pub struct Faults {
     pub pause_every_ms: u64,
     /// A pause lasts for at most this, in ms (1 to 60,000).
     pub pause_ms: u64,
-    /// How often a single thread of a process that should wake does not run for a while, in thousandths (0 to
-    /// 1000): the others go on.
+    /// How often a single thread that should wake does not run for a while, in thousandths (0 to 1000): the
+    /// other threads of its process go on.
     pub stall_permille: u64,
     /// A thread is stalled for at most this, in ms (1 to 60,000).
     pub stall_ms: u64,
-    /// How fast clocks go: each node's at a rate between 1 / (1 + d) and 1 + d, d in percent (0 to 100, which
-    /// is ×0.5 to ×2), changed with every fault of this class.
+    /// How far clocks drift: each node's clock runs at a rate between 1 / (1 + d) and 1 + d, where d is this,
+    /// in percent (0 to 100, which is ×0.5 to ×2). The rate changes with every fault of this class.
     pub drift_percent: u64,
 
     /// The shortest durable write, in µs (1 to 10,000,000).
@@ -69,15 +70,15 @@ pub struct Faults {
     pub slow_disk_ms: u64,
     /// A write fails (EIO): the node must end.
     pub write_fails_every_ms: u64,
-    /// A flush fails (EIO): the node must end, and what it wrote is on the disk or not.
+    /// A flush fails (EIO): the node must end, and what it wrote may or may not be on the disk.
     pub flush_fails_every_ms: u64,
     /// A disk is full for a while: the node must suspend, and go on when there is room.
     pub disk_full_every_ms: u64,
     /// A disk is full for at most this, in ms (1 to 60,000).
     pub disk_full_ms: u64,
 
-    /// A write of which a crash leaves a part, against what the store may expect of a disk: the node must not
-    /// start again. Only as long as a majority is left, as with all faults that follow.
+    /// A crash leaves a part of a write, contrary to what the store may expect of a disk: the node must not
+    /// start again. This happens only as long as a majority is left, as do all faults that follow.
     pub torn_write_every_ms: u64,
     /// A bit of a stored record changes: the node must end, or not start again.
     pub bit_flip_every_ms: u64,
@@ -127,8 +128,8 @@ impl Faults {
         }
     }
 
-    /// A mix drawn from a seed: each class is absent, rare or frequent. Mixes find more than one setting of
-    /// everything at once, in which nothing gets done ("Swarm Testing", Groce et al., 2012).
+    /// A mix drawn from a seed: each class is absent, rare or frequent. Mixes find more than a single setting
+    /// with everything in it, under which nothing gets done ("Swarm Testing", Groce et al., 2012).
     pub fn mixed(random: &mut Random) -> Faults {
         let mut pick = |values: &[u64]| values[random.between(0, values.len() as u64) as usize];
         let delay_min_us = pick(&[20, 100, 500]);
@@ -166,7 +167,7 @@ impl Faults {
         }
     }
 
-    /// Reads a file of `field = number` lines (TOML), checked.
+    /// Reads and checks a file of `field = number` lines (TOML).
     pub fn parse(text: &str) -> Result<Faults, String> {
         let faults: Faults = toml::from_str(text).map_err(|error| error.to_string())?;
         faults.check()?;
@@ -178,7 +179,7 @@ impl Faults {
         Faults::none().fields().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// With one field as it is in [`Faults::none`].
+    /// The same faults, with one field as it is in [`Faults::none`].
     pub(super) fn without(&self, name: &str) -> Faults {
         let table = |faults: &Faults| toml::Table::try_from(faults).expect("a struct of numbers is a table");
         let (mut ours, mut quiet) = (table(self), table(&Faults::none()));
@@ -186,7 +187,7 @@ impl Faults {
         ours.try_into().expect("a table with the fields of the struct is one")
     }
 
-    /// Whether each field is within its range; otherwise which is not.
+    /// Checks that each field is within its range. The error names one that is not.
     pub fn check(&self) -> Result<(), String> {
         for (name, number) in self.fields() {
             let (low, high) = match name.as_str() {
@@ -219,8 +220,8 @@ impl Faults {
     }
 }
 
-/// What differs from [`Faults::none`], as `field=number,…`; [`Faults::parse`] reads it with line ends for
-/// commas.
+/// What differs from [`Faults::none`], as `field=number,…`; [`Faults::parse`] reads it with line ends in
+/// place of commas.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quiet = Faults::none().fields();

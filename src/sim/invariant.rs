@@ -1,7 +1,7 @@
 //! What must hold after every step, by name, in prose.
 //!
 //! A rule that is broken ends the run by a panic whose text begins with the rule's name ([`broken`]), like
-//! the assertions of the production code that the simulator runs: whoever runs many seeds catches both
+//! the assertions of the production code that the simulator runs: a program that runs many seeds catches both
 //! ([`Violation::of_panic`]).
 
 use std::any::Any;
@@ -12,7 +12,7 @@ use crate::consensus::types::Command;
 /// A rule that holds after every step of every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// See [`Invariant::prose`]; so for all of them.
+    /// See [`Invariant::prose`], as for all of them.
     Agreement,
     /// See there.
     Chosen,
@@ -132,36 +132,36 @@ impl Invariant {
             Invariant::Order => "a process delivers 1, 2, 3, … without gaps or repeats",
             Invariant::Validity => "what is chosen was proposed, or is a no-op",
             Invariant::Durability => {
-                "what was durable is found at the next start, and what a client was told stands for ever"
+                "what was durable is found at the next start, and what a client was told stays true forever"
             }
             Invariant::Promise => "the promise on a disk never goes back, nor does the watermark there",
             Invariant::Ballot => {
                 "a ballot proposes one command at an index, and is prepared by one incarnation of one node"
             }
-            Invariant::Majority => "who leads was promised its ballot by a majority, each behind its write",
+            Invariant::Majority => "a leader's ballot was promised by a majority, each node behind its write",
             Invariant::Proposal => {
                 "once a value is chosen under a ballot, every higher ballot proposes that value at its index"
             }
             Invariant::ElectionSafety => "Raft: a node votes once in a round, and a round has one leader",
             Invariant::LogMatching => {
-                "Raft: logs have no holes, if two have an entry of the same index and round they are the same up to it, \
-                 and a follower says no more than that of its log"
+                "Raft: logs have no holes; two logs that have an entry of the same index and round are the same up to that \
+                 entry; and a follower claims no more than that of its log"
             }
-            Invariant::LeaderCompleteness => "Raft: who leads has all that was chosen in earlier rounds",
+            Invariant::LeaderCompleteness => "Raft: a leader has all that was chosen in earlier rounds",
             Invariant::AppendOnly => "Raft: a leader changes or removes nothing in its log",
             Invariant::WriteFirst => {
-                "a message that promises leaves only after the state behind it is durable, also to oneself"
+                "a message that promises leaves only after the state behind it is durable, even one to the node itself"
             }
             Invariant::OnceOnly => "a request counts at one index only, and its clients are told that index",
             Invariant::Watermarks => "compacted <= applied <= chosen <= last on every node",
             Invariant::Bounds => "no queue and no buffer holds more than its limit",
             Invariant::Linearizable => {
-                "a request that was first sent after another was answered stands after it in the log, and a reader \
+                "a request that was first sent after another was answered comes after it in the log, and a reader \
                  is shown a prefix of the log"
             }
             Invariant::Refusal => {
-                "a node does not start on a disk that lost or changed what was durable, and no peer talks to one \
-                 whose disk is not the one that it knows durably"
+                "a node does not start on a disk that lost or changed what was durable, and no peer talks to a \
+                 node whose disk is not the one that the peer knows durably"
             }
             Invariant::Honesty => {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"
@@ -184,7 +184,7 @@ impl fmt::Display for Invariant {
 
 const PREFIX: &str = "broken invariant: ";
 
-/// Ends the run: `text` gives both sides.
+/// Ends the run: `text` shows both sides.
 #[track_caller]
 pub fn broken(invariant: Invariant, text: impl fmt::Display) -> ! {
     panic!("{PREFIX}{invariant}: {text}")
@@ -200,7 +200,7 @@ macro_rules! hold {
 }
 pub(super) use hold;
 
-/// A command in such a text, or that there is none.
+/// A command in such a text, or `nothing` if there is none.
 pub(super) struct Shown<'a>(pub Option<&'a Command>);
 
 impl fmt::Display for Shown<'_> {
@@ -222,11 +222,11 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// What a panic of a run means, by its payload.
+    /// The violation that a panic of a run stands for, by its payload.
     pub fn of_panic(payload: &(dyn Any + Send)) -> Violation {
         let text = payload.downcast_ref::<String>().cloned();
         let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let text = text.unwrap_or_else(|| "a panic without words".to_owned());
+        let text = text.unwrap_or_else(|| "a panic without a text".to_owned());
         let named = text.strip_prefix(PREFIX).and_then(|rest| {
             let invariant = Invariant::ALL.into_iter().find(|it| rest.starts_with(it.name()))?;
             Some((invariant, rest.strip_prefix(invariant.name())?.trim_start_matches(": ").to_owned()))

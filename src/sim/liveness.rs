@@ -1,4 +1,4 @@
-//! The end of faults: from then on what is left of the cluster must find together.
+//! The end of faults: from then on what is left of the cluster must recover.
 
 use crate::consensus::types::Index;
 
@@ -27,7 +27,7 @@ impl Cluster {
         }
     }
 
-    /// After [`Cluster::heal`]: every node that is left serves within 10 T, and all come to the same log.
+    /// After [`Cluster::heal`]: every node that is left serves within 10 T, and all end with the same log.
     pub fn find_together(&mut self) {
         let began_us = self.now_us();
         let within_us = 10 * self.election_ms() * 1000;
@@ -70,7 +70,7 @@ fn all_have(world: &World, last: Index) -> bool {
     world.nodes.iter().all(|node| node.lost.is_some() || has(node))
 }
 
-/// How every node stands, a line each.
+/// The state of every node, one line each.
 fn standing(world: &World) -> String {
     let line = |node: &Node| match (&node.running, node.lost) {
         (Some(running), _) => {

@@ -1,29 +1,29 @@
 //! The simulator: the production code of a whole cluster under every fault, from a seed, in one thread.
 //!
 //! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues,
-//! the records of the store, the wire form of messages, the judgement over hellos. Simulated are sockets
-//! ([`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on command),
-//! clocks, and the clients. The same [`Plan`] gives the same run, event for event, on every machine
+//! the records of the store, the wire form of messages, the judgement of hellos. What is simulated: sockets
+//! (with the [`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on
+//! command), clocks and clients. The same [`Plan`] gives the same run, event for event, on every machine
 //! ([`run()`] returns its hash).
 //!
 //! After every step the rules of [`Invariant`] are checked, at a cost in proportion to what changed; the
-//! production code's own assertions are on, too. Some rules are checked by counting independently of the
+//! production code's own assertions are on as well. Some rules are checked by counting independently of the
 //! cores ([`checker`]).
 //!
-//! | file | what of it |
+//! | file | subject |
 //! | --- | --- |
 //! | `plan`, `faults` | what a run is made from, and what goes wrong in it |
 //! | `world` | all state and no behaviour: time, the queue of steps and their kinds, nodes, network, clients |
 //! | `application` | what all nodes run on top of the log |
-//! | `network`, `clients`, `reads` | what happens between nodes, and to those who ask them |
+//! | `network`, `clients`, `reads` | what happens between nodes, and to the clients and readers that ask them |
 //! | `threads`, `processes` | what a node's threads do, how its processes start and end |
 //! | `chaos`, `strikes`, `partition` | when faults come, what each does, how networks split |
-//! | `invariant`, `checker`, `watch`, `durable` | what must hold, who counts for itself, what is looked at after a step and after a write |
-//! | `cluster`, `liveness` | takes one step after the other; what must come about once faults end |
-//! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often what happened |
+//! | `invariant`, `checker`, `watch`, `durable` | what must hold, the independent count, what is checked after a step and after a write |
+//! | `cluster`, `liveness` | takes one step after another; what must happen once faults end |
+//! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often each thing happened |
 //! | `trace` | what a run leaves behind |
 //!
-//! Left out: sockets, the client port's bytes, files (their tests are their own), more than one thread.
+//! Left out: sockets, the client port's bytes, files (they have tests of their own), more than one thread.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod application;

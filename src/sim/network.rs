@@ -16,10 +16,10 @@ use super::invariant::{Invariant, broken, hold};
 use super::trace::{What, digest, name};
 use super::world::{Flight, Step, Thread, World};
 
-/// Messages on their way over one link at most; more are dropped, as by a full socket.
+/// The most messages on their way over one link; more are dropped, as by a full socket.
 const LINK_CAPACITY: usize = 500;
 
-/// What waits in the sockets of a paused process at most; more is dropped.
+/// The most messages that wait in the sockets of a paused process; more are dropped.
 const SOCKET_CAPACITY: usize = 500;
 
 impl World {
@@ -58,7 +58,7 @@ impl World {
         self.launch(Flight { id, message, process });
     }
 
-    /// The same message, by way of its bytes.
+    /// The same message, encoded and decoded again.
     fn by_wire(&mut self, message: &Message) -> Message {
         self.buffer.clear();
         let encoded = encode_message(message, &mut self.buffer);
@@ -97,7 +97,7 @@ impl World {
         self.schedule(delay_us, Step::Arrive(Box::new(flight)));
     }
 
-    /// A message is there, if its link is up and the process that it is for.
+    /// A message arrives, if its link is up and so is the process that it is for.
     pub(super) fn arrive(&mut self, flight: Flight) {
         let (from, to) = (flight.message.from, flight.message.to);
         self.network.link(from, to).in_flight -= 1;
@@ -136,7 +136,7 @@ impl World {
 
     // ---- connections ----
 
-    /// A node dials another in a moment, unless it does already.
+    /// A node dials another in a moment, unless it is already about to.
     pub(super) fn dial_soon(&mut self, from: NodeId, to: NodeId) {
         let link = self.network.link(from, to);
         if !link.is_dialled {
@@ -151,8 +151,8 @@ impl World {
         self.schedule(delay_us, Step::Dial(from, to));
     }
 
-    /// The hello: `to` judges who dials it, and `from` whom it reached. Returns why `to` refuses `from` for
-    /// good, if it knew another disk of it.
+    /// The hello: `to` judges the node that dials it, and `from` the node that it reached. Returns why `to`
+    /// refuses `from` for good, if it knew `from` by a different disk.
     #[must_use]
     pub(super) fn dial(&mut self, from: NodeId, to: NodeId) -> Option<Refusal> {
         let ends = (self.node(from).process, self.node(to).process);
@@ -188,7 +188,7 @@ impl World {
         None
     }
 
-    /// What a node makes of another one's hello. A binding that it needs is on its way to its state machine.
+    /// How a node judges another's hello. A binding that it needs is on its way to its state machine.
     fn judge(&mut self, id: NodeId, hello: &Hello) -> Judged {
         match self.running(id).trust.judge(hello) {
             Verdict::Accept => {
@@ -196,7 +196,7 @@ impl World {
                 Judged::Trusted
             }
             Verdict::Bind(binding) => {
-                // Full: the connection is closed, and dialled again.
+                // If it is full, the connection is closed, and dialled again.
                 let _ = self.running(id).inbox.bindings.try_push(binding);
                 self.wake(id, Thread::Machine);
                 Judged::BindsFirst
@@ -214,13 +214,13 @@ impl World {
         }
     }
 
-    /// Whose messages count is bound durably to the disk that it has.
+    /// A node whose messages count is bound durably to the disk that it has.
     fn check_bound(&self, id: NodeId, hello: &Hello) {
         let bound = self.node(id).account.bound.get(&hello.node).copied();
         hold!(
             Refusal,
             bound == Some(hello.directory),
-            "node {id} lets node {} take part with directory {:x}, and is bound durably to {bound:x?}",
+            "node {id} lets node {} take part with directory {:x}, but has bound it durably to {bound:x?}",
             hello.node,
             hello.directory
         );
@@ -240,6 +240,6 @@ enum Judged {
     Trusted,
     /// The connection is closed until the binding is durable.
     BindsFirst,
-    /// The node is bound to another directory.
+    /// The node is bound to a different directory.
     OtherDisk(Refusal),
 }

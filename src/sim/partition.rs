@@ -9,9 +9,9 @@ use super::counts::Count;
 
 /// A split network.
 pub(super) struct Partition {
-    /// Links that lose everything, from and to.
+    /// Links that lose everything, as pairs of from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
-    /// Of which kind it is.
+    /// Its kind.
     pub count: Count,
     /// In words.
     pub text: String,

@@ -7,7 +7,7 @@ use crate::consensus::protocols::ProtocolName;
 
 use super::faults::Faults;
 
-/// All that a run depends on, beside the code.
+/// All that a run depends on, besides the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Draws the shape of the cluster, what clients do, and when which fault happens.
@@ -16,7 +16,7 @@ pub struct Plan {
     pub protocol: ProtocolName,
     /// How many nodes; 1 to 9.
     pub nodes: u64,
-    /// After how many steps faults end, and the cluster must find together.
+    /// After how many steps faults end and the cluster must recover.
     pub events: u64,
     /// How many clients, 1 to 20; `None`: drawn from the seed.
     pub clients: Option<u64>,
@@ -74,7 +74,7 @@ pub enum Class {
     CrashAll,
     /// A process is stopped for a while.
     Pause,
-    /// A clock goes at another rate.
+    /// A clock changes its rate.
     Drift,
     /// A disk is slow.
     SlowDisk,

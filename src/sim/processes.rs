@@ -1,4 +1,4 @@
-//! Processes that start, end, stand still and go on.
+//! Processes that start, end, pause and go on.
 
 use crate::consensus::types::NodeId;
 use crate::store::OpenError;
@@ -9,7 +9,7 @@ use super::invariant::hold;
 use super::trace::What;
 use super::world::{Step, World};
 
-/// How long it takes until a full disk is looked at again, in µs.
+/// How long until a full disk is looked at again, in µs.
 pub(super) const PROBE_US: u64 = 50_000;
 
 impl World {
@@ -33,7 +33,7 @@ impl World {
                     self.dial_soon(peer, id);
                 }
             }
-            // A full or failing disk: whoever looks after the node tries again.
+            // The disk is full or failing: the operator of a real node would try again.
             Err(OpenError::NoRoom { .. } | OpenError::Io { .. }) => {
                 node.disk.crash(|| Kept::Lost);
                 self.schedule(PROBE_US, Step::Start(id));
@@ -81,19 +81,19 @@ impl World {
         self.clients_lose(id);
     }
 
-    /// The node never runs again; somebody harmed its disk, or this is a rule broken.
+    /// The node never runs again. Its disk was harmed, or a rule is broken.
     pub(super) fn lose(&mut self, id: NodeId, why: &'static str, text: &str) {
         hold!(
             Durability,
             self.node(id).is_harmed,
-            "node {id} ends since {why}, and nobody harmed its disk: {text}"
+            "node {id} ends because {why}, but nobody harmed its disk: {text}"
         );
         self.end(id, why);
         self.counts.add(Count::Refused);
         self.node_mut(id).lost = Some(why);
     }
 
-    /// A process that was stopped goes on, and finds what came meanwhile.
+    /// A process that was stopped goes on, and finds what arrived in the meantime.
     pub(super) fn resume(&mut self, id: NodeId) {
         let node = self.node_mut(id);
         let process = node.process;

@@ -1,4 +1,4 @@
-//! Readers of the nodes' logs, while the cluster goes on: each sees a prefix of what was delivered.
+//! Readers of the nodes' logs, while the cluster goes on: each must see a prefix of what was delivered.
 
 use crate::consensus::types::NodeId;
 use crate::pipeline::storage::read_chosen;
@@ -7,16 +7,16 @@ use super::counts::Count;
 use super::invariant::{Shown, hold};
 use super::world::{Step, World};
 
-/// Does the next step of the cluster.
+/// Takes the next step of the cluster.
 pub(super) type NextStep = fn(&mut World);
 
-/// How someone reads.
+/// How a log is read.
 struct Read {
-    /// So many steps of anyone happen within the read.
+    /// How many steps of the cluster happen within the read.
     nested: u64,
-    /// It begins so far before the end.
+    /// How far before the end it begins.
     back: u64,
-    /// A client sees what was applied, another reader what is chosen.
+    /// Whether a client reads: it sees what was applied, any other reader what is chosen.
     of_client: bool,
 }
 
@@ -60,7 +60,7 @@ impl World {
             hold!(
                 Linearizable,
                 delivered.map(Option::as_ref) == Some(shown),
-                "node {id} shows {entry} as {}, and delivered was {}",
+                "node {id} shows {entry} as {}, but {} was delivered",
                 Shown(shown),
                 Shown(delivered.and_then(Option::as_ref))
             );

@@ -1,4 +1,4 @@
-//! A run from its plan: faults, then the end of faults, then what is left of the cluster must find together.
+//! A run from its plan: faults, then the end of faults, after which what is left of the cluster must recover.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,25 +13,25 @@ use super::trace::{Recorder, What};
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was done.
+    /// The plan that was run.
     pub plan: Plan,
     /// The faults it had, drawn from the seed if the plan names none.
     pub faults: Faults,
-    /// The faults that began, in the order of time.
+    /// The faults that began, in order of time.
     pub happened: Vec<FaultId>,
     /// Those that would have begun, had they not been taken away.
     pub withheld: BTreeSet<FaultId>,
-    /// T in it.
+    /// T of its cluster.
     pub election_ms: u64,
-    /// How many steps it took, those after the end of faults included.
+    /// How many steps it took, including those after the end of faults.
     pub steps: u64,
-    /// How long it was for the nodes.
+    /// How much virtual time passed.
     pub virtual_us: u64,
-    /// How often what happened.
+    /// How often each thing happened.
     pub counts: Counts,
-    /// Of all events: the same plan has the same one, on every machine.
+    /// The hash of all events: the same plan has the same hash on every machine.
     pub hash: u64,
-    /// The events, as many as were to be kept.
+    /// The last events, as many as were asked for.
     pub recorder: Recorder,
     /// The rule that was broken, if one was.
     pub violation: Option<Violation>,
@@ -76,7 +76,7 @@ mod tests {
     use super::super::plan::Class;
     use super::*;
 
-    /// A fault that is taken away takes nothing else with it: until it would have come the run is the same,
+    /// A fault that is taken away takes nothing else with it: until it would have come, the run is the same,
     /// and the faults after it come as they would have.
     #[test]
     fn a_fault_goes_alone() {
@@ -92,8 +92,8 @@ mod tests {
             assert!(whole.happened.contains(&gone) && without.withheld == [gone].into());
             let rest = whole.happened.iter().filter(|fault| **fault != gone);
             let differ = rest.zip(&without.happened).find(|(one, other)| one != other);
-            assert_eq!(differ, None, "the faults beside {gone}");
-            // None if the node was down already.
+            assert_eq!(differ, None, "the faults other than {gone}");
+            // There is none if the node was already down.
             let mut pairs = whole.recorder.events().zip(without.recorder.events());
             if let Some((one, other)) = pairs.find(|(one, other)| one != other) {
                 changed += 1;

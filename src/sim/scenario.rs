@@ -3,8 +3,8 @@
 //! Cloudflare saw in 2020: a link lost between two of three nodes).
 //!
 //! A leader is elected and serves, then links are cut around it. From then on clients propose at every node
-//! each quarter of T. The cluster serves again when a node answers, and goes on answering. Where it does not,
-//! the links come back, and it must then.
+//! each quarter of T. The cluster serves again when a node answers, and goes on answering. If it does not,
+//! the links come back, and then it must.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,12 +20,12 @@ use super::plan::Plan;
 /// A way in which a network is split in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Split {
-    /// All are connected to one node only, which does not lead: the leader lost its quorum and lives.
+    /// All are connected to one node only, which does not lead: the leader has lost its quorum, but is alive.
     QuorumLoss,
     /// The leader is gone, and all others are connected to one node only, whose log is behind.
     Constrained,
-    /// Each is connected to its neighbours only, with the leader anywhere. (Of more than five nodes in a
-    /// chain none reaches a majority, and none can serve.)
+    /// Each is connected to its neighbours only, with the leader anywhere. (In a chain of more than five
+    /// nodes none reaches a majority, so none can serve.)
     Chained,
     /// Two halves, and one node that sees both, with the leader anywhere.
     Bridge,
@@ -33,7 +33,7 @@ pub enum Split {
     DeafLeader,
     /// Nobody hears the leader, and it hears all.
     MuteLeader,
-    /// Links are lost at random, each way for itself, so that some node is left with a quorum.
+    /// Links are lost at random, each direction on its own, so that some node is left with a quorum.
     Random,
 }
 
@@ -49,21 +49,20 @@ impl Split {
         Split::Random,
     ];
 
-    /// Of how many nodes at most some node is left with a quorum.
+    /// The largest number of nodes for which some node is left with a quorum.
     pub fn most_nodes(self) -> u64 {
         if self == Split::Chained { 5 } else { 9 }
     }
 }
 
-/// What came of it.
+/// How a split cluster served.
 #[derive(Clone, Copy, Debug)]
 pub struct Served {
     /// T.
     pub election_ms: u64,
-    /// When the first node that then went on answering gave its first answer, after the cut; `None`: none
-    /// did.
+    /// When, after the cut, the first node that went on answering gave its first answer; `None` if none did.
     pub after_ms: Option<u64>,
-    /// Raft, if it did not serve: of the nodes that reach a majority none has a log that a majority of all
+    /// Raft, if it did not serve: none of the nodes that reach a majority has a log that a majority of all
     /// would vote for. (A Paxos candidate is told what it lacks.)
     pub nobody_may_win: bool,
     /// When it served again once all links were back, if it did not before.
@@ -83,7 +82,7 @@ impl Served {
         self.healed_ms.map(|healed_ms| healed_ms as f64 / self.election_ms as f64)
     }
 
-    /// Whether it served within so many T; or could not, and did within so many T of the links' return.
+    /// Whether it served within this many T; or could not, and did within this many T of the links' return.
     pub fn is_within(&self, within_t: f64) -> bool {
         let soon = |after_t: Option<f64>| after_t.is_some_and(|after_t| after_t <= within_t);
         soon(self.after_t()) || (self.nobody_may_win && soon(self.healed_t()))
@@ -118,7 +117,7 @@ const WATCHED_T: u64 = 10;
 /// Splits a cluster of `nodes` (3 to 9; at most 5 in a chain) that serves, and watches it.
 pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Served {
     let most = split.most_nodes();
-    assert!((3..=most).contains(&nodes), "{nodes} nodes, from 3 to {most} can be split like that");
+    assert!((3..=most).contains(&nodes), "{nodes} nodes cannot be split like that, 3 to {most} can");
     let mut dice = Random::new(seed ^ 0x5911);
     let slow = dice.between(1, 20);
     let faults = Faults { delay_max_us: 100 + 100 * slow, write_max_us: 100 + 50 * slow, ..Faults::none() };
@@ -156,8 +155,8 @@ pub fn split(seed: u64, protocol: ProtocolName, nodes: u64, split: Split) -> Ser
     served
 }
 
-/// Whether no node gets the votes of a majority, those it reaches both ways asked, whose logs must not be
-/// ahead of its own.
+/// Whether no node can get the votes of a majority. It asks the nodes that it reaches both ways, and their
+/// logs must not be ahead of its own.
 fn nobody_may_win(cluster: &Cluster, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool {
     let last = |id: NodeId| {
         let last = cluster.world.node(id).account.entries.last_key_value();
@@ -173,7 +172,7 @@ fn nobody_may_win(cluster: &Cluster, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)
     (1..=nodes).all(|id| votes(id) <= nodes / 2)
 }
 
-/// Which links are cut, from and to.
+/// The links that are cut, as pairs of from and to.
 fn links_lost(
     split: Split,
     nodes: u64,
@@ -216,10 +215,10 @@ fn has_quorum(id: NodeId, nodes: u64, cut: &BTreeSet<(NodeId, NodeId)>) -> bool 
     (1..=nodes).filter(both).count() as u64 > nodes / 2
 }
 
-/// When the cluster serves from now on, in milliseconds.
+/// How long it takes until the cluster serves, from now on, in milliseconds.
 fn watch(cluster: &mut Cluster, t_us: u64) -> Option<u64> {
     let began_us = cluster.now_us();
-    // By node: when which probe was sent, and when it was answered.
+    // Node and reqid of each probe, when it was sent, and when it was answered.
     let mut probes: Vec<(NodeId, u64, u64, Option<u64>)> = Vec::new();
     while cluster.now_us() < began_us + WATCHED_T * t_us {
         for id in cluster.ids() {

@@ -9,11 +9,11 @@ use super::faults::Faults;
 use super::plan::Plan;
 use super::run::Outcome;
 
-/// Everything is tried so often at most, since one thing that goes may let another go.
+/// Everything is tried at most this often: one thing that goes may let another go.
 const ROUNDS: usize = 4;
 
-/// The smallest plan found, run. `attempt` runs a plan and gives its outcome if that fails for the same
-/// reason; when there is no time left it gives nothing.
+/// Returns the outcome of the smallest plan found. `attempt` runs a plan and returns its outcome if that
+/// fails for the same reason; when there is no time left it returns `None`.
 pub fn shrink(failed: Outcome, attempt: impl FnMut(&Plan) -> Option<Outcome>) -> Outcome {
     let most_events = failed.plan.events;
     let mut shrink = Shrink { best: failed, most_events, attempt };
@@ -39,7 +39,7 @@ struct Shrink<F> {
 }
 
 impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
-    /// Tries the best plan with a change; whether that fails, too, and is the best from now on.
+    /// Tries the best plan with a change. Returns whether that fails as well, and is the best from now on.
     fn attempt(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
         self.attempt_within(u64::MAX, change)
     }
@@ -58,7 +58,7 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         true
     }
 
-    /// Writes into the plan what the run was, without what it did not come to. That is the same run.
+    /// Writes into the plan what the run was, without what it never reached. It is still the same run.
     fn settle(&mut self) {
         let Outcome { plan, faults, steps, withheld, .. } = &mut self.best;
         plan.faults = Some(faults.clone());
@@ -75,7 +75,7 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         }
     }
 
-    /// Whole classes of faults away, and delays as they are without any.
+    /// Takes away whole classes of faults, and makes delays what they are without any.
     fn quieter(&mut self) {
         let events = self.most_events;
         for name in Faults::names() {
@@ -99,7 +99,7 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         }
     }
 
-    /// Single faults away, half of them first, then smaller parts, the later ones first.
+    /// Takes away single faults: half of them first, then smaller parts, later ones first.
     fn fewer_faults(&mut self) {
         let events = self.most_events.min(2 * self.best.steps);
         let mut size = self.best.happened.len().div_ceil(2);
@@ -118,7 +118,7 @@ impl<F: FnMut(&Plan) -> Option<Outcome>> Shrink<F> {
         }
     }
 
-    /// The end of faults comes earlier: much, if that does, then by halves of what is left to try.
+    /// Makes faults end earlier: much earlier if that still fails, then by halves of what is left to try.
     fn fewer_events(&mut self) {
         for part in [16, 8, 4, 2] {
             let events = (self.best.plan.events / part).max(1);

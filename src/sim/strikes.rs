@@ -18,7 +18,7 @@ use super::world::{Act, Dice, Node, Step, World};
 /// How much longer a slow disk takes.
 const SLOW_FACTOR: u64 = 20;
 
-/// A fault, and whom it strikes.
+/// A fault, and the node that it strikes.
 struct Strike<'a> {
     fault: FaultId,
     /// Names it in the trace.
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// A fault is counted, and the trace hears of it.
+    /// Counts a fault that begins, and records it in the trace.
     fn begins(&mut self, strike: &Strike, count: Count, text: impl FnOnce() -> String) {
         self.counts.add(count);
         let text = self.recorder.text(|| format!("{}: {}", strike.fault, text()));
@@ -65,7 +65,7 @@ impl World {
         self.fault_ends(strike.number, String::new);
     }
 
-    /// A fault ends after its part of what it lasts at most.
+    /// Schedules the end of a fault, after its share of the longest time that it may last.
     fn ends_within(&mut self, strike: &Strike, most_ms: u64, act: Act) {
         self.schedule(most_ms * strike.dice.long_permille, Step::Chaos(act));
     }
@@ -103,7 +103,7 @@ impl World {
         let (id, drift_percent) = (strike.node, self.faults.drift_percent);
         let (low, high) = (100_000 / (100 + drift_percent), 1000 + 10 * drift_percent);
         let rate = low + strike.dice.variant % (high - low + 1);
-        self.happens(strike, Count::Drifts, || format!("the clock of node {id} goes at {rate} thousandths"));
+        self.happens(strike, Count::Drifts, || format!("the clock of node {id} runs at {rate} thousandths"));
         self.chaos.set_rate_permille(id, rate);
         let now_us = self.now_us;
         self.node_mut(id).clock.set_rate(now_us, rate);
@@ -181,8 +181,8 @@ impl World {
         !is_marked(self.node(id)) && 2 * (harmed + 1) < self.nodes.len()
     }
 
-    /// Whether every other node has bound this one to its disk: one that has not would take another disk for
-    /// it.
+    /// Whether every other node has bound this one to its disk: a node that has not would take a different
+    /// disk for this node's.
     fn is_known(&self, id: NodeId) -> bool {
         let directory = self.node(id).directory;
         let mut others = self.nodes.iter().filter(|node| node.id != id);

@@ -17,7 +17,7 @@ use super::processes::PROBE_US;
 use super::trace::What;
 use super::world::{Step, Thread, World, Written};
 
-/// A write that fails takes so much longer, in µs, so that the queues behind it fill.
+/// A write that fails takes this much longer, in µs, so that the queues behind it fill.
 const FAILURE_US: u64 = 30_000;
 
 impl World {
@@ -93,7 +93,7 @@ impl World {
         self.wake(id, Thread::Machine);
     }
 
-    /// What a turn made is on its way; those behind the queues wake.
+    /// What a turn made is on its way: wakes the threads behind the queues.
     fn hand_on(&mut self, id: NodeId, turn: Turn) {
         self.watch_turn(id, &turn);
         for event in &turn.events {

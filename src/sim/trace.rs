@@ -2,7 +2,7 @@
 //! the last steps in words, and for the hash by which two runs are compared.
 //!
 //! Numbers and names say what happened; a `text` says it to a person. Only numbers and names are hashed
-//! ([`TraceHash`]), so that a run which nobody records builds no texts ([`Recorder::text`]) and has the same
+//! ([`TraceHash`]), so that a run that is not recorded builds no texts ([`Recorder::text`]) and has the same
 //! hash.
 //!
 //! Left out: values in full (a text is cut), and what a node holds in memory.
@@ -47,11 +47,11 @@ pub struct Trace {
     pub election_ms: u64,
     /// Which faults the run had, in plain words.
     pub faults: String,
-    /// The hash of all events, the skipped ones too, as 16 hexadecimal digits.
+    /// The hash of all events, including the skipped ones, as 16 hexadecimal digits.
     pub hash: String,
     /// How many events happened before the first of `events`: more happened than the recorder kept.
     pub skipped: u64,
-    /// The invariant that did not hold, if one did not.
+    /// The invariant that did not hold, if any.
     pub failure: Option<Failure>,
     /// What happened, in order of time.
     pub events: Vec<TraceEvent>,
@@ -71,7 +71,7 @@ pub struct Failure {
 pub struct TraceEvent {
     /// Virtual time since the start, in microseconds.
     pub at_us: u64,
-    /// The step of the run. Events of one step belong together: what came in first, then what came of it.
+    /// The step of the run. Events of one step belong together: first what came in, then what that led to.
     pub step: u64,
     /// Where it happened; 0 is the cluster as a whole.
     pub node: NodeId,
@@ -88,7 +88,7 @@ pub enum What {
     Sent {
         /// Names the message in this run, from 1.
         id: u64,
-        /// Whom it is for; the node itself, too.
+        /// The node that it is for, which may be the sender itself.
         to: NodeId,
         /// Its kind, such as `Accept`.
         name: Word,
@@ -101,7 +101,7 @@ pub enum What {
     },
     /// A message reaches the node's state machine. One that was duplicated does so more than once.
     Received {
-        /// Of [`What::Sent`].
+        /// As in [`What::Sent`].
         id: u64,
         /// Who sent it.
         from: NodeId,
@@ -111,20 +111,20 @@ pub enum What {
     /// One copy of a message is lost, at this time. Reported by the sender if the network lost it, by the
     /// receiver if it was down or had no room.
     Dropped {
-        /// Of [`What::Sent`].
+        /// As in [`What::Sent`].
         id: u64,
         /// Why, in a few words.
         why: Word,
     },
     /// The network makes one more copy of a message.
     Duplicated {
-        /// Of [`What::Sent`].
+        /// As in [`What::Sent`].
         id: u64,
     },
-    /// The state machine hands a work to storage: what came of this step is durable only with it. The works
-    /// of a node are written in this order; those not yet durable are lost when it crashes or is rebuilt.
+    /// The state machine hands a work to storage: what this step led to is durable only with it. The works of
+    /// a node are written in this order; those not yet durable are lost when it crashes or is rebuilt.
     Queued {
-        /// How many entries are to be written.
+        /// How many entries will be written.
         entries: u64,
         /// How many messages wait for the write.
         messages: u64,
@@ -133,7 +133,7 @@ pub enum What {
     Writing {
         /// Names the write in this run, from 1.
         write: u64,
-        /// How many works it makes durable at once: the oldest that are queued on this node.
+        /// How many works it makes durable together: the oldest that are queued on this node.
         works: u64,
         /// How many entries are in it.
         entries: u64,
@@ -142,7 +142,7 @@ pub enum What {
     },
     /// A write is durable.
     Durable {
-        /// Of [`What::Writing`].
+        /// As in [`What::Writing`].
         write: u64,
         /// The promise on the disk.
         #[serde(with = "ballot")]
@@ -156,16 +156,16 @@ pub enum What {
     },
     /// A write failed. After a failed flush the node ends, after any other it goes on from its disk.
     WriteFailed {
-        /// Of [`What::Writing`].
+        /// As in [`What::Writing`].
         write: u64,
         /// Whether it was the flush that failed.
         flush: bool,
         /// The error.
         text: String,
     },
-    /// The state machine stands still until the disk takes writes again.
+    /// The state machine waits until the disk takes writes again.
     Suspended,
-    /// The core was made anew from what is durable.
+    /// The core was rebuilt from what is durable.
     Rebuilt {
         /// The generation from now on.
         generation: u64,
@@ -180,11 +180,11 @@ pub enum What {
         /// How often it has started, from 1.
         start: u64,
     },
-    /// The process stands still, and its clock for it.
+    /// The process is paused, and does not see its clock go on.
     Paused,
     /// The process goes on.
     Resumed,
-    /// The node does something else in the cluster now.
+    /// The node has a new role, or a new ballot.
     Role {
         /// `follower`, `candidate` or `leader`.
         role: Word,
@@ -192,12 +192,12 @@ pub enum What {
         #[serde(with = "ballot")]
         ballot: Ballot,
     },
-    /// The core says something that a person who watches wants to know.
+    /// The core reports something that a person who watches wants to know.
     Noted {
         /// What it says.
         text: String,
     },
-    /// The node knows that all up to this index is chosen.
+    /// The node knows that every index up to this one is chosen.
     Chosen {
         /// Its watermark.
         index: Index,
@@ -243,7 +243,7 @@ pub enum What {
     },
     /// A fault ends.
     Healed {
-        /// Of [`What::Fault`]; 0 ends all of them.
+        /// As in [`What::Fault`]; 0 ends all of them.
         fault: u64,
         /// What is right again.
         text: String,
@@ -299,7 +299,7 @@ impl fmt::Display for What {
             }
             What::WriteFailed { flush: true, text, .. } => write!(f, "a flush failed{}", Colon(text)),
             What::WriteFailed { flush: false, text, .. } => write!(f, "a write failed{}", Colon(text)),
-            What::Suspended => f.write_str("stands still until its disk takes writes again"),
+            What::Suspended => f.write_str("waits until its disk takes writes again"),
             What::Rebuilt { generation } => write!(f, "goes on from its disk as generation {generation}"),
             What::Crashed { why } => write!(f, "ends: {why}"),
             What::Started { start } => write!(f, "starts from its disk, start {start}"),
@@ -307,7 +307,7 @@ impl fmt::Display for What {
             What::Resumed => f.write_str("its process goes on"),
             What::Role { role, ballot } => write!(f, "is {role} now, ballot {ballot}"),
             What::Noted { text } => f.write_str(text),
-            What::Chosen { index } => write!(f, "knows that all up to {index} is chosen"),
+            What::Chosen { index } => write!(f, "knows that every index up to {index} is chosen"),
             What::Delivered { index, request, text } if text.is_empty() => {
                 write!(f, "delivers {index}: request {request}")
             }
@@ -362,7 +362,7 @@ mod ballot {
             Some(Ballot { round: round.parse().ok()?, node: node.parse().ok()? })
         };
         let ballot = text.split_once('.').and_then(parse);
-        ballot.ok_or_else(|| D::Error::custom(format!("{text:?} is no ballot, such as \"3.1\"")))
+        ballot.ok_or_else(|| D::Error::custom(format!("{text:?} is not a ballot, such as \"3.1\"")))
     }
 }
 
@@ -382,6 +382,6 @@ mod request {
         let session = u128::from_str_radix(session, 16).ok();
         let request = session.zip(number.parse().ok());
         let request = request.map(|(session, number)| RequestId { session, number });
-        request.ok_or_else(|| D::Error::custom(format!("{text:?} is no request id, such as \"7\"")))
+        request.ok_or_else(|| D::Error::custom(format!("{text:?} is not a request id, such as \"7\"")))
     }
 }

@@ -1,5 +1,4 @@
-//! What is checked after each step, from outside: what leaves early, how watermarks stand, and what is
-//! delivered.
+//! What is checked after each step, from outside: what leaves early, the watermarks, and what is delivered.
 //!
 //! Left out: what is durable, and what waits for that (`durable.rs`); readers (`reads.rs`).
 
@@ -20,7 +19,7 @@ use super::world::World;
 
 impl World {
     /// After a turn: what leaves early promises nothing, the watermarks are in order, and what they say is
-    /// chosen is.
+    /// chosen is chosen.
     pub(super) fn watch_turn(&mut self, id: NodeId, turn: &Turn) {
         turn.early.iter().for_each(|message| self.checker.early(message));
         self.watch_sent(id, &turn.early);
@@ -31,7 +30,7 @@ impl World {
         hold!(
             AppendOnly,
             truncates.is_none() || status.role != Role::Leader,
-            "node {id} leads with ballot {}, and removes its entries from {truncates:?} on",
+            "node {id} leads with ballot {}, but removes its entries from {truncates:?} on",
             status.promised
         );
         self.watch_role(id, status.role, status.promised);
@@ -39,7 +38,7 @@ impl World {
             hold!(
                 Watermarks,
                 raised == chosen,
-                "node {id}: the watermark was raised to {raised}, and is {chosen}"
+                "node {id}: the watermark was raised to {raised}, but is {chosen}"
             );
             self.record(id, What::Chosen { index: chosen });
             self.watch_chosen(id, chosen);
@@ -70,11 +69,11 @@ impl World {
             status.pending,
             status.last - status.chosen
         );
-        hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, and there are fewer than 256");
+        hold!(Bounds, waiting <= 256, "node {id}: {waiting} clients wait, but there are fewer than 256");
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
     }
 
-    /// The trace hears of a new role or ballot.
+    /// Records a new role or ballot in the trace.
     fn watch_role(&mut self, id: NodeId, role: Role, ballot: Ballot) {
         if self.running(id).told == (role, ballot) {
             return;
@@ -88,7 +87,8 @@ impl World {
         self.record(id, What::Role { role: role.into(), ballot });
     }
 
-    /// The last of what a node takes for chosen, which its applier will find one by one: is it?
+    /// Checks that the last entries that a node takes for chosen are chosen. Its applier will find all of
+    /// them one by one.
     fn watch_chosen(&mut self, id: NodeId, chosen: Index) {
         let running = self.running(id);
         let first = chosen.saturating_sub(3).max(1);
@@ -96,7 +96,8 @@ impl World {
         self.check_read(id, read);
     }
 
-    /// What was read from a node's log is chosen. Returns nothing if the disk is gone, or was harmed.
+    /// Checks that what was read from a node's log is chosen. Returns nothing if the disk is gone, or was
+    /// harmed.
     pub(super) fn check_read(&mut self, id: NodeId, read: Result<Vec<Entry>, LogReadError>) -> Vec<Entry> {
         match read {
             Ok(entries) => {
@@ -115,7 +116,7 @@ impl World {
     pub(super) fn watch_sent(&mut self, id: NodeId, messages: &[Message]) {
         let incarnation = self.running(id).incarnation();
         for message in messages {
-            hold!(Honesty, message.from == id, "node {id} sends in the name of another: {message}");
+            hold!(Honesty, message.from == id, "node {id} sends in the name of another node: {message}");
             self.checker.sent(message, incarnation);
             if let Body::Cluster(ClusterBody::Learn { entries, .. }) = &message.body {
                 entries.iter().for_each(|entry| self.checker.believed(id, entry));
@@ -142,7 +143,7 @@ impl World {
             hold!(
                 Order,
                 number.is_some() == *counts,
-                "node {id} delivers {entry} with the number {number:?}, and it counts: {counts}"
+                "node {id} delivers {entry} with the number {number:?}, but it counts: {counts}"
             );
             let request = entry.command.request;
             if is_first && *counts {
@@ -150,7 +151,7 @@ impl World {
                 hold!(
                     Linearizable,
                     entry.index > floor,
-                    "request {request} stands at {}, and was first sent when {floor} had been told",
+                    "request {request} is at {}, but was first sent after index {floor} had been told",
                     entry.index
                 );
             }
@@ -160,11 +161,11 @@ impl World {
             self.record(id, What::Delivered { index: entry.index, request, text });
         }
         delivered.responses.iter().for_each(|(index, state)| self.checker.applied(id, *index, state));
-        hold!(Order, applied == last, "node {id} delivered up to {last}, and says {applied}");
+        hold!(Order, applied == last, "node {id} delivered up to {last}, but says {applied}");
     }
 
-    /// The whole log of a node, as far as it delivered it, and all it tells of requests, against what was
-    /// delivered.
+    /// Compares the whole log of a node, as far as it delivered it, and all that it tells of requests, with
+    /// what was delivered.
     pub(super) fn compare(&mut self, id: NodeId) {
         if self.node(id).is_harmed || !self.node(id).is_up() {
             return;
@@ -189,20 +190,21 @@ impl World {
             hold!(
                 OnceOnly,
                 told == Some(index),
-                "request {} was delivered at {index}, and node {id} says {told:?}",
+                "request {} was delivered at {index}, but node {id} says {told:?}",
                 command.request
             );
         }
     }
 
-    /// The highest index that anyone delivered, or that is chosen.
+    /// The highest index that any node takes for chosen, or that is chosen.
     pub(super) fn last(&self) -> Index {
         let counted = self.checker.chosen().keys().next_back().copied().unwrap_or(0);
         let known = self.nodes.iter().filter_map(|node| node.running.as_ref());
         known.map(|running| running.recent.chosen()).max().unwrap_or(0).max(counted)
     }
 
-    /// At the end: who is left has delivered all, and so the same (each delivery was compared).
+    /// At the end every node that is left must have delivered everything, and so the same (each delivery was
+    /// compared).
     pub(super) fn compare_ends(&self, last: Index) {
         for node in self.nodes.iter().filter(|node| node.lost.is_none()) {
             let applied = node.running.as_ref().map_or(0, |running| running.applier.applied());

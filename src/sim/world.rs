@@ -1,11 +1,11 @@
 //! The world of a simulation: all state, and nothing that happens to it. Virtual time, one queue of steps
-//! ordered by (time, sequence), the nodes, the network between them, their clients, and who watches.
+//! ordered by (time, sequence), the nodes, the network between them, their clients, and their observers.
 //!
-//! Each thread of `node/` works off what waits, then sleeps until its bell rings. Here, whatever puts
+//! Each thread of `node/` works through what waits, then sleeps until its bell rings. Here, whatever puts
 //! something into a queue schedules the next step of the thread behind it ([`World::wake`]), after a delay
 //! drawn from the seed.
 //!
-//! The files of `world/` hold a part of the state each. The files next to this one say what happens to it;
+//! Each file of `world/` holds a part of the state. The files next to this one say what happens to it;
 //! `cluster.rs` calls them. Nothing here knows of them.
 
 mod account;
@@ -48,7 +48,7 @@ pub use step::{Act, Flight, Step, Thread};
 pub struct World {
     pub now_us: u64,
     schedule: Schedule,
-    /// How many steps were done.
+    /// How many steps were taken.
     pub steps: u64,
     /// Names the last write in the trace.
     pub last_write: u64,
@@ -60,19 +60,19 @@ pub struct World {
     pub checker: Checker,
     pub counts: Counts,
     pub recorder: Recorder,
-    /// How long steps take, and what else is drawn for the threads.
+    /// Draws how long steps take, and whatever else is drawn for the threads.
     pub random: Random,
     /// T.
     pub election_ms: u64,
     pub tick_us: u64,
-    /// Within a read, steps of others go on; they do not read.
+    /// Set within a read: steps go on during it, but they do not read.
     pub is_reading: bool,
-    /// Used again for every message.
+    /// Reused for every message.
     pub buffer: BytesMut,
 }
 
 impl World {
-    /// All nodes down and nothing scheduled; `keep` events are kept of the trace.
+    /// A world with all nodes down and nothing scheduled; the last `keep` events of its trace are kept.
     pub fn new(plan: &Plan, keep: usize) -> World {
         let mut random = Random::new(plan.seed);
         let faults = match &plan.faults {
@@ -138,7 +138,7 @@ impl World {
         node.is_up() && node.process == process
     }
 
-    /// Who leads, if anyone thinks so.
+    /// The node that leads, if any node thinks it does.
     pub fn leader(&self) -> Option<NodeId> {
         let told = |node: &Node| node.running.as_ref().map(|running| running.told);
         let leads = |node: &&Node| told(node).is_some_and(|(role, _)| role == Role::Leader);
@@ -148,7 +148,7 @@ impl World {
 
     // ---- time ----
 
-    /// A step so much later.
+    /// Schedules a step this much later.
     pub fn schedule(&mut self, delay_us: u64, step: Step) {
         self.schedule.add(self.now_us + delay_us, step);
     }
@@ -158,9 +158,9 @@ impl World {
         self.schedule.next_us()
     }
 
-    /// Time goes on to the next step, which this returns. There always is one.
+    /// Moves time on to the next step, and returns it. There always is one.
     pub fn advance(&mut self) -> Step {
-        let (at_us, step) = self.schedule.take().expect("clocks tick for ever");
+        let (at_us, step) = self.schedule.take().expect("clocks tick forever");
         assert!(at_us >= self.now_us, "time goes on: {at_us} after {}", self.now_us);
         self.now_us = at_us;
         self.steps += 1;
@@ -171,7 +171,7 @@ impl World {
         self.recorder.record(self.now_us, self.steps, node, what);
     }
 
-    /// A thread has something to do: its next step comes, unless it is on its way.
+    /// A thread has something to do: schedules its next step, unless one is on its way.
     pub fn wake(&mut self, id: NodeId, thread: Thread) {
         let delay_us = match thread {
             Thread::Applier => self.random.between(5, 300),

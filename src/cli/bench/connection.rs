@@ -1,7 +1,7 @@
 //! One connection of the load, with what is outstanding on it.
 //!
 //! A server answers in the order of the requests, so a queue of what is outstanding is all it takes to match
-//! them. Latency counts from just before the first `write` that was to carry the request to just after the
+//! them. Latency counts from just before the first `write` that should carry the request to just after the
 //! `read` that brought the answer's end: a request that did not fit into the socket's buffer waits on the
 //! clock, and so does one that had to be sent again.
 
@@ -19,9 +19,9 @@ use super::requests::{Request, Requests};
 
 /// Between a failure and the next try.
 const REDIAL_DELAY: Duration = Duration::from_millis(5);
-/// A longer line is no answer to a proposal.
+/// A longer line is not an answer to a proposal.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// Written bytes are cut off the output once they are so many.
+/// Written bytes are cut off the output once there are this many.
 const CUT_BYTES: usize = 64 * 1024;
 
 /// A connection, or the wish for one.
@@ -47,7 +47,7 @@ enum State {
 }
 
 impl Connection {
-    /// A connection to dial at once, with its first requests.
+    /// A connection to dial immediately, with its first requests.
     pub fn new(token: Token, server: usize, outstanding: VecDeque<Request>) -> Connection {
         let now = Instant::now();
         let (state, unsent) = (State::Down { due: now }, outstanding.len());
@@ -65,12 +65,12 @@ impl Connection {
         matches!(self.state, State::Down { due } if due <= now)
     }
 
-    /// Whether it waits for its server longer than `limit`.
+    /// Whether it has waited for its server for longer than `limit`.
     pub fn is_silent(&self, now: Instant, limit: Duration) -> bool {
         matches!(self.state, State::Up(_)) && now.saturating_duration_since(self.heard) > limit
     }
 
-    /// Dials; all that is outstanding goes out when the connection stands.
+    /// Dials; all that is outstanding goes out when the connection is up.
     pub fn dial(
         &mut self,
         server: SocketAddr,

@@ -18,9 +18,9 @@ use super::report::{figure, round};
 use super::usage::thread_cpu;
 use cluster::Cluster;
 
-/// The clock is read, and the end of a run is met, this exactly.
+/// How exactly the clock is read and the end of a run is met.
 const CLOCK_ENTRIES: u64 = 1024;
-/// This part of a run's length warms up before it.
+/// A run's length divided by this is the length of the warm-up before it.
 const WARM_PART: u32 = 10;
 
 /// How proposals come in.
@@ -30,7 +30,7 @@ struct Load {
     mode: &'static str,
     /// Entries outstanding at any time: as they are chosen, new ones are proposed.
     outstanding: u64,
-    /// New ones in a turn of the leader at most.
+    /// The most new ones in a turn of the leader.
     turn: u64,
     /// How many turns each message is under way.
     delay: usize,
@@ -61,10 +61,10 @@ pub struct Arguments {
     /// Entries of each run instead
     #[arg(long, conflicts_with = "secs", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     entries: Option<u64>,
-    /// Runs of each kind, with a cluster of its own each
+    /// Runs of each kind, each with a cluster of its own
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// One JSON line a run instead of a table
+    /// One JSON line per run instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -128,8 +128,9 @@ fn measure(arguments: &Arguments, load: Load) -> Result<Row, Error> {
     })
 }
 
-/// Keeps entries outstanding until the leader delivered so many, or so much CPU time is used. Time passes for
-/// the cores as this thread uses its processor: others that use it, too, cause no elections.
+/// Keeps entries outstanding until the leader has delivered `entries`, or `secs` of CPU time are used. Time
+/// passes for the cores as this thread uses its processor: other programs that use it as well cause no
+/// elections.
 fn drive(cluster: &mut Cluster, load: Load, secs: Duration, entries: u64) {
     let (start, first) = (thread_cpu(), cluster.delivered());
     let (mut clock, mut look_at) = (start, first);

@@ -15,13 +15,13 @@ use super::load;
 use super::record::{Outcome, Progress, Window};
 use super::report::{figure, median, round};
 
-/// No kill, return or recovery is waited for longer.
+/// The longest wait for a kill, a return or a recovery.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Successes that have to follow on a kill, and on a start, before it goes on: some hundred rounds of all
+/// Successes that must follow a kill, and a restart, before the next step: some hundred rounds of all
 /// clients.
 const STEADY_ANSWERS: u64 = 2_000;
 
-/// What came of the kills.
+/// The result of the kills.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gaps {
     /// What was measured.
@@ -54,7 +54,7 @@ impl Gaps {
             .zip(1..)
             .map(|(ms, kill)| format!("  kill {kill:<3} {ms:>8.1} ms  {}\n", in_t(*ms)));
         format!(
-            "{}: {} nodes, C={} over K={} connections, T={} ms, longest time without success a kill\n{}  median {}  {}\n  worst  {}  {}\n",
+            "{}: {} nodes, C={} over K={} connections, T={} ms, longest time without success per kill\n{}  median {}  {}\n  worst  {}  {}\n",
             self.label,
             self.nodes,
             self.c,
@@ -120,7 +120,7 @@ fn wait_until_steady(progress: &Progress, interrupt: &Interrupt) -> Result<(), E
         .wait_for("the load to be served", STEP_TIMEOUT, || Ok(Some(()).filter(|()| answered() >= wanted)))
 }
 
-/// What the gaps amount to.
+/// The median and the worst of the gaps.
 pub fn summarize(gaps_ms: &[f64]) -> (f64, f64) {
     (median(gaps_ms), gaps_ms.iter().copied().fold(0.0, f64::max))
 }

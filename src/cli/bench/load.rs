@@ -17,13 +17,13 @@ use super::requests::Requests;
 
 /// How often connections are looked at for silence and for dialling again.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
-/// Bytes that one `read` takes at most: some thousand answers.
+/// The most bytes that one `read` takes: some thousand answers.
 const READ_BYTES: usize = 64 * 1024;
 
 /// What to load, and how.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Connections are spread over them round-robin. With several of them an error answer, too, makes a
+    /// Connections are spread over them round-robin. With several of them an error answer also makes a
     /// connection send its requests again elsewhere; with one, an error ends the request.
     pub servers: Vec<SocketAddr>,
     /// C: requests outstanding at any time, at least `connections`.
@@ -32,11 +32,11 @@ pub struct Spec {
     pub connections: usize,
     /// Length of each value.
     pub value_bytes: usize,
-    /// A server that owes an answer and sends nothing for so long is given up.
+    /// A server that owes an answer and sends nothing for this long is given up.
     pub silence_ms: u64,
 }
 
-/// Loads until the window closes. Fails only if the system gives no poll or no random numbers.
+/// Loads until the window closes. Fails only if the system provides no poll or no random numbers.
 pub fn run(spec: &Spec, window: Window, progress: &Progress) -> io::Result<Outcome> {
     assert!(spec.connections >= 1 && spec.clients >= spec.connections, "C >= K >= 1 in {spec:?}");
     assert!(!spec.servers.is_empty(), "a server in {spec:?}");

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Kinds of errors that are counted apart; further ones share the place "other".
+/// Kinds of errors that are counted separately; further ones are counted together as "other".
 const MAX_ERROR_KINDS: usize = 16;
-/// A latency above it (10 minutes) is recorded as this.
+/// A latency above this (10 minutes) is recorded as this.
 const MAX_LATENCY_US: u64 = 600_000_000;
 
-/// What is measured: what was handed over from `start` on and answered up to `stop`. Before it the load
-/// warms up, after it the load ends.
+/// What is measured: what was handed over from `start` on and answered up to `stop`. Before it the load warms
+/// up; after it the load ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// Its begin.
+    /// Its beginning.
     pub start: Instant,
     /// Its end.
     pub stop: Instant,
@@ -70,7 +70,7 @@ impl Record<'_> {
         Record { window, progress, outcome, last_success: Instant::now() }
     }
 
-    /// Whether the load is to end.
+    /// Whether the load should end.
     pub fn is_over(&self, now: Instant) -> bool {
         now >= self.window.stop || self.progress.stop.load(Ordering::Relaxed)
     }
@@ -126,14 +126,14 @@ pub enum Trouble {
     /// End of stream.
     #[error("the server closed the connection")]
     Closed,
-    /// An answer is owed for too long.
+    /// An answer has been owed for too long.
     #[error("the server owes answers and is silent")]
     Silence,
     /// An error answer.
     #[error("{0}")]
     Answer(String),
-    /// Something that is no answer to a proposal.
-    #[error("this is no answer to a proposal: {0:?}")]
+    /// Something that is not an answer to a proposal.
+    #[error("this is not an answer to a proposal: {0:?}")]
     Nonsense(String),
 }
 
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(progress.answered.into_inner(), 3);
     }
 
-    /// The longest gap is the longest distance between successes; setting it to 0 begins anew.
+    /// The longest gap is the longest distance between successes; setting it to 0 begins again.
     #[test]
     fn gaps_are_between_successes() {
         let progress = Progress::default();

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::record::Outcome;
 use super::usage::Usage;
 
-/// Above this share of one processor used by others a measurement is called disturbed.
+/// A measurement is called disturbed if others used more than this share of one processor.
 const DISTURBED_SHARE: f64 = 0.15;
 
-/// One measurement. The names are those that other loaders of the comparison print, too.
+/// One measurement. The names are those that the other loaders of the comparison print as well.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Row {
     /// What was measured.
@@ -31,9 +31,9 @@ pub struct Row {
     pub ops_s: f64,
     /// Median latency.
     pub p50_us: u64,
-    /// Of a hundred proposals one takes longer.
+    /// One proposal in a hundred takes longer.
     pub p99_us: u64,
-    /// Of a thousand proposals one takes longer.
+    /// One proposal in a thousand takes longer.
     pub p999_us: u64,
     /// The longest latency.
     pub max_us: u64,
@@ -56,7 +56,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Fills in what follows from a load's outcome and what was used meanwhile; `secs` must be set.
+    /// Fills in what follows from a load's outcome and what was used in the meantime; `secs` must be set.
     pub fn with(mut self, outcome: &Outcome, used: &Usage) -> Row {
         let latencies = &outcome.latencies_us;
         let operations = latencies.len().max(1) as f64;
@@ -156,7 +156,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Rounded to so many decimals; what is no number becomes 0.
+/// Rounded to this many decimals; what is not a number becomes 0.
 pub fn round(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     match (value * scale).round() / scale {

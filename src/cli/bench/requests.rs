@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-/// Values are cut out of so many random bytes, each at a place of its own.
+/// Values are cut out of this many random bytes, each at a place of its own.
 const POOL_BYTES: usize = 64 * 1024;
 
 /// One proposal.
@@ -13,7 +13,7 @@ pub struct Request {
     pub reqid: u64,
     /// Where in the pool its value begins.
     value_at: usize,
-    /// When it was first handed to the system; `None` as long as it was not.
+    /// When it was first handed to the system; `None` until then.
     pub sent: Option<Instant>,
 }
 
@@ -26,7 +26,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Fails if the system gives no random numbers.
+    /// Fails if the system provides no random numbers.
     pub fn new(value_bytes: usize) -> io::Result<Requests> {
         let mut pool = vec![0; POOL_BYTES + value_bytes];
         getrandom::fill(&mut pool).map_err(io::Error::other)?;
@@ -36,7 +36,7 @@ impl Requests {
         Ok(Requests { seed: getrandom::u64().map_err(io::Error::other)?, made: 0, pool, value_bytes })
     }
 
-    /// A request that no other of this run equals.
+    /// A request that is different from all others of this run.
     pub fn make(&mut self) -> Request {
         loop {
             self.made += 1;

@@ -1,4 +1,4 @@
-//! What processes and the machine have used, as `/proc` tells. Where there is no `/proc` all is 0.
+//! What processes and the machine have used, as `/proc` reports. Where there is no `/proc`, everything is 0.
 
 use std::fs;
 use std::time::Duration;
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2048));
     }
 
-    /// Anything else gives nothing, never a panic.
+    /// Anything else yields nothing, never a panic.
     #[test]
     fn survives_nonsense() {
         for text in ["", "cpu ", "cpu x", "cpu 1 2", "1 (x", "1 (x) S", "VmRSS:", "write_bytes: -1"] {

@@ -13,7 +13,7 @@ pub enum CheckError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The files are no logs of one cluster.
+    /// The files are not the logs of one cluster.
     #[error("{0}")]
     Input(String),
 }

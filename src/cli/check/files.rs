@@ -1,8 +1,8 @@
 //! Which files are which node's, in which order, and their lines.
 //!
 //! `LOG`, `LOG.1`, `LOG.2` … are one node's; files are put in order by the first seq in each. A last line
-//! without newline counts if it says all that the rules ask, except in `simplesvr` logs, where its value may
-//! be torn.
+//! without newline counts if it says all that the rules ask for, except in `simplesvr` logs, where its value
+//! may be torn.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,22 +12,22 @@ use std::path::{Path, PathBuf};
 use super::error::CheckError;
 use super::record::{self, Form, Record};
 
-/// Of a longer line only so much is looked at.
+/// Only this much of a longer line is looked at.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// One node's log.
 pub(super) struct NodeLog {
-    /// How it is called: a number from its file's name, or the path.
+    /// Its name: a number from its file's name, or the path.
     pub(super) name: String,
     /// In order of what they hold.
     pub(super) files: Vec<PathBuf>,
     /// Whether it holds chosen lines; else instance lines.
     pub(super) is_chosen: bool,
-    /// Below it nothing is known: its oldest files are gone. 0 of instance logs, which lose none.
+    /// Below this nothing is known, since its oldest files are gone. 0 for instance logs, which lose none.
     pub(super) first: u64,
 }
 
-/// Where a line stands.
+/// Where a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// In [`NodeLog::files`].
@@ -52,7 +52,7 @@ pub(super) fn group(paths: &[PathBuf]) -> Result<Vec<NodeLog>, CheckError> {
             let Some(form) = form else { continue };
             if *form_of_all.get_or_insert(*form) != *form {
                 let text = format!(
-                    "{} holds another kind of lines than the first log: give logs of one kind",
+                    "{} holds a different kind of lines than the first log: give logs of one kind",
                     file.display()
                 );
                 return Err(CheckError::Input(text));
@@ -86,8 +86,8 @@ fn without_rotation(path: &Path) -> PathBuf {
     if is_number { path.with_extension("") } else { path.to_owned() }
 }
 
-/// A node is called by the last number in its file's name, or in that of the folder, if that tells all apart;
-/// in the order of these numbers.
+/// Nodes are named by the last number in their file's name, or in that of the folder, if that tells them all
+/// apart, and are then in the order of these numbers.
 fn shorten_names(logs: &mut Vec<NodeLog>) {
     let number = |log: &NodeLog| {
         let path = Path::new(&log.name);
@@ -109,7 +109,7 @@ fn shorten_names(logs: &mut Vec<NodeLog>) {
     logs.extend(named.into_iter().map(|(number, log)| NodeLog { name: number.to_string(), ..log }));
 }
 
-/// Every proposal of a file; an error names the first line that is none.
+/// Takes every proposal of a file. The error names the first line that is not one.
 pub(super) fn read_proposed(path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), CheckError> {
     let mut lines = Lines::open(path)?;
     lines.keep_whole = true;
@@ -120,7 +120,7 @@ pub(super) fn read_proposed(path: &Path, mut take: impl FnMut(&[u8])) -> Result<
             None if line.is_empty() => {}
             None => {
                 let number = lines.number;
-                let text = format!("{}:{number}: no proposal; write `reqid value`", path.display());
+                let text = format!("{}:{number}: not a proposal; write `reqid value`", path.display());
                 return Err(CheckError::Input(text));
             }
         }
@@ -144,7 +144,7 @@ pub(super) struct NodeReader<'a> {
 }
 
 impl NodeReader<'_> {
-    /// The next record and where it stands; `None` at the end of the last file.
+    /// The next record and where it is; `None` at the end of the last file.
     pub(super) fn next(&mut self) -> Result<Option<(Place, Record<'_>)>, CheckError> {
         let found = self.find_next()?;
         let Some(place) = found else { return Ok(None) };
@@ -182,7 +182,7 @@ struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     line: Vec<u8>,
-    /// Of the current line, from 1.
+    /// The number of the current line, from 1.
     number: u64,
     /// Whether the current line ended without newline.
     is_torn: bool,

@@ -9,13 +9,13 @@ use crate::pipeline::chosen_line;
 /// A line that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// A value was generated; `seq` is where it is expected.
+    /// A value was generated.
     Generate { value: &'a [u8] },
     /// A value (or a no-op, an operation) was committed.
     Commit {
         seq: u64,
         value: &'a [u8],
-        /// The value as it was generated; `None` of what nobody generates.
+        /// The value as it was generated; `None` for what nobody generates.
         generated: Option<&'a [u8]>,
     },
 }
@@ -27,7 +27,7 @@ pub(super) enum Form {
     Chosen,
 }
 
-/// The record in a line without its newline. `scratch` holds what is not there as one piece.
+/// The record in a line without its newline. `scratch` holds what is not in the line as one piece.
 pub(super) fn parse<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<(Form, Record<'a>)> {
     if let Some(seq) = chosen_line::parse_index(line) {
         return Some((Form::Chosen, chosen(seq, line, scratch)?));
@@ -63,7 +63,7 @@ fn chosen<'a>(seq: u64, line: &[u8], scratch: &'a mut Vec<u8>) -> Option<Record<
     Some(Record::Commit { seq, value: scratch, generated })
 }
 
-/// What a proposal, a line `reqid value` or `PROP reqid value`, is once chosen; `None` if it is no proposal.
+/// What a proposal, a line `reqid value` or `PROP reqid value`, is once chosen; `None` if it is not one.
 pub(super) fn proposal<'a>(line: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let line = line.strip_prefix(b"PROP ").unwrap_or(line);
     let space = memchr::memchr(b' ', line)?;
@@ -92,7 +92,8 @@ mod tests {
         }
     }
 
-    /// Of a chosen line the ballot does not count, a no-op is not generated, and only whole lines are any.
+    /// The ballot of a chosen line does not count, a no-op is not generated, and only whole lines are
+    /// records.
     #[test]
     fn chosen_lines() {
         let line =

@@ -1,4 +1,4 @@
-//! The words: in the form of the seed's checker, with what broke a rule below `not pass`.
+//! The report: in the form of the seed's checker, with what broke a rule below `not pass`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -109,7 +109,7 @@ fn describe(broken: &Break, logs: &[NodeLog], places: &Places) -> String {
     }
 }
 
-/// The second reading: where the seqs of breaks were committed. Of each at most two places are kept.
+/// The second reading: where the seqs of breaks were committed. At most two places are kept for each.
 fn find_places(logs: &[NodeLog], verdict: &Verdict) -> Result<Places, CheckError> {
     let mut wanted: BTreeSet<(Node, u64)> = BTreeSet::new();
     for broken in verdict.breaks.told.iter().flatten() {

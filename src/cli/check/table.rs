@@ -1,11 +1,11 @@
-//! The three rules, as a table that is fed what nodes commit and generate. Knows no files and no words.
+//! The three rules, as a table that is fed what nodes commit and generate. It knows of no files and no texts.
 
 use std::collections::btree_map::Entry;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 
-/// How many breaks of each rule are kept to be told; the others are counted.
+/// How many breaks of each rule are kept for the report; the others are only counted.
 pub(super) const TOLD: usize = 10;
 
 /// A place in the order of nodes.
@@ -15,20 +15,20 @@ pub(super) type Node = usize;
 pub(super) type Value<'a> = &'a [u8];
 
 /// Invariant: an open seq is held by some nodes, and lacked by at least one that may yet commit it; so
-/// nothing is held of what all have.
+/// nothing is kept of what all have.
 pub(super) struct Table {
     nodes: Vec<NodeState>,
     open: BTreeMap<u64, Slot>,
     /// Hashes of what was generated; `None` if nobody knows.
     generated: Option<HashSet<u64>>,
-    /// Committed, and not seen generated so far: by hash, where it was committed first.
+    /// What was committed and not seen generated so far: by hash, where it was committed first.
     ungenerated: HashMap<u64, (Node, u64)>,
     hasher: RandomState,
     breaks: Breaks,
 }
 
 struct NodeState {
-    /// Below it nothing is known of the node: its oldest files are gone.
+    /// Below this nothing is known of the node, since its oldest files are gone.
     first: u64,
     committed: Intervals,
     commits: u64,
@@ -37,7 +37,7 @@ struct NodeState {
 
 /// A seq that some have committed.
 struct Slot {
-    /// The value that was seen first, and whose it is.
+    /// The value that was seen first, and the node that committed it.
     value: u64,
     first: Node,
 }
@@ -45,7 +45,7 @@ struct Slot {
 /// What broke a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
-    /// Rule 1: a node commits the seq again, with the same or another value.
+    /// Rule 1: a node commits the seq again, with the same value or a different one.
     Again { node: Node, seq: u64 },
     /// Rule 2: nobody generated the value.
     NotGenerated { node: Node, seq: u64 },
@@ -64,7 +64,7 @@ pub(super) struct Breaks {
     pub(super) count: [u64; 3],
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// By node, how often it commits.
@@ -144,7 +144,7 @@ impl Table {
         }
     }
 
-    /// A node's log ends: what it lacks below its highest seq it will not get any more.
+    /// A node's log ends: it will never get what it lacks below its highest seq.
     pub(super) fn end(&mut self, node: Node) {
         self.nodes[node].ended = true;
         let lacks: Vec<(u64, Node)> = self
@@ -161,7 +161,7 @@ impl Table {
         }
     }
 
-    /// When all logs have ended.
+    /// The verdict, once all logs have ended.
     pub(super) fn verdict(mut self) -> Verdict {
         assert!(self.nodes.iter().all(|node| node.ended), "a verdict before all logs are read");
         assert!(self.open.is_empty(), "{} seqs are not settled though all logs are read", self.open.len());
@@ -184,7 +184,7 @@ impl Table {
         }
     }
 
-    /// Nodes whose logs have ended, and that lack a seq that another has only now.
+    /// Notes the nodes whose logs have ended, and that lack a seq that another node has only now.
     fn miss_in_ended(&mut self, seq: u64, other: Node) {
         for (node, state) in self.nodes.iter().enumerate() {
             if state.ended && state.lacks(seq) {
@@ -193,7 +193,7 @@ impl Table {
         }
     }
 
-    /// Whether no node may commit it any more, or only again.
+    /// Whether no node may still commit it for the first time.
     fn is_settled(&self, seq: u64) -> bool {
         let has_it = |node: &NodeState| node.ended || seq < node.first || node.committed.contains(seq);
         self.nodes.iter().all(has_it)
@@ -216,7 +216,7 @@ impl Breaks {
     }
 }
 
-/// A set of seqs; one in order without gaps takes one item.
+/// A set of seqs; seqs in order without gaps take one item.
 #[derive(Default)]
 struct Intervals {
     /// First → last; none touch.
@@ -232,7 +232,7 @@ impl Intervals {
         self.ranges.range(..=seq).next_back().is_some_and(|(_, last)| seq <= *last)
     }
 
-    /// `false` if it is there already.
+    /// Returns `false` if it is already there.
     fn insert(&mut self, seq: u64) -> bool {
         if self.contains(seq) {
             return false;
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// However seqs come, the set knows them, and ones without a gap between take one item.
+    /// However seqs come, the set knows them, and those without a gap between them take one item.
     #[test]
     fn intervals_join() {
         proptest!(|(seqs in prop::collection::vec(0u64..40, 0..60))| {
@@ -269,7 +269,7 @@ mod tests {
         assert!(intervals.insert(u64::MAX) && intervals.insert(u64::MAX - 1) && !intervals.insert(u64::MAX));
     }
 
-    /// Rule 3 and rule 1 by their words: tables made whole, every pair of nodes compared.
+    /// Rules 1 and 3 by the letter: whole tables, and every pair of nodes compared.
     fn by_the_book(logs: &[Vec<(u64, u8)>]) -> (bool, bool) {
         let once = |log: &Vec<(u64, u8)>| {
             let seqs: HashSet<u64> = log.iter().map(|(seq, _)| *seq).collect();

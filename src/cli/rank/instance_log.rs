@@ -1,7 +1,7 @@
-//! A rank's instance log: lines are appended whole, and read back at a start.
+//! A rank's instance log: lines are appended whole, and read back at startup.
 //!
-//! It is not synced: it survives the end of the process. What it lost of commits after a power cut comes
-//! again from the log of the node; of generates it may then lack some whose values were committed.
+//! It is not synced: it survives the end of the process. Commits that it lost in a power cut come again from
+//! the log of the node; it may then lack generates of values that were committed.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -38,12 +38,12 @@ impl InstanceLog {
         self.committed
     }
 
-    /// Adds the line of a value that was made; `seq` is where it is expected to stand.
+    /// Adds the line of a value that was made; `seq` is where it is expected to be.
     pub(super) fn generate(&mut self, name: &str, seq: u64, now_ms: u64) {
         instance_line::write(&mut self.lines, Verb::Generate, name, seq, now_ms);
     }
 
-    /// Adds the line of a value that was delivered, unless it is there from an earlier start.
+    /// Adds the line of a value that was delivered, unless it is there from an earlier run.
     pub(super) fn commit(&mut self, name: &str, seq: u64, now_ms: u64) {
         if seq <= self.committed {
             return;
@@ -53,7 +53,7 @@ impl InstanceLog {
         instance_line::write(&mut self.lines, Verb::Commit, name, seq, now_ms);
     }
 
-    /// Gives the lines to the system: from then on they survive the end of this process.
+    /// Hands the lines to the system: from then on they survive the end of this process.
     pub(super) fn write(&mut self) -> Result<(), Error> {
         let written = self.file.write_all(&self.lines);
         written.map_err(Error::io(format!("write the instance log {}", self.path.display())))?;
@@ -84,7 +84,7 @@ fn read(file: &File) -> std::io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
-    /// Over a kill at any byte no seq is committed twice and none is missing.
+    /// After a kill at any byte no seq is committed twice and none is missing.
     #[test]
     fn a_log_cut_anywhere_goes_on_without_gap_or_repeat() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Many seeds on many threads, taken together in the order of seeds.
+//! Many seeds on many threads, with the results collected in the order of seeds.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -17,24 +17,24 @@ use super::panics;
 use crate::cli::cluster::Interrupt;
 use crate::sim::{Counts, Outcome, Plan};
 
-/// Results on their way to whoever takes them together; a thread waits when there are so many.
+/// Results on their way to be collected; a thread waits when there are this many.
 const RESULTS_CAPACITY: usize = 64;
 /// How often Ctrl-C is looked at, and progress is shown on a terminal.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How often progress is shown elsewhere.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is to be run.
+/// What to run.
 pub struct Campaign {
-    /// Of each run, but for the seed.
+    /// The plan of each run, except for the seed.
     pub plan: Plan,
-    /// All of them, unless the time is up before.
+    /// The seeds of all runs, unless the time is up before.
     pub seeds: Range<u64>,
-    /// No run begins after it.
+    /// No run begins after this.
     pub until: Option<Instant>,
     /// How many threads.
     pub jobs: usize,
-    /// Whether each seed is run twice and must come to the same.
+    /// Whether each seed is run twice and must have the same result.
     pub twice: bool,
 }
 
@@ -48,15 +48,15 @@ pub struct Ran {
     failure: Option<Failure>,
 }
 
-/// What the seeds so far come to, in their order, without a gap, up to the first that failed.
+/// The results of the seeds so far, in order and without a gap, up to the first that failed.
 pub struct Tally {
     /// The first seed, and the one after the last.
     pub seeds: Range<u64>,
-    /// Of all runs.
+    /// The steps of all runs.
     pub steps: u64,
-    /// Of all runs.
+    /// The virtual time of all runs.
     pub virtual_us: u64,
-    /// Of all runs.
+    /// The counts of all runs.
     pub counts: Counts,
     /// The first seed that failed, and how.
     pub failure: Option<(Plan, Failure)>,
@@ -162,7 +162,7 @@ impl Ran {
 }
 
 impl Tally {
-    /// Of nothing, before a seed.
+    /// An empty one, before the first seed.
     pub fn new(first: u64) -> Tally {
         Tally {
             seeds: first..first,
@@ -188,7 +188,7 @@ impl Tally {
         self.failure = ran.failure.map(|failure| (ran.plan, failure));
     }
 
-    /// Of the hashes of all runs, in the order of seeds.
+    /// The hash of the hashes of all runs, in the order of seeds.
     pub fn hash(&self) -> u64 {
         self.hash.finish()
     }
@@ -236,7 +236,7 @@ impl Progress {
 
     fn write(&self, text: &str) {
         let begin = if self.is_terminal { "\r\x1b[K" } else { "" };
-        // Progress that cannot be shown keeps nobody from running.
+        // Progress that cannot be shown does not stop the runs.
         let _ = write!(stderr(), "{begin}{text}");
         let _ = stderr().flush();
     }
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(tally.failure.map(|(plan, _)| plan.seed), Some(8));
     }
 
-    /// Runs that come to something else are a failure.
+    /// Runs with different results are a failure.
     #[test]
     fn runs_are_compared() {
         let ran = |seed| Ran::new(&crate::sim::run(&Plan { events: 50, ..Plan::new(seed) }, 0), None);

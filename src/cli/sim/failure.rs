@@ -11,17 +11,17 @@ use crate::consensus::types::NodeId;
 use crate::sim::trace::{TraceEvent, What};
 use crate::sim::{FaultId, Invariant, Outcome, Plan, Violation, shrink};
 
-/// So many steps before the end are shown.
+/// How many steps before the end are shown.
 const SHOWN_STEPS: usize = 30;
-/// In them, so many events at most.
+/// How many events of them at most.
 const SHOWN_EVENTS: usize = 80;
-/// So many events are kept to choose from.
+/// How many events are kept to choose from.
 const KEPT_EVENTS: usize = 5000;
-/// More are only counted.
+/// More faults are only counted.
 const SHOWN_FAULTS: usize = 10;
-/// A longer line is cut there.
+/// A longer line is cut at this length.
 const LINE_CHARS: usize = 240;
-/// So is what a rule says.
+/// So is a longer text of a rule.
 const TEXT_CHARS: usize = 4000;
 
 /// How a seed failed.
@@ -34,11 +34,11 @@ pub enum Failure {
         /// Where it was found.
         place: Option<String>,
     },
-    /// It came to something else when it was run again.
+    /// It had a different result when it was run again.
     NotRepeated {
-        /// What it came to first.
+        /// The first result.
         first: String,
-        /// What it came to then.
+        /// The second one.
         second: String,
     },
 }
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-/// The whole story. A broken rule is made smaller before, for at most so long.
+/// The whole story. A run that broke a rule is made smaller first, for at most this long.
 pub fn tell(plan: &Plan, failure: &Failure, within: Duration, interrupt: &Interrupt) -> String {
     let mut text = format!("\n{}\n\n", failure.summary(plan.seed));
     let result = match failure {
@@ -229,7 +229,7 @@ mod tests {
         assert!(text.lines().count() < SHOWN_EVENTS + 12, "{text}");
     }
 
-    /// A failure that does not come again is said to be one.
+    /// A failure that does not come again is reported as one.
     #[test]
     fn a_failure_that_does_not_repeat_is_said_so() {
         let plan = Plan { events: 100, ..Plan::new(2) };

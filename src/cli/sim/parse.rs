@@ -8,7 +8,7 @@ use crate::sim::{Class, FaultId, Faults};
 /// The longest `--for`.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A class has no more faults in the longest run, where each takes a step.
+/// The longest run has no more faults of a class than this, since each takes a step.
 const MAX_NUMBER: u64 = 10_000_000;
 
 /// What goes wrong; `None`: a mix drawn from the seed.
@@ -31,7 +31,7 @@ impl Without {
     }
 }
 
-/// `A..B`, B not among them.
+/// `A..B`, without B.
 pub fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parsed = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
     let example = "give the first seed and the one after the last, such as 0..1000";
@@ -64,7 +64,7 @@ pub fn faults(text: &str) -> Result<Wrong, String> {
             let known = Faults::names();
             let unknown = text.split(',').map(|pair| pair.split('=').next().unwrap_or_default().trim());
             match unknown.into_iter().find(|name| !known.iter().any(|known| known == name)) {
-                Some(name) => Err(format!("{name:?} is no field; the fields are {}", known.join(", "))),
+                Some(name) => Err(format!("{name:?} is not a field; the fields are {}", known.join(", "))),
                 None => Faults::parse(&text.replace(',', "\n")).map(|faults| Wrong(Some(faults))),
             }
         }

@@ -1,4 +1,4 @@
-//! What many runs come to: the table on standard output, and the summary for machines.
+//! The results of many runs: the table on standard output, and the summary for machines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::cli::version;
 use crate::consensus::protocols::ProtocolName;
 use crate::sim::Count;
 
-/// Below so many nodes some things cannot happen: a majority survives no harmed disk, and there is no bridge.
+/// With fewer nodes some things cannot happen: a majority survives no harmed disk, and there is no bridge.
 const MIN_NODES_TO_REACH_ALL: u64 = 3;
 
-/// The same on every machine.
+/// The table, the same on every machine.
 pub fn table(campaign: &Campaign, tally: &Tally) -> String {
     let Tally { seeds, steps, virtual_us, counts, .. } = tally;
     let plan = &campaign.plan;
@@ -87,7 +87,7 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
     format!("{text}\n")
 }
 
-/// Whether the runs reached everything there is to reach.
+/// Checks that the runs reached everything there is to reach.
 pub fn check_reach(campaign: &Campaign, tally: &Tally) -> Result<(), String> {
     let missing: Vec<_> =
         tally.counts.missing(campaign.plan.protocol).into_iter().map(Count::prose).collect();

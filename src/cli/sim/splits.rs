@@ -1,4 +1,4 @@
-//! `spaxos sim --split`: how soon a cluster serves again whose network is split in part.
+//! `spaxos sim --split`: how soon a cluster serves again after a partial split of its network.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Vec<Split>, String> {
     }
 }
 
-/// Runs the seeds of each split, and tells; `Err` if a cluster served too late.
+/// Runs the seeds of each split. Returns the table, and `Err` if a cluster served too late.
 pub fn run(
     splits: &[Split],
     protocol: ProtocolName,
@@ -41,10 +41,11 @@ pub fn run(
         let served = all(*kind, protocol, nodes, seeds, jobs);
         let _ = writeln!(text, "{kind:<12} {}", row(&served));
         if let Some((seed, it)) = served.iter().find(|it| !it.1.is_within(within_t)) {
-            let after =
-                it.after_t().map_or("not at all".to_owned(), |after_t| format!("after {after_t:.2} T"));
+            let after = it.after_t().map_or("did not serve again".to_owned(), |after_t| {
+                format!("served again after {after_t:.2} T")
+            });
             late = Err(format!(
-                "{kind} of {nodes} nodes, seed {seed}: it served again {after}, and {within_t} T are allowed; \
+                "{kind} of {nodes} nodes, seed {seed}: it {after}, the limit is {within_t} T; \
                  repeat it with --split {kind} --protocol {protocol} --nodes {nodes} --seed {seed}"
             ));
         }
@@ -52,8 +53,8 @@ pub fn run(
     (text, late)
 }
 
-/// Of those that served while links were cut: median and worst; how many could not, and how late they served
-/// once the links were back.
+/// A row of the table: the median and the worst of those that served while links were cut, how many could
+/// not, and how late these served once the links were back.
 fn row(served: &[(u64, Served)]) -> String {
     let sorted = |of: fn(&Served) -> Option<f64>| {
         let mut t: Vec<f64> = served.iter().filter_map(|(_, served)| of(served)).collect();

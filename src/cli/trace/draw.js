@@ -1,7 +1,7 @@
-// The picture: draws the visible part of the model on a canvas, and says what lies under the mouse.
+// The picture: draws the visible part of the model on a canvas, and finds what is under the mouse.
 
 const HEAD = 40, AXIS = 92, ROW = 24;
-// Events in a pixel of height: above the first arrows have no names, above the second only what concerns a whole node
+// Events per pixel of height: above the first, arrows have no names; above the second, only what concerns a whole node
 // is told apart.
 const DENSE = 0.8, FAR = 3;
 const picture = document.getElementById("picture");
@@ -124,7 +124,7 @@ function weight(ats) {
 
 function drawFaults(first, last) {
   if (isOff("faults")) return;
-  // All shades together are one, however many faults there are at once.
+  // All shades are drawn as one, however many faults there are at the same time.
   const shades = new Path2D();
   let strip = 0;
   for (const fault of spans.faults.within(first, last)) {
@@ -231,7 +231,7 @@ function dashed(band, colour, alpha, dash) {
   pen.setLineDash([]);
 }
 
-// A process that stands still, or a state machine that waits for its disk.
+// A process that is paused, or a state machine that waits for its disk.
 function drawStill(band) {
   const [top, bottom] = extent(band);
   const x = xOf(band.node);
@@ -254,7 +254,7 @@ function ends(arrow) {
   if (fate === "open") return [from + 4 * side, y0, from + (to - from) * 0.3, y0 + 14];
   if (message.sent < 0) return [to - side * 46, y1 - 10, to - 4 * side, y1];
   if (fate !== "lost") return [from + 4 * side, y0, to - 4 * side, y1];
-  // Lost at once, or on its way, or at the door of the receiver.
+  // Lost immediately, or on its way, or at the door of the receiver.
   const atDoor = events[end].node === message.to;
   return atDoor ? [from + 4 * side, y0, to - 9 * side, y1] : [from + 4 * side, y0, from + (to - from) * 0.42, Math.max(y1, y0 + 16)];
 }
@@ -264,13 +264,13 @@ function drawArrows(arrows, bold) {
   const strengths = new Map(arrows.map((arrow) => [arrow, weight([arrow.start, arrow.end])]));
   const faint = bold ? 1 : 0.13 + 0.45 / (1 + view.density);
   const meant = Boolean(view.found) || view.selected?.all.size > 1;
-  // What is meant lies on top.
+  // What is meant is on top.
   const order = meant ? arrows.toSorted((a, b) => strengths.get(a) - strengths.get(b)) : arrows;
   for (const arrow of order) {
     const { message, fate } = arrow;
     const [x0, y0, x1, y1] = ends(arrow);
     if (!bold) {
-      // Of arrows that fall on the same pixels one is drawn.
+      // Of several arrows on the same pixels only one is drawn.
       const place = ((Math.round(y0) * 65 + message.from) * 65 + message.to) * 2 + (fate === "lost" ? 1 : 0);
       if (drawn.has(place)) continue;
       drawn.add(place);
@@ -293,7 +293,7 @@ function drawArrows(arrows, bold) {
   }
 }
 
-// A message to oneself: a small bow beside the line.
+// A message to the node itself: a small bow next to the line.
 function drawOwn(arrow, colour, thick, bold) {
   const x = xOf(arrow.message.from), y0 = yOf(arrow.start);
   const y1 = arrow.end >= 0 ? yOf(arrow.end) : y0 + 8;
@@ -344,7 +344,7 @@ function labelArrow(arrow) {
   }
 }
 
-// A message that does not fit is first told without its lesser parts.
+// A message that does not fit is first shortened by its lesser parts.
 function shortened(text, room) {
   if (pen.measureText(text).width <= room) return text;
   return fitting(text.replace(/ (chosen|sent|promised|page|compacted)=\S+/g, ""), room);
@@ -482,7 +482,7 @@ function drawHead() {
   }
 }
 
-// What lies under a point: the nearest mark, write, arrow or band.
+// What is under a point: the nearest mark, write, arrow or band.
 function hitAt(x, y) {
   let best = null, nearest = 7;
   for (const hit of hits) {

@@ -1,8 +1,8 @@
 //! A trace as one HTML file: the page, its style, its script and the trace, so that it can be sent to
 //! someone, kept, and opened without a network. Its content policy lets it load nothing from anywhere.
 //!
-//! `model.js` makes arrows, writes and bands of the events, `draw.js` draws what is visible of them with the
-//! strokes of `pen.js`, `panel.js` is what stands beside the picture, `ui.js` mouse and keys.
+//! `model.js` turns the events into arrows, writes and bands, `draw.js` draws what is visible of them with
+//! the strokes of `pen.js`, `panel.js` is what is next to the picture, `ui.js` mouse and keys.
 
 use std::io::{self, Write};
 
@@ -78,7 +78,7 @@ fn write_trace(trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"]}")
 }
 
-/// In JSON a `<` stands only inside of texts; written like this no text can end the script element.
+/// In JSON a `<` occurs only inside texts; written like this, no text can end the script element.
 fn escape(json: &str) -> String {
     json.replace('<', "\\u003c")
 }

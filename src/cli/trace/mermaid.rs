@@ -1,8 +1,8 @@
 //! A trace as a Mermaid sequence diagram, which many Markdown viewers draw.
 //!
-//! An arrow of such a diagram has no length in time: a message stands where it arrives, or where it is lost.
-//! What is sent before a write (it promises nothing) has a solid line, what waited for a write a dotted one.
-//! What is known from arrows is left out: sending, queueing, the beginning of writes.
+//! An arrow of such a diagram has no length in time: a message is shown where it arrives, or where it is
+//! lost. What is sent before a write (it promises nothing) has a solid line, what waited for a write a dotted
+//! one. What is known from arrows is left out: sending, queueing, the beginning of writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::sim::trace::{Trace, TraceEvent, What};
 /// Nobody reads more, and viewers refuse long texts.
 pub const MAX_ARROWS: usize = 500;
 
-/// A longer text is cut there.
+/// A longer text is cut at this length.
 const MAX_CHARS: usize = 160;
 
 /// Why there is no diagram.
@@ -86,8 +86,8 @@ struct Diagram<'a> {
     arrived: BTreeSet<u64>,
     /// What is being written, by write.
     writing: BTreeMap<u64, &'a str>,
-    /// Proposals whose answer from the same node is among the chosen events: the node is shown active for so
-    /// long.
+    /// Proposals whose answer from the same node is among the chosen events: the node is shown active for
+    /// that long.
     active: BTreeSet<(u64, NodeId, RequestId)>,
     /// Steps and nodes where the core said something, where something was delivered.
     noted: BTreeSet<(u64, NodeId)>,
@@ -189,7 +189,7 @@ impl<'a> Diagram<'a> {
         }
     }
 
-    /// What a person wants to know beside the arrows.
+    /// What a person wants to know besides the arrows.
     fn note(&self, what: &What, turn: (u64, NodeId)) -> Option<String> {
         Some(match what {
             What::Durable { write, promised, chosen, .. } => {
@@ -198,7 +198,7 @@ impl<'a> Diagram<'a> {
                     None => format!("durable: promised={promised} chosen={chosen}"),
                 }
             }
-            // Said better by others in the same turn.
+            // Other notes of the same turn say it better.
             What::Role { .. } if self.noted.contains(&turn) => return None,
             What::Chosen { .. } if self.delivered.contains(&turn) => return None,
             What::Role { role, ballot } if role != "follower" => format!("{role}, ballot {ballot}"),
@@ -228,7 +228,7 @@ impl<'a> Diagram<'a> {
         let _ = writeln!(self.out, "    {arrow}: {}", escape(text));
     }
 
-    /// A comment wherever time went on.
+    /// A comment wherever time goes on.
     fn time(&mut self, at_us: u64) {
         if self.at_us.replace(at_us) != Some(at_us) {
             let _ = writeln!(self.out, "    %% {}.{:03} ms", at_us / 1000, at_us % 1000);
@@ -244,7 +244,7 @@ impl<'a> Diagram<'a> {
     }
 }
 
-/// Client, node and request of proposals whose answer is among these events, too.
+/// Client, node and request of proposals whose answer is also among these events.
 fn answered_proposals(events: &[&TraceEvent]) -> BTreeSet<(u64, NodeId, RequestId)> {
     let (mut proposed, mut answered) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
@@ -262,7 +262,7 @@ fn answered_proposals(events: &[&TraceEvent]) -> BTreeSet<(u64, NodeId, RequestI
 }
 
 /// Text that Mermaid shows as it is: what means something to it (or to HTML) as `#number;`, and not too long.
-/// A colon is rewritten only beside the words that make it mean something.
+/// A colon is rewritten only next to the words that make it mean something.
 fn escape(text: &str) -> String {
     let colon_matters = ["style", "classDef", "wrap"].iter().any(|word| text.contains(word));
     let mut escaped = String::new();

@@ -91,7 +91,7 @@ function addWrites(model) {
       model.writeOf.set(at, write);
       open.set(event.write, write);
     } else if (event.event === "durable" || event.event === "write_failed") {
-      // By its name, else the one that this node's only storage thread is at.
+      // By its number, else the one that this node's only storage thread is writing.
       const key = open.has(event.write) ? event.write : [...open].findLast(([, write]) => write.node === node)?.[0];
       const write = open.get(key);
       open.delete(key);
@@ -125,7 +125,7 @@ function addBands(model) {
     open.set(key(kind, event), band);
     (kind === "fault" ? model.faults : model.bands).push(band);
   };
-  // Of a run whose beginning was not kept nodes are taken to be up.
+  // In a run whose beginning was not kept, nodes are taken to be up.
   const first = new Map();
   events.forEach((event, at) => { if (event.node > 0 && !first.has(event.node)) first.set(event.node, at); });
   for (let node = 1; node <= trace.nodes; node++) {
@@ -143,9 +143,9 @@ function addBands(model) {
   });
 }
 
-// ---- where an event stands on the time axis ----
+// ---- where an event is on the time axis ----
 
-// `trueY` in microseconds. `evenY` in rows: idle time is pressed together, and what a node says at one time
+// `trueY` in microseconds. `evenY` in rows: idle time is compressed, and what a node says at one time
 // is spread so that it can be read.
 function addScales(model) {
   const READ = new Set(["noted", "role", "delivered", "proposed", "answered", "chosen", "fault", "healed", "violation"]);
@@ -169,7 +169,7 @@ function addScales(model) {
 
 // ---- cause and effect ----
 
-// The events of one step at one node: what came in first, then what came of it.
+// The events of one step at one node: first what came in, then what that led to.
 function turnOf(at) {
   const { step, node } = events[at];
   let first = at, last = at;
@@ -180,10 +180,10 @@ function turnOf(at) {
   return turn;
 }
 
-// Whether the trace says what came of what: it names the works that turns queue. Else the nearest is taken.
+// Whether the trace says what led to what: it names the works that turns queue. Otherwise the nearest is taken.
 const isExact = model.kinds.has("queued");
 
-// What one event, or the message of one arrow, came of, and what came of it: the nearest on both sides.
+// What led to one event, or to the message of one arrow, and what it led to: the nearest on both sides.
 function related(at) {
   return isExact ? relatedByStep(at) : relatedByTime(at);
 }

@@ -1,4 +1,4 @@
-// Beside the picture: the list of steps, the overview of the whole run, filters, the legend.
+// Next to the picture: the list of steps, the overview of the whole run, filters, the legend.
 
 const $ = (id) => document.getElementById(id);
 const LIST_ROW = 21;
@@ -155,12 +155,12 @@ const LEGEND = [
   ["one that is lost", () => { pen.setLineDash([4, 3]); line(1, 4, 22, 10, colours.bad, 1.4); pen.setLineDash([]); cross(22, 10, colours.bad, 4); }],
   ["a second copy", () => { pen.setLineDash([2, 3]); line(1, 4, 26, 12, colours.replicate, 1.4); pen.setLineDash([]); head(1, 4, 27, 12, colours.replicate, 7); }],
   ["a write, until it is durable (red: failed)", () => { pen.fillStyle = colours.write; pen.fillRect(12, 1, 6, 13); line(4, 14, 18, 14, colours.write, 2); }],
-  ["leads, under the ballot beside it", () => { pen.globalAlpha = 0.35; pen.fillStyle = nodeColour(1); pen.fillRect(6, 0, 18, 16); pen.globalAlpha = 1; line(15, 0, 15, 16, colours.ink, 1.6); }],
-  ["all up to an index is known to be chosen", () => ring(15, 8, 3.2, colours.good)],
+  ["leads, under the ballot next to it", () => { pen.globalAlpha = 0.35; pen.fillStyle = nodeColour(1); pen.fillRect(6, 0, 18, 16); pen.globalAlpha = 1; line(15, 0, 15, 16, colours.ink, 1.6); }],
+  ["every index up to this one is known to be chosen", () => ring(15, 8, 3.2, colours.good)],
   ["delivered to the application", () => diamond(15, 8, 5, colours.good)],
   ["a client proposes, is answered", () => { line(3, 4, 22, 4, colours.client, 1.6); head(3, 4, 26, 4, colours.client, 6); line(26, 12, 8, 12, colours.client, 1.6); head(26, 12, 4, 12, colours.client, 6); }],
   ["ends; is down", () => { cross(15, 4, colours.bad, 4); pen.setLineDash([2, 3]); line(15, 8, 15, 16, colours.bad, 1.5); pen.setLineDash([]); }],
-  ["stands still", () => { pen.setLineDash([1, 4]); line(15, 0, 15, 16, colours.soft, 5); pen.setLineDash([]); }],
+  ["paused, or waits for its disk", () => { pen.setLineDash([1, 4]); line(15, 0, 15, 16, colours.soft, 5); pen.setLineDash([]); }],
   ["a fault, as long as it lasts", () => { pen.globalAlpha = 0.15; pen.fillStyle = colours.fault; pen.fillRect(0, 0, 30, 16); pen.globalAlpha = 1; pen.fillRect(0, 0, 4, 16); }],
 ];
 

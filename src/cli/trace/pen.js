@@ -50,7 +50,7 @@ function diamond(x, y, size, colour) {
   pen.fill();
 }
 
-// Text on one line, left out where other text stands.
+// Text on one line, left out where there is other text.
 function write(x, y, text, { colour, bold = false, italic = false, right = false, room = 600 }) {
   pen.font = `${italic ? "italic " : ""}${bold ? "bold " : ""}${font(11)}`;
   const shown = fitting(text, Math.min(room, right ? x - AXIS : view.width - x - 6));
@@ -80,7 +80,7 @@ function halo(text, x, y, colour) {
 
 // ---- texts ----
 
-// Where text stands already, in cells of 6 by 6 pixels: a label that would cover another one is left out.
+// Where there is text already, in cells of 6 by 6 pixels: a label that would cover another one is left out.
 class Labels {
   constructor(width, height) {
     this.columns = Math.ceil(width / 6);

@@ -88,7 +88,7 @@ function switchScale() {
   limit();
 }
 
-const sayScale = () => ($("scale").textContent = view.mode === "even" ? "idle time pressed" : "true to scale");
+const sayScale = () => ($("scale").textContent = view.mode === "even" ? "idle time compressed" : "true to scale");
 
 // ---- mouse and keys ----
 
@@ -166,12 +166,12 @@ function listenToTools() {
 }
 
 const KEYS = [
-  [["ArrowDown", "j"], "on in time", () => pan(60)], [["ArrowUp", "k"], "back in time", () => pan(-60)],
-  [["PageDown", " "], "a page on", () => pan(room() * 0.9)], [["PageUp"], "a page back", () => pan(-room() * 0.9)],
+  [["ArrowDown", "j"], "forward in time", () => pan(60)], [["ArrowUp", "k"], "back in time", () => pan(-60)],
+  [["PageDown", " "], "a page forward", () => pan(room() * 0.9)], [["PageUp"], "a page back", () => pan(-room() * 0.9)],
   [["ArrowRight"], "to the right", () => { view.left += 60; limit(); }], [["ArrowLeft"], "to the left", () => { view.left -= 60; limit(); }],
   [["+", "="], "larger", () => zoom(1.3)], [["-"], "smaller", () => zoom(1 / 1.3)],
   [["f", "0"], "all of it", fit], [["Home"], "the beginning", home], [["End"], "the end", () => { view.top = range()[1] - (room() * 0.9) / view.scale; limit(); }],
-  [["t"], "idle time pressed together, or true to scale", switchScale],
+  [["t"], "idle time compressed, or true to scale", switchScale],
   [["n"], "the next step of the list", () => nextStep(1)], [["p"], "the step before", () => nextStep(-1)],
   [["v"], "to the violation", toViolation], [["c"], "choose what is shown", () => toggleChips()],
   [["/"], "find", () => $("find").focus()], [["Escape"], "let go", () => { $("find").value = view.needle = ""; refilter(); pin(null); }],
@@ -200,7 +200,7 @@ function makeKeys() {
     keys.forEach((key) => cell.append(element("kbd", key === " " ? "space" : key), " "));
     row.insertCell().textContent = words;
   };
-  add(["wheel"], "on and back in time; with Ctrl or Alt: larger, smaller");
+  add(["wheel"], "forward and back in time; with Ctrl or Alt: larger, smaller");
   add(["drag"], "moves the picture");
   add(["click"], "pins a message, write or event and shows its cause and effect");
   KEYS.forEach(([keys, words]) => add(keys, words));
@@ -251,8 +251,8 @@ function pin(at) {
     view.selected = { at, all };
     const [first, ...rest] = describe(at).split("\n");
     box.append(element("h2", first), element("p", rest.join("\n")));
-    addLinks(box, isExact ? "came of" : "came of, as far as times tell", causes);
-    addLinks(box, isExact ? "led to" : "led to, as far as times tell", effects);
+    addLinks(box, isExact ? "caused by" : "caused by, judging by the times", causes);
+    addLinks(box, isExact ? "led to" : "led to, judging by the times", effects);
   }
   listRows();
   if (view.selected && !listIsUsed) followList(at, true);

@@ -1,8 +1,8 @@
-//! What only Raft promises, counted for itself: who voted for whom, who led, what every leader's log was,
-//! what is in every log on a disk.
+//! What only Raft promises, counted independently of the cores: who voted for whom, who led, what every
+//! leader's log was, what is in every log on a disk.
 //!
-//! A leader's log is known by what its Appends say of it; a follower's by what it wrote. Left out: elections
-//! by count of votes, and what is chosen, which both protocols have (`checker.rs`).
+//! A leader's log is known from what its Appends say of it; a follower's from what it wrote. Left out:
+//! elections by count of votes, and what is chosen, which both protocols share (`checker.rs`).
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, 
 
 use super::super::invariant::{Shown, hold};
 
-/// All that was ever observed of Raft's own rules.
+/// Everything observed so far for Raft's own rules.
 #[derive(Default)]
 pub(super) struct RaftRules {
     disks: BTreeMap<NodeId, Disk>,
-    /// Who led in a round.
+    /// The leader of each round.
     leaders: BTreeMap<Round, NodeId>,
     /// By leader's round and index: the round of the entry there, as its Appends say.
     led: BTreeMap<(Round, Index), Round>,
@@ -30,7 +30,8 @@ pub(super) struct RaftRules {
 struct Disk {
     round: Round,
     log: BTreeMap<Index, (Ballot, Command)>,
-    /// What leaves behind the write that is being told of: up to where the log is which leader's.
+    /// The Appended messages behind the write that is being reported: each leader's ballot, and the index up
+    /// to which the log is that leader's.
     appended: Vec<(Ballot, Index)>,
 }
 
@@ -76,7 +77,7 @@ impl RaftRules {
                 LeaderCompleteness,
                 held.is_some_and(|(ballot, _)| ballot.round == chosen),
                 "node {node} leads with ballot {ballot}; at {index} an entry of round {chosen} was chosen under {under}, \
-                 and it has {}",
+                 but it has {}",
                 Shown(held.map(|(_, command)| command))
             );
         }
@@ -88,7 +89,7 @@ impl RaftRules {
         hold!(
             ElectionSafety,
             old.round != new.round || old.node == 0 || old.node == new.node,
-            "node {node} votes for {} in round {}, and voted for {} in it",
+            "node {node} votes for {} in round {}, but has already voted for {} in it",
             new.node,
             new.round,
             old.node
@@ -98,7 +99,7 @@ impl RaftRules {
         disk.appended.clear();
     }
 
-    /// This leaves behind the write.
+    /// These messages leave behind the write.
     pub fn behind(&mut self, node: NodeId, messages: &[Message]) {
         let disk = self.disks.entry(node).or_default();
         disk.appended = messages
@@ -110,7 +111,7 @@ impl RaftRules {
             .collect();
     }
 
-    /// What was durable from an index on is gone: nothing of it is chosen.
+    /// What was durable from an index on is gone: none of it may be chosen.
     pub fn truncated(&mut self, node: NodeId, first: Index) {
         let removed = self.disks.entry(node).or_default().log.split_off(&first);
         for (index, (ballot, command)) in removed {
@@ -122,9 +123,9 @@ impl RaftRules {
         }
     }
 
-    /// An entry is durable; whether that counts as a copy of its leader's entry: it was written in the
-    /// entry's own round, or told to its leader (a node may have gone on to another round within the same
-    /// write).
+    /// An entry became durable. Returns whether it counts as a copy of its leader's entry: it does if it was
+    /// written in the entry's own round, or reported to its leader (a node may have gone on to a later round
+    /// within the same write).
     pub fn written(&mut self, node: NodeId, entry: &Entry) -> bool {
         let Entry { index, ballot, command } = entry;
         let disk = self.disks.entry(node).or_default();
@@ -132,7 +133,7 @@ impl RaftRules {
         hold!(
             LogMatching,
             last + 1 == *index,
-            "node {node} writes {entry} at the end of a log that ends with {last}: what was there is to be removed before"
+            "node {node} writes {entry} at the end of a log that ends with {last}: what was there must be removed first"
         );
         let previous = disk.log.get(&last).map_or(0, |(ballot, _)| ballot.round);
         disk.log.insert(*index, (*ballot, command.clone()));
@@ -142,7 +143,8 @@ impl RaftRules {
         counts
     }
 
-    /// What a node holds up to an index is chosen; what that is, as far as it is news, and that index.
+    /// What a node holds up to this index is chosen. Returns what of it is new, and always the entry at this
+    /// index.
     pub fn choose(&mut self, node: NodeId, last: Index) -> Vec<(Index, Command)> {
         let highest = self.chosen.last_key_value().map_or(0, |(highest, _)| *highest);
         let first = (highest + 1).min(last);
@@ -160,9 +162,9 @@ impl RaftRules {
         news
     }
 
-    /// A node says that its log is the leader's: then its disk holds, at the end of that, what the leader has
-    /// there. Nothing is known of it once the node is in another round; and what it knows to be chosen needs
-    /// no match.
+    /// A node says that its log is the leader's up to an index: then its disk must hold there what the leader
+    /// has there. Nothing is known once the node is in another round; and what the node knows to be chosen
+    /// needs no match.
     pub fn appended(&self, node: NodeId, ballot: Ballot, matched: Index, known: Index) {
         let Some(disk) = self.disks.get(&node).filter(|disk| disk.round == ballot.round && matched > 0)
         else {
@@ -172,18 +174,18 @@ impl RaftRules {
         hold!(
             WriteFirst,
             held.is_some(),
-            "node {node} says that it has the log of {ballot} up to {matched}, and holds nothing there durably"
+            "node {node} says that it has the log of {ballot} up to {matched}, but holds nothing there durably"
         );
         let led = self.led.get(&(ballot.round, matched)).copied();
         hold!(
             LogMatching,
             held == led || matched <= known || node == ballot.node,
-            "node {node} says that it has the log of {ballot} up to {matched}: there it holds an entry of round {held:?}, \
-             and the leader one of {led:?}"
+            "node {node} says that it has the log of {ballot} up to {matched}, but there it holds an entry of round \
+             {held:?}, and the leader one of {led:?}"
         );
     }
 
-    /// A node has another disk, with nothing on it.
+    /// A node got a new, empty disk.
     pub fn wiped(&mut self, node: NodeId) {
         self.disks.remove(&node);
     }

@@ -2,7 +2,7 @@
 //! recorded.
 //!
 //! SipHash-1-3 with key 0 over little-endian 64-bit numbers; the standard library promises no algorithm, and
-//! `derive(Hash)` no form. What is fed for which event is fixed here: a change of it changes all hashes.
+//! `derive(Hash)` no form. What is fed for each event is fixed here: a change to it changes all hashes.
 
 mod cluster;
 mod numbers;
@@ -89,7 +89,7 @@ impl TraceHash {
     }
 }
 
-/// The kind of a message, as its text begins.
+/// The kind of a message, with which its text begins.
 pub fn name(body: &Body) -> &'static str {
     match body {
         Body::Cluster(body) => cluster::name(body),

@@ -1,6 +1,7 @@
-//! A trace as JSON: an object with one event a line, so that it can be read, searched and compared as text.
+//! A trace as JSON: an object with one event per line, so that it can be read, searched and compared as text.
 //!
-//! Reading checks what the pictures rely on: a file may come from anyone, and is refused with words.
+//! Reading checks what the pictures rely on: a file may come from anyone, and a bad one is refused with a
+//! reason.
 
 use std::io::{self, Write};
 
@@ -16,7 +17,7 @@ pub const MAX_TRACE_BYTES: usize = 512 << 20;
 /// The most nodes that a trace may have.
 const MAX_NODES: u64 = 64;
 
-/// Why a file is no trace.
+/// Why a file is not a trace.
 #[derive(Debug, Error)]
 pub enum TraceError {
     /// Longer than [`MAX_TRACE_BYTES`].
@@ -25,12 +26,12 @@ pub enum TraceError {
         /// Its length.
         bytes: usize,
     },
-    /// Not JSON, or not of the form of a trace. The words name line and column.
+    /// Not JSON, or not of the form of a trace. The text names line and column.
     #[error("it is not a trace: {0}. Make one with `spaxos sim --trace FILE`")]
     Json(#[from] serde_json::Error),
     /// Of another version.
     #[error(
-        "it has trace format {found}, this program reads format {FORMAT}: use the version of spaxos that wrote it"
+        "it has trace format {found}, but this program reads format {FORMAT}: use the version of spaxos that wrote it"
     )]
     Format {
         /// Its format.

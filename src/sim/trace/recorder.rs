@@ -1,14 +1,15 @@
-//! What a run gives its events to: hashes all of them and keeps the last ones, if any are wanted.
+//! The recorder takes the events of a run: it hashes all of them and keeps the last ones, if any are wanted.
 
 use std::collections::VecDeque;
 
 use super::{FORMAT, Failure, Trace, TraceEvent, TraceHash, What};
 use crate::consensus::types::NodeId;
 
-/// The most events that are kept, of some 150 bytes each. When more happen the oldest go and are counted.
+/// The most events that are kept, of some 150 bytes each. When more happen, the oldest are dropped and
+/// counted.
 pub const MAX_EVENTS: usize = 1_000_000;
 
-/// A longer text is cut there.
+/// A longer text is cut at this length.
 pub const MAX_TEXT_CHARS: usize = 1000;
 
 /// Takes the events of one run.
@@ -70,8 +71,8 @@ impl Recorder {
         self.events.iter()
     }
 
-    /// The whole, for a file. A failure is taken from the last [`What::Violation`]; the caller fills in what
-    /// a recorder does not know: version, seed, protocol, nodes, T and faults.
+    /// The whole trace, for a file. A failure is taken from the last [`What::Violation`]; the caller fills in
+    /// what a recorder does not know: version, seed, protocol, nodes, T and faults.
     pub fn into_trace(self) -> Trace {
         let failure = self.events.iter().rev().find_map(|event| match &event.what {
             What::Violation { invariant, text } => {

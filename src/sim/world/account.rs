@@ -1,5 +1,5 @@
 //! The simulator's own account of what is durable on a node's disk, as plain data. `durable.rs` keeps it, and
-//! holds what leaves the node and what its store finds against it.
+//! compares it with what leaves the node and what its store finds.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Account {
     pub bound: BTreeMap<NodeId, u128>,
 }
 
-/// What of a work is written, and what waits for that.
+/// The part of a work that is written, and the messages that wait for that.
 #[derive(Clone, Debug)]
 pub struct Written {
     pub hard_state: Option<HardState>,
@@ -31,7 +31,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Of works that are written together, those of the store's generation.
+    /// Takes, of works that are written together, those of the store's generation.
     pub fn of(works: &[Work], generation: u64) -> Vec<Written> {
         let current = works.iter().filter(|work| work.generation == generation);
         let written = current.map(|work| Written {

@@ -1,6 +1,6 @@
-//! When which fault comes, and what is drawn for it. Each class has a generator and a schedule of its own,
-//! and draws the same numbers for its n-th fault whether that happens or not: so a case stays the same case
-//! when some of its faults are taken away ([`Plan::without`]).
+//! When each fault comes, and what is drawn for it. Each class has a generator and a schedule of its own, and
+//! draws the same numbers for its n-th fault whether that happens or not: so a case stays the same when some
+//! of its faults are taken away ([`Plan::without`]).
 
 use std::collections::BTreeSet;
 
@@ -22,21 +22,21 @@ pub struct Chaos {
     pub withheld: BTreeSet<FaultId>,
     /// How fast each node's clock goes.
     rates_permille: Vec<u64>,
-    /// Whose disk will tear the next write that is under way at a crash.
+    /// The node whose disk will tear the next write that is under way at a crash.
     pub torn: Option<NodeId>,
-    /// Of the split that is under way.
+    /// The number of the split that is under way.
     pub split: u64,
     /// Names the last fault in the trace.
     pub last_fault: u64,
     pub is_over: bool,
 }
 
-/// What a fault is drawn as, the same whether it happens or not.
+/// What is drawn for a fault, the same whether it happens or not.
 pub struct Dice {
     /// Whether the leader is struck, if there is one, rather than `node`.
     pub at_leader: bool,
     pub node: NodeId,
-    /// For how long it lasts, in thousandths of what it lasts at most.
+    /// How long it lasts, in thousandths of the longest time that it may last.
     pub long_permille: u64,
     pub variant: u64,
 }
@@ -61,7 +61,7 @@ impl Chaos {
         }
     }
 
-    /// The time until the next fault of a class, of which one comes this often in the mean.
+    /// The time until the next fault of a class, of which one comes this often on average.
     pub fn delay_us(&mut self, class: Class, every_us: u64) -> u64 {
         self.classes[class as usize].1.between(every_us / 2, every_us * 3 / 2 + 1)
     }
@@ -80,7 +80,7 @@ impl Chaos {
         (FaultId { class, number: *number }, dice)
     }
 
-    /// Whether a fault happens, or was taken away from the plan. Notes which.
+    /// Returns whether a fault happens, or was taken away from the plan, and notes it.
     pub fn admit(&mut self, fault: FaultId) -> bool {
         let happens = !self.without.contains(&fault);
         if happens {

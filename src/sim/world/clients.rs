@@ -16,7 +16,7 @@ static BYTES: [u8; 60_000] = [b'x'; 60_000];
 pub struct Clients {
     pub random: Random,
     pub all: Vec<Client>,
-    /// Who waits where.
+    /// The requests that wait, and where.
     pub waiting: BTreeMap<Ticket, Waiter>,
     pub is_stopped: bool,
     tickets: u64,
@@ -27,7 +27,7 @@ pub struct Clients {
     highest_told: Index,
     /// The longest pause between two requests of a client.
     pause_us: u64,
-    /// In a hundred requests: how many use a reqid of before, and how many carry a large value.
+    /// Of a hundred requests, how many use an earlier reqid again, and how many carry a large value.
     again_percent: u64,
     large_percent: u64,
 }
@@ -80,7 +80,7 @@ impl Clients {
         }
     }
 
-    /// The next request of a client, with a new reqid or one of before.
+    /// The next request of a client, with a new reqid or an earlier one.
     pub fn draw_request(&mut self) -> Request {
         let dice = self.random.between(0, 100);
         let (again, large) = (dice < self.again_percent, self.random.between(0, 100));
@@ -115,7 +115,7 @@ impl Clients {
         self.probes
     }
 
-    /// A request is sent with a value: what was told until now is below it.
+    /// A request is sent with a value: every index told so far must be below its own.
     pub fn asks(&mut self, request: RequestId) {
         self.floors.entry(request).or_insert(self.highest_told);
     }
@@ -125,7 +125,7 @@ impl Clients {
         self.highest_told = self.highest_told.max(index);
     }
 
-    /// What was told to somebody before a request was first sent.
+    /// The highest index that was told to somebody before a request was first sent.
     pub fn floor(&self, request: RequestId) -> Index {
         self.floors.get(&request).copied().unwrap_or(0)
     }

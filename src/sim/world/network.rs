@@ -8,13 +8,13 @@ use crate::consensus::types::NodeId;
 /// All links.
 pub struct Network {
     pub random: Random,
-    /// Links that lose everything, from and to.
+    /// Links that lose everything, as pairs of from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     links: BTreeMap<(NodeId, NodeId), Link>,
     last_message: u64,
 }
 
-/// The way from one node to another.
+/// The link from one node to another.
 #[derive(Default)]
 pub struct Link {
     /// The processes at both ends, once the hello was accepted.
@@ -52,7 +52,7 @@ impl Network {
         self.last_message
     }
 
-    /// Draws whether something happens that does so this often.
+    /// Draws whether something happens that has this likelihood, in percent.
     pub fn percent(&mut self, likelihood: u64) -> bool {
         self.random.between(0, 100) < likelihood
     }

@@ -13,22 +13,22 @@ use super::account::{Account, Written};
 use super::process::{CLUSTER, Running};
 use super::shape::Sizes;
 
-/// What is of a node always, and its process.
+/// What a node always has, and its process.
 pub struct Node {
     pub id: NodeId,
     protocol: ProtocolName,
     config: Config,
     sizes: Sizes,
     pub disk: Arc<MemoryEngine>,
-    /// The id that a new disk would get; another one after it was wiped.
+    /// The id that a new disk would get; a different one after a wipe.
     pub directory: u128,
     pub clock: LocalClock,
     pub running: Option<Running>,
     /// Counts processes, so that what was meant for an earlier one is not taken by a later one.
     pub process: u64,
-    /// It will never run again, and why.
+    /// Why it will never run again, if it will not.
     pub lost: Option<&'static str>,
-    /// Its disk was harmed: it may refuse it.
+    /// Its disk was harmed: the node may refuse it.
     pub is_harmed: bool,
     /// What the simulator knows to be durable on its disk.
     pub account: Account,
@@ -85,8 +85,8 @@ impl Node {
         self.disk.crash(keep);
     }
 
-    /// A write that was not synced when the process ended or the write failed: it is on the disk, whole, or
-    /// not.
+    /// Notes a write that was not synced when the process ended or the write failed: it is on the disk as a
+    /// whole, or not at all.
     pub fn doubt(&mut self, works: Vec<Written>) {
         let uncertain = &mut self.account.uncertain;
         assert!(
@@ -97,7 +97,7 @@ impl Node {
         uncertain.extend(works);
     }
 
-    /// Another disk, with nothing on it.
+    /// Gives the node a new, empty disk.
     pub fn wipe(&mut self) {
         self.disk = Arc::default();
         self.directory += 1 << 64;
@@ -106,7 +106,7 @@ impl Node {
     }
 }
 
-/// A monotonic clock that goes at its own rate, from 0 at each start of the process.
+/// A monotonic clock that runs at its own rate, from 0 at each start of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalClock {
     /// The true time at which it showed `at_local_us`.
@@ -129,7 +129,7 @@ impl LocalClock {
         self.local_us(now_us) / 1000
     }
 
-    /// From now on it goes at another rate.
+    /// From now on it runs at this rate.
     pub fn set_rate(&mut self, now_us: u64, rate_permille: u64) {
         let at_local_us = self.local_us(now_us);
         *self = LocalClock { at_true_us: now_us, at_local_us, rate_permille };

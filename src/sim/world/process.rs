@@ -2,7 +2,7 @@
 //! what each thread of `node/` does to them, as plain calls.
 //!
 //! A thread that would wait for room in a queue is *stuck* here: it holds what did not fit, and does nothing
-//! until the queue was drained. Left out: when what happens (`threads.rs`), sockets, the client port, the log
+//! until the queue is drained. Left out: when what happens (`threads.rs`), sockets, the client port, the log
 //! file.
 
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ pub struct Running {
     /// The state machine thread took these, for its next turn.
     pub inputs: Inputs,
     pub taken: bool,
-    /// A tick came while it was at a turn.
+    /// A tick came while it was busy with a turn.
     pub tick_is_due: bool,
     /// What the state machine thread waits to hand on.
     machine_stuck: VecDeque<Effect>,
@@ -68,7 +68,7 @@ pub struct Running {
     pub socket: Vec<Flight>,
     pub disk_busy_until_us: u64,
     pub disk_factor: u64,
-    /// Something was put into the queues of storage or network: they are to be woken.
+    /// Something was put into the queues of storage or network: they must be woken.
     pub has_handed_on: bool,
     /// Bitset of [`Thread`](super::Thread)s that have a step scheduled.
     pub scheduled: u8,
@@ -82,7 +82,7 @@ enum Effect {
 }
 
 impl Running {
-    /// From what the store holds, as `node::Node::start` does.
+    /// Starts from what the store holds, as `node::Node::start` does.
     pub fn start(
         protocol: ProtocolName,
         config: &Config,
@@ -132,7 +132,7 @@ impl Running {
         }
     }
 
-    /// Names the incarnation of the core: no other one of this node has the same.
+    /// Names the incarnation of the core: no other incarnation of this node has the same number.
     pub fn incarnation(&self) -> u64 {
         self.start * 1_000_000 + self.machine.generation()
     }
@@ -143,7 +143,7 @@ impl Running {
 
     // ---- the state machine thread ----
 
-    /// Whether it can go on: it hands on what it could not before.
+    /// Hands on what it could not before. Returns whether it can go on.
     pub fn machine_is_free(&mut self) -> bool {
         self.has_handed_on |= !self.machine_stuck.is_empty();
         while let Some(effect) = self.machine_stuck.pop_front() {
@@ -159,7 +159,7 @@ impl Running {
         true
     }
 
-    /// A turn with what was taken; `now_ms` on the node's clock if a tick is due. What it made is on its way,
+    /// A turn with what was taken; `now_ms` is the node's clock if a tick is due. What it made is on its way,
     /// or stuck.
     pub fn turn(&mut self, now_ms: Option<u64>) -> Turn {
         self.inputs.tick_ms = now_ms;
@@ -178,7 +178,7 @@ impl Running {
 
     // ---- the storage thread ----
 
-    /// Whether it can go on: it hands on what it could not before.
+    /// Hands on what it could not before. Returns whether it can go on.
     pub fn storage_is_free(&mut self) -> bool {
         self.has_handed_on |= !self.storage_stuck.is_empty();
         while let Some(item) = self.storage_stuck.pop_front() {
@@ -190,7 +190,7 @@ impl Running {
         true
     }
 
-    /// Begins to write all that waits; whether there is anything.
+    /// Begins to write all that waits. Returns whether there is anything.
     pub fn begin_write(&mut self) -> bool {
         let mut works = Vec::new();
         let any = self.works.drain(&mut works);
@@ -200,7 +200,7 @@ impl Running {
         any
     }
 
-    /// The write ends, well or not.
+    /// The write ends, whether it succeeds or fails.
     pub fn end_write(&mut self) -> Result<Durable, TurnError> {
         let works = self.writing.take().unwrap_or_default();
         self.storage.turn(works)
@@ -220,8 +220,8 @@ impl Running {
 
     // ---- the network thread ----
 
-    /// Takes all that waits: own messages go back, what is bound is trusted, and the others' messages come
-    /// out.
+    /// Takes all that waits: own messages go back, and what is bound is trusted. Returns the messages to
+    /// others, and what is bound.
     pub fn send(&mut self, id: NodeId) -> (Vec<Message>, Vec<Binding>) {
         let mut items = Vec::new();
         self.outgoing.drain(&mut items);
@@ -248,7 +248,7 @@ impl Running {
 
     // ---- the client port ----
 
-    /// Into the proposing queue, if there is room.
+    /// Puts a proposal into its queue, if there is room. Returns whether it did.
     pub fn propose(&mut self, proposal: Proposal) -> bool {
         !self.is_suspended && self.inbox.proposals.try_push(proposal).is_ok()
     }

@@ -1,4 +1,4 @@
-//! The shape of a cluster, drawn from the seed: intervals, windows, and small queues, so that they fill.
+//! The shape of a cluster, drawn from the seed: intervals, windows, and queues that are small enough to fill.
 
 use crate::consensus::random::Random;
 

@@ -24,7 +24,7 @@ pub enum Step {
     Arrive(Box<Flight>),
     /// A client does something.
     Client(usize, u64),
-    /// A request of the liveness phase is out of time.
+    /// A request of the liveness phase has timed out.
     Forget(Ticket),
     /// Somebody wants another node to lead.
     Transfer,
@@ -37,7 +37,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whose threads it may run.
+    /// The node whose threads it may run.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Step::Tick(id, _) | Step::Thread(id, _, _) | Step::Turn(id, _) => Some(*id),

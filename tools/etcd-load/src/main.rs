@@ -1,8 +1,8 @@
 //! A closed loop of puts for etcd, the counterpart of `spaxos bench --json`: C workers with one request
 //! outstanding each, over K HTTP/2 connections to the leader. One JSON line, with the same names.
 //!
-//! Single-threaded, as the load of `spaxos bench` is. Keys are random among so many, values are the same
-//! kind of letters and digits.
+//! Single-threaded, as the load of `spaxos bench` is. Keys are random among `--keys` different ones, values
+//! are the same kind of letters and digits.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -187,7 +187,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Sums since the processes or the machine started, as `/proc` tells (100 ticks a second).
+/// Sums since the processes or the machine started, as `/proc` reports (100 ticks a second).
 struct Usage {
     servers_cpu_s: f64,
     client_cpu_s: f64,

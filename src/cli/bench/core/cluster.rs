@@ -2,8 +2,8 @@
 //!
 //! A turn of a node is that of the pipeline: the tick, all messages, then the proposals as one list go into
 //! one batch. Its early messages are handed over first, then its entries are "written" (a node's memory keeps
-//! them until they are chosen), then the other messages go, those to itself included. What a real node does
-//! besides is left out: the pages that a node which lags asks for (here none lags), bindings, the queues.
+//! them until they are chosen), then the other messages go, those to itself included. Left out is what else a
+//! real node does: the pages for a node that lags (here none does), bindings, the queues.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const WINDOW_BYTES: usize = 16 << 20;
 const TIMEOUT_MS: u64 = 5000;
 /// An election, or the end of a run, is done within this, or something is broken.
 const PATIENCE_MS: u64 = 20 * ELECTION_MS;
-/// Values are slices of one buffer, which starts so far into it.
+/// Values are slices of one buffer, which begin at this many places in it.
 const VALUE_STARTS: u64 = 1024;
 
 /// Cores, and what is under way between them.
@@ -129,8 +129,8 @@ impl Cluster {
         }
     }
 
-    /// So many new values for the next turn of the leader. Their reqids are in no order, as those of many
-    /// clients.
+    /// Adds this many new values for the next turn of the leader. Their reqids are in no order, like those of
+    /// many clients.
     pub(super) fn propose(&mut self, count: u64) {
         let leader = &mut self.nodes[self.leader];
         let from = self.leader as NodeId + 1;
@@ -146,7 +146,7 @@ impl Cluster {
     }
 
     /// A turn of each node that has something to do. What they say arrives `delay` turns later; without delay
-    /// in this turn at those whose turn comes after, in the next one at the others.
+    /// it arrives in this turn at the nodes whose turn is still to come, and in the next one at the others.
     pub(super) fn turn(&mut self) {
         let mut sent = Vec::new();
         for place in 0..self.nodes.len() {
@@ -250,8 +250,8 @@ impl Node {
         sent.extend(messages);
     }
 
-    /// Memory for a disk. The one leader replaces nothing, and nobody lacks what is chosen, so that is in
-    /// order.
+    /// Memory in place of a disk. There is one leader, which replaces nothing, and nobody lacks what is
+    /// chosen, so entries come in order.
     fn write(&mut self, entries: Vec<Entry>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         assert_eq!(first.index, self.last_written + 1, "entries are written in the order of the log");
