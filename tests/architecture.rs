@@ -191,6 +191,22 @@ fn a_wide_comment_is_found() {
     assert_eq!(wide(filled("/// https://example.org/", 200)), 0);
 }
 
+/// The README says how long the cores are.
+#[test]
+fn the_cores_are_as_short_as_the_readme_says() {
+    let lines = |is_counted: &dyn Fn(&str) -> bool| {
+        let files = files_under("src/core");
+        let counted = files.iter().filter(|file| is_counted(&file.path.to_string_lossy()));
+        counted.map(|file| file.text.lines().count()).sum::<usize>()
+    };
+    let (paxos, raft) = (lines(&|path| path.starts_with("paxos/")), lines(&|path| path.starts_with("raft/")));
+    let shared = lines(&|path| !path.starts_with("paxos/") && !path.starts_with("raft/"));
+    assert!(paxos < 1600 && raft < 1600 && shared < 3600, "{paxos} and {raft} lines, {shared} shared");
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let said = ["fewer than 1,600 lines", "fewer than 3,600 that both share"];
+    assert!(said.iter().all(|text| readme.contains(text)), "the README says {said:?}");
+}
+
 #[test]
 fn every_file_says_first_what_it_is() {
     for source in sources() {
