@@ -3,7 +3,7 @@
 //!
 //! The network is made of namespaces (`partition/net.rs`). Where the machine does not allow them these tests
 //! pass, but a line on standard error and a file say that they were skipped. Plain `cargo test` runs each
-//! case once, in a minute. The full matrix is 20 rounds of each case; it takes an hour, and prints its figures:
+//! case once, in a minute. The full matrix is 20 rounds of each case; it takes an hour, and prints figures:
 //!
 //! ```text
 //! cargo test --test partition full -- --ignored --nocapture --test-threads 2
