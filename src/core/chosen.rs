@@ -122,3 +122,57 @@ impl Chosen {
         RequestId { session, number: self.number }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// It finds what a list would find: the last place of each request among the latest, at a leader, whether it
+    /// led when they were chosen or not.
+    #[test]
+    fn finds_what_a_list_would_find() {
+        let all = ChosenRequests::CAPACITY as u64;
+        let key = Key::new(1);
+        let mut chosen = ChosenRequests::default();
+        let mut places: BTreeMap<u64, Index> = BTreeMap::new();
+        for index in 1..=2 * all + 100 {
+            // Each hundredth is a repeat: of a recent one, of an old one, or of one that is just forgotten.
+            let number = match index {
+                _ if index % 100 != 0 => index,
+                _ if index % 300 == 0 => index - 50,
+                _ if index % 300 == 100 => index.saturating_sub(all / 2) + 1,
+                _ => index.saturating_sub(all) + 1,
+            };
+            if index == all / 2 || index == 2 * all {
+                chosen.begin_to_find(key);
+            } else if index == all + all / 2 {
+                chosen.end_to_find();
+                assert_eq!(chosen.find(key, RequestId::user(number)), None, "it does not lead");
+            }
+            chosen.push(key, RequestId::user(number), index);
+            places.insert(number, index);
+        }
+        assert_eq!(chosen.latest.len() as u64, all);
+        for (number, index) in places {
+            let remembered = Some(index).filter(|index| *index > all + 100);
+            assert_eq!(chosen.find(key, RequestId::user(number)), remembered, "request {number}");
+        }
+    }
+
+    /// What can be found makes no difference between two of them; what is remembered does.
+    #[test]
+    fn equal_is_what_remembers_the_same() {
+        let key = Key::new(1);
+        let mut one = ChosenRequests::default();
+        one.push(key, RequestId::user(1), 1);
+        let mut other = one.clone();
+        other.begin_to_find(key);
+        assert_eq!(one, other);
+        other.push(key, RequestId { session: 1 << 64, number: 2 }, 2);
+        assert_ne!(one, other);
+        assert_eq!(other.find(key, RequestId { session: 1 << 64, number: 2 }), Some(2));
+        assert_eq!(other.find(key, RequestId { session: 1, number: 2 }), None);
+    }
+}

@@ -134,11 +134,14 @@ impl Proposals {
         self.trim_queues();
     }
 
-    /// Takes a request that another node forwarded to this leader. Returns `false` as [`Proposals::add_own`]
-    /// does, and if the bytes are used up.
+    /// Takes a request that another node forwarded to this leader, unless it is held already. Returns `false`
+    /// if there is no room for it.
     pub fn add_forwarded(&mut self, command: Command) -> bool {
         let hash = self.key.hash(command.request);
-        if self.room() == 0 || self.find(hash, command.request).is_some() {
+        if self.find(hash, command.request).is_some() {
+            return true;
+        }
+        if self.room() == 0 {
             return false;
         }
         let arrival = self.insert(hash, command, 0);
@@ -407,7 +410,7 @@ mod tests {
         assert!(!proposals.add_own(proposal(1, 200)));
         assert!(proposals.add_forwarded(Command::value(2, 2, "w")));
         assert_eq!(proposals.place_next(5, |_| true).unwrap().request, RequestId::user(1));
-        assert!(!proposals.add_forwarded(Command::value(1, 2, "v")));
+        assert!(proposals.add_forwarded(Command::value(1, 2, "v")), "it is held");
         assert_eq!(proposals.place_next(6, |_| false), None);
         assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(2));
         proposals.chosen(RequestId::user(1), 1);
@@ -494,6 +497,7 @@ mod tests {
         }
         assert_eq!((proposals.room(), proposals.len()), (0, Proposals::CAPACITY));
         assert!(!proposals.add_own(proposal(1, 100)) && !proposals.add_forwarded(large(1)));
+        assert!(proposals.add_forwarded(large(3)), "it is held");
     }
 
     #[derive(Clone, Debug)]
@@ -616,8 +620,8 @@ mod tests {
                         prop_assert_eq!(added, model.add_own(reqid, len));
                     }
                     Step::Forwarded(reqid, len) => {
-                        let added = proposals.add_forwarded(Command::value(reqid, 2, vec![b'x'; len]));
-                        prop_assert_eq!(added, model.add(reqid, len, true));
+                        prop_assert!(proposals.add_forwarded(Command::value(reqid, 2, vec![b'x'; len])));
+                        model.add(reqid, len, true);
                     }
                     Step::Next(fits) => {
                         let next = proposals.place_next(6, |_| fits);
