@@ -193,8 +193,8 @@ fn a_page_is_exact(protocol: ProtocolName) {
     }
 }
 
-/// What a leader has already means nothing when it is forwarded again: it is not dropped for lack of room. The
-/// same holds once it is chosen, until the sender is known to have it.
+/// What a leader has already means nothing when it is forwarded again: it is not dropped for lack of room.
+/// The same holds once it is chosen, until the sender is known to have it.
 fn a_repeated_forward_means_nothing(protocol: ProtocolName) {
     let mut node = Node::leader(protocol);
     let standing = |node: &Node| {
@@ -220,8 +220,7 @@ fn a_repeated_forward_means_nothing(protocol: ProtocolName) {
     }
 }
 
-/// A leader remembers the last 65,536 requests that it knows to be chosen, whoever led when they were; what is
-/// no request does not count.
+/// A leader remembers the last 65,536 requests that it knows to be chosen, whoever led when they were.
 fn a_leader_remembers_65536_requests(protocol: ProtocolName) {
     const REMEMBERED: u64 = 65_536;
     let config = Config { window_entries: MAX_WINDOW_ENTRIES, window_bytes: MAX_WINDOW_BYTES, ..config() };

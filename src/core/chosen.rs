@@ -21,8 +21,8 @@ pub struct ChosenRequests {
     latest: VecDeque<Chosen>,
     /// How many were forgotten: that of the oldest in `latest` counts all that came before it.
     forgotten: u64,
-    /// While this node leads: the number of each, counted like `forgotten` (modulo 2^32), found by its hash. Of
-    /// a request that was chosen twice, the later one.
+    /// While this node leads: the number of each, counted like `forgotten` (modulo 2^32), found by its hash.
+    /// Of a request that was chosen twice, the later one.
     table: Option<HashTable<u32>>,
 }
 
@@ -56,7 +56,7 @@ impl ChosenRequests {
 
     /// From now on requests can be found.
     pub(super) fn begin_to_find(&mut self, key: Key) {
-        self.table = Some(HashTable::new());
+        self.table = Some(HashTable::with_capacity(self.latest.len()));
         for place in 0..self.latest.len() {
             self.note_in_table(key, place);
         }
@@ -129,8 +129,8 @@ mod tests {
 
     use super::*;
 
-    /// It finds what a list would find: the last place of each request among the latest, at a leader, whether it
-    /// led when they were chosen or not.
+    /// It finds what a list would find: the last place of each request among the latest, at a leader, whether
+    /// it led when they were chosen or not.
     #[test]
     fn finds_what_a_list_would_find() {
         let all = ChosenRequests::CAPACITY as u64;

@@ -29,19 +29,6 @@ use super::types::{Command, Index, Kind, MAX_PAYLOAD_BYTES, NodeId, RequestId};
 /// what a leader remembers is for what is chosen while the message is under way.
 const MAX_LAG: Index = ChosenRequests::CAPACITY as Index / 2;
 
-/// When proposals are sent again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Forwarding {
-    /// How old a proposal must be.
-    wait_ms: u64,
-}
-
-impl Forwarding {
-    pub(super) fn new(heartbeat_ms: u64) -> Forwarding {
-        Forwarding { wait_ms: 2 * heartbeat_ms }
-    }
-}
-
 impl Member {
     pub(super) fn proposals(&self) -> &Proposals {
         &self.proposals
@@ -85,7 +72,7 @@ impl Member {
     pub(super) fn forward_new(&mut self, out: &mut Batch) {
         let Some(leader) = self.other_leader() else { return };
         if !self.proposals.has_forwarded() {
-            self.forwarding = Forwarding::new(self.heartbeat_ms());
+            self.forward_wait_ms = 2 * self.heartbeat_ms();
         }
         let commands = self.proposals.forward_waiting(self.now_ms());
         self.forward(leader, commands, out);
@@ -94,13 +81,13 @@ impl Member {
     /// Sends the leader again what is older than the wait. `chosen` is this node's watermark.
     pub(super) fn tick_forwarding(&mut self, chosen: Index, out: &mut Batch) {
         let Some(leader) = self.other_leader() else { return };
-        let Some(until_ms) = self.now_ms().checked_sub(self.forwarding.wait_ms) else { return };
+        let Some(until_ms) = self.now_ms().checked_sub(self.forward_wait_ms) else { return };
         if self.watermark(leader) > chosen + MAX_LAG {
             return;
         }
         let commands = self.proposals.forward_again(until_ms, self.now_ms());
         if !commands.is_empty() {
-            self.forwarding.wait_ms = (2 * self.forwarding.wait_ms).min(self.election_ms());
+            self.forward_wait_ms = (2 * self.forward_wait_ms).min(self.election_ms());
         }
         self.forward(leader, commands, out);
     }

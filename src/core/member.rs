@@ -7,7 +7,6 @@
 
 use super::batch::{Batch, Event};
 use super::config::Config;
-use super::forwarding::Forwarding;
 use super::log::Log;
 use super::message::{Body, ClusterBody, MAX_PAGE_BYTES};
 use super::patience::Patience;
@@ -38,7 +37,8 @@ pub(super) struct Member {
     heard_leader_ms: u64,
     patience: Patience,
     pub(super) proposals: Proposals,
-    pub(super) forwarding: Forwarding,
+    /// How old a proposal must be before it is forwarded again.
+    pub(super) forward_wait_ms: u64,
     roster: Roster,
     /// The other members, by ascending id.
     peers: Vec<Peer>,
@@ -53,9 +53,9 @@ struct Peer {
     node: NodeId,
     chosen: Index,
     heard_ms: u64,
-    /// The latest time at which it seems to have followed this leader, in the time that this node's ticks saw:
-    /// good enough to step down by, not for a lease, since an answer to entries may have been under way for a
-    /// long time, and that clock stands while the process does.
+    /// The latest time at which it seems to have followed this leader, in the time that this node's ticks
+    /// saw: good enough to step down by, not for a lease, since an answer to entries may have been under way
+    /// for a long time, and that clock stands while the process does.
     followed_ms: u64,
 }
 
@@ -100,7 +100,7 @@ impl Member {
             heard_leader_ms: 0,
             patience: Patience::new(election_ms),
             proposals: Proposals::new(config.seed),
-            forwarding: Forwarding::new(heartbeat_ms),
+            forward_wait_ms: 2 * heartbeat_ms,
             roster,
             peers,
             elections: 0,
@@ -121,7 +121,7 @@ impl Member {
         self.random = Random::new(seed);
         self.patience.normalize(self.now_ms, election_ms, self.leader.is_some());
         self.heard_leader_ms = self.patience.seen_ms();
-        self.forwarding = Forwarding::new(heartbeat_ms);
+        self.forward_wait_ms = 2 * heartbeat_ms;
         self.proposals.normalize(self.now_ms);
         for peer in &mut self.peers {
             *peer = Peer { followed_ms: self.patience.seen_ms(), ..Peer::new(peer.node) };
@@ -426,8 +426,8 @@ impl Member {
         }
     }
 
-    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way, after T of silence that its
-    /// own ticks saw.
+    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way, after T of silence that
+    /// its own ticks saw.
     pub(super) fn hears_a_majority(&self) -> bool {
         let mut followers = Set::default();
         followers.insert(self.own_bit());

@@ -17,11 +17,11 @@
 //!
 //! # Waits that grow
 //!
-//! A follower's wait is drawn from [T, 2T), so that two rarely campaign together (Raft thesis section 3.4). If
-//! everything is so slow that a leader is given up before it gets anything chosen, the next one fares no
-//! better, without end. So if an election was won and nothing was chosen until the next one was won, waits are
-//! drawn from [2T, 4T), until something is chosen. Only elections that were won count: a node which is cut off
-//! asks and asks, and must be quick once it is heard again. No wait exceeds 4T.
+//! A follower's wait is drawn from [T, 2T), so that two rarely campaign together (Raft thesis section 3.4).
+//! If all is so slow that a leader is given up before it gets anything chosen, the next one fares no better,
+//! without end. So if an election was won, and nothing was chosen until the next one was won, waits are drawn
+//! from [2T, 4T) until something is chosen. Only elections that were won count: a node which is cut off asks
+//! and asks, and must be quick once it is heard again. No wait exceeds 4T.
 //!
 //! Left out: what is done when a wait is over (`campaign.rs`, `leadership.rs`).
 

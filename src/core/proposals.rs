@@ -335,7 +335,8 @@ impl Proposals {
         commands
     }
 
-    /// Own requests that the leader was sent at `until_ms` or before, and not since: it is sent them again now.
+    /// Own requests that the leader was sent at `until_ms` or before, and not since: it is sent them again
+    /// now.
     pub fn forward_again(&mut self, until_ms: u64, now_ms: u64) -> Vec<Command> {
         let mut commands = Vec::new();
         while let Some((_, arrival)) = self.forwarded.pop_front_if(|(sent_ms, _)| *sent_ms <= until_ms) {
