@@ -4,9 +4,12 @@
 //! A core holds a [`Member`] besides what its protocol adds: what it promised, its log, what it is doing.
 //! Nothing here decides about values or ballots; a bug here costs time, not safety.
 
+use std::cmp::Reverse;
+
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
+use super::making_way::Fitter;
 use super::message::{Body, ClusterBody, MAX_PAGE_BYTES};
 use super::proposals::Proposals;
 use super::protocol::{PeerStatus, Proposal, Role, Status};
@@ -41,6 +44,7 @@ pub(super) struct Member {
     /// When own proposals are forwarded again, and the wait after that.
     forward_at_ms: u64,
     forward_wait_ms: u64,
+    fitter: Fitter,
     roster: Roster,
     /// The other members, by ascending id.
     peers: Vec<Peer>,
@@ -103,6 +107,7 @@ impl Member {
             proposals: Proposals::new(config.seed),
             forward_at_ms: 0,
             forward_wait_ms: 2 * heartbeat_ms,
+            fitter: Fitter::default(),
             roster,
             peers,
             elections: 0,
@@ -347,6 +352,7 @@ impl Member {
     /// A leader was heard. A new leader is sent what waits for it.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         self.heard_leader_ms = self.now_ms;
+        self.fitter.leader_heard();
         self.restart_election_timer();
         if self.leader != Some(from) {
             self.leader = Some(from);
@@ -364,6 +370,7 @@ impl Member {
     /// This node leads from now on.
     pub(super) fn begin_to_lead(&mut self) {
         self.elections += 1;
+        self.fitter.leader_heard();
         self.leader = Some(self.config.node);
         self.follow_now();
         self.proposals.restart();
@@ -373,6 +380,43 @@ impl Member {
     pub(super) fn end_to_lead(&mut self) {
         self.leader = None;
         self.proposals.restart();
+    }
+}
+
+/// Making way: see [`Fitter`].
+impl Member {
+    pub(super) fn fitter(&self) -> &Fitter {
+        &self.fitter
+    }
+
+    /// This node is in trouble and these are not; any that is not another voter is nonsense.
+    pub(super) fn make_way_to(&mut self, nodes: &[NodeId]) {
+        let mut voters = Set::default();
+        for node in nodes {
+            if self.may_succeed(*node) {
+                self.roster.bit(*node).iter().for_each(|bit| voters.insert(*bit));
+            }
+        }
+        self.fitter.replace(voters);
+    }
+
+    /// An election is due. Returns whether this node leaves it to fitter ones: then it waits once more.
+    pub(super) fn waives_election(&mut self) -> bool {
+        let waives = self.fitter.waives_election();
+        if waives {
+            self.leader = None;
+            self.restart_election_timer();
+        }
+        waives
+    }
+
+    /// The fitter nodes that were heard to follow this leader within T, the one that was heard last first.
+    pub(super) fn fitter_followers(&self) -> Vec<NodeId> {
+        let others = self.others().zip(&self.peers).filter(|(other, _)| self.fitter.contains(other.bit));
+        let mut heard: Vec<_> = others.map(|(_, peer)| (Reverse(peer.followed_ms), peer.node)).collect();
+        heard.retain(|(followed_ms, _)| self.now_ms < followed_ms.0 + self.config.election_ms);
+        heard.sort_unstable();
+        heard.into_iter().map(|(_, node)| node).collect()
     }
 }
 
