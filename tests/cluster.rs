@@ -16,6 +16,8 @@ mod folder;
 mod harness;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/hung.rs"]
+mod hung;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]

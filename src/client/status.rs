@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Ballot, Index, NodeId};
+use crate::wire::message::Trouble;
 
 /// The state of a node, in sections. Counters are since the start of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct NodeSection {
     pub uptime_ms: u64,
     /// Why it refuses proposals, if it does.
     pub refuses_proposals: Option<&'static str>,
+    /// What keeps it from leading while others can.
+    pub trouble: Trouble,
 }
 
 /// A node's log: `compacted <= applied` and `compacted <= chosen <= last`.
@@ -146,6 +149,7 @@ impl Default for NodeSection {
             leader: None,
             uptime_ms: 0,
             refuses_proposals: None,
+            trouble: Trouble::None,
         }
     }
 }
@@ -181,6 +185,7 @@ impl NodeSection {
             ("leader_address", leader_address),
             ("uptime_ms", self.uptime_ms.to_string()),
             ("accepts_proposals", self.refuses_proposals.unwrap_or("yes").to_owned()),
+            ("trouble", self.trouble.to_string()),
         ])
     }
 }
@@ -313,7 +318,7 @@ mod tests {
         assert_eq!(
             text(&status, "Node"),
             "cluster:demo node:1 role:follower ballot:0.0 leader:none leader_address:none uptime_ms:12 \
-             accepts_proposals:yes "
+             accepts_proposals:yes trouble:none "
         );
         assert_eq!(text(&status, "Log"), "compacted:1 applied:2 chosen:3 last:4 ");
         assert_eq!(
@@ -340,13 +345,14 @@ mod tests {
             ballot: Ballot { round: 3, node: 1 },
             leader: Some((1, "127.0.0.1:9001".into())),
             refuses_proposals: Some("the disk is full"),
+            trouble: Trouble::LogFile,
             ..NodeSection::default()
         };
         let text = text(&NodeStatus { node, ..NodeStatus::default() }, "Node");
         assert_eq!(
             text,
             "cluster: node:0 role:leader ballot:3.1 leader:1 leader_address:127.0.0.1:9001 uptime_ms:0 \
-             accepts_proposals:the disk is full "
+             accepts_proposals:the disk is full trouble:log-file "
         );
     }
 }

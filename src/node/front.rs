@@ -144,6 +144,7 @@ impl NodeFront {
             leader: self.leader(),
             uptime_ms: self.shared.clock.now_ms(),
             refuses_proposals: self.shared.health.refuses(),
+            trouble: self.shared.health.trouble(),
         }
     }
 

@@ -16,5 +16,6 @@ pub mod recent;
 pub mod requests;
 pub mod state_machine;
 pub mod storage;
+pub mod trouble;
 pub mod trust;
 pub mod waiters;

@@ -3,20 +3,23 @@
 //! A turn takes everything that waits, so one Accept, one write and one answer serve many inputs. Left out:
 //! the thread, the queues and the clock (`node`), and what the core decides (`consensus`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
+use crate::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
-use crate::wire::message::{PeerMessage, Service, ServiceBody};
+use crate::wire::message::{PeerMessage, Service, ServiceBody, Trouble};
 
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
+use super::queue::Queue;
 use super::recent::Recent;
+use super::trouble::{Signs, Troubles};
 
 /// The most inputs of each kind that one turn takes, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
@@ -32,6 +35,8 @@ const NO_ROOM: &str = "this node already holds as many requests as it can; try a
 pub struct Inputs {
     /// The time, if a tick is due.
     pub tick_ms: Option<u64>,
+    /// What was under way in other threads at the tick.
+    pub signs: Signs,
     /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
@@ -86,6 +91,72 @@ impl Work {
     }
 }
 
+/// Works for which the queue to storage had no room, oldest first. They are pushed before anything else.
+///
+/// When that queue is full, the state machine waits, so a disk that hangs would stop its clock as well, and
+/// nobody would notice that it hangs. So the works of the last turn are held back here, and the thread waits
+/// with a clock that ticks ([`Takes`]).
+#[derive(Debug, Default)]
+pub struct HeldWorks {
+    works: VecDeque<Work>,
+    bytes: usize,
+}
+
+impl HeldWorks {
+    /// Above this weight nothing is taken any more but ticks; above twice as much, nothing at all. The works
+    /// of one turn come on top.
+    pub const LIMIT_BYTES: usize = 4 << 20;
+    /// What each work counts for at least, which bounds their number.
+    pub const WORK_MIN_BYTES: usize = 32 << 10;
+    /// The most works that are held.
+    pub const LIMIT: usize = 2 * HeldWorks::LIMIT_BYTES / HeldWorks::WORK_MIN_BYTES + 1;
+
+    /// What is held weighs this much.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Pushes a work behind all others, or holds it.
+    pub fn push(&mut self, work: Work, queue: &Queue<Work>) {
+        self.push_into(queue);
+        let refused = if self.works.is_empty() { queue.try_push(work).err() } else { Some(work) };
+        if let Some(work) = refused {
+            self.bytes += HeldWorks::weigh(&work);
+            self.works.push_back(work);
+        }
+    }
+
+    /// Pushes what the queue has room for.
+    pub fn push_into(&mut self, queue: &Queue<Work>) {
+        if !self.works.is_empty() {
+            queue.try_push_all(&mut self.works);
+            self.bytes = self.works.iter().map(HeldWorks::weigh).sum();
+        }
+    }
+
+    /// Pushes all, and waits for room as long as it takes. Returns whether the queue took them: it may be
+    /// closed.
+    pub fn push_all_into(self, queue: &Queue<Work>) -> bool {
+        self.works.into_iter().all(|work| queue.push(work).is_ok())
+    }
+
+    fn weigh(work: &Work) -> usize {
+        work.cost_bytes().max(HeldWorks::WORK_MIN_BYTES)
+    }
+}
+
+/// What a state machine may do while works are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Everything that waits: nothing is held, or the core makes way. A leader that makes way places nothing,
+    /// so it needs little room, and it must hear who is up to date.
+    All,
+    /// Ticks only. They need a write once in a T at most.
+    Ticks,
+    /// Nothing: it waits for room.
+    Nothing,
+}
+
 /// The effects of a turn.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -115,6 +186,9 @@ pub struct StateMachine {
     /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
+    troubles: Troubles,
+    /// The nodes that the core makes way to.
+    fitter: Vec<NodeId>,
 }
 
 impl StateMachine {
@@ -126,12 +200,42 @@ impl StateMachine {
         recent: Arc<Recent>,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
-        StateMachine { core, protocol, config, generation: 0, last_work: 0, suspended: false, recent }
+        let troubles = Troubles::new(config.node, config.voters.others(config.node), config.election_ms);
+        StateMachine {
+            core,
+            protocol,
+            config,
+            generation: 0,
+            last_work: 0,
+            suspended: false,
+            recent,
+            troubles,
+            fitter: Vec::new(),
+        }
     }
 
-    /// The status of the core.
+    /// The status of the core. One that is suspended neither leads nor follows.
     pub fn status(&self) -> Status {
-        self.core.status()
+        let mut status = self.core.status();
+        if self.suspended {
+            (status.role, status.leader) = (Role::Follower, None);
+        }
+        status
+    }
+
+    /// What is wrong with this node.
+    pub fn trouble(&self) -> Trouble {
+        self.troubles.own()
+    }
+
+    /// What may happen next while works of this weight are held back.
+    pub fn takes(&self, held_bytes: usize) -> Takes {
+        match held_bytes {
+            0 => Takes::All,
+            _ if held_bytes < HeldWorks::LIMIT_BYTES && !self.fitter.is_empty() => Takes::All,
+            _ if held_bytes < 2 * HeldWorks::LIMIT_BYTES => Takes::Ticks,
+            _ => Takes::Nothing,
+        }
     }
 
     /// The incarnation of the core, counted from 0.
@@ -170,8 +274,11 @@ impl StateMachine {
             return Turn::default();
         }
         let mut batch = Batch::default();
+        let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
+            services = self.troubles.tick(now_ms, inputs.signs);
+            self.make_way(&mut batch);
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
@@ -200,7 +307,16 @@ impl StateMachine {
                 .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
         }
         let bindings = std::mem::take(&mut inputs.bindings);
-        self.sort(batch, bindings, left)
+        Turn { services, ..self.sort(batch, bindings, left) }
+    }
+
+    /// Tells the core which nodes are better off, if that has changed.
+    fn make_way(&mut self, batch: &mut Batch) {
+        let fitter = self.troubles.fitter();
+        if fitter != self.fitter {
+            self.fitter.clone_from(&fitter);
+            self.core.step(Input::MakeWay { to: fitter }, batch);
+        }
     }
 
     /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
@@ -227,6 +343,7 @@ impl StateMachine {
     fn handle_service(&mut self, service: Service) {
         match service.body {
             ServiceBody::Ping => {}
+            ServiceBody::Health(trouble) => self.troubles.hear(service.from, trouble),
         }
     }
 
@@ -250,6 +367,7 @@ impl StateMachine {
         );
         self.generation += 1;
         self.suspended = false;
+        self.fitter.clear();
         self.recent.restart(new.chosen);
     }
 

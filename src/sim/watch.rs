@@ -11,6 +11,7 @@ use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
 use crate::store::LogReadError;
 use crate::store::engine::EngineError;
+use crate::wire::message::Trouble;
 
 use super::counts::Count;
 use super::invariant::hold;
@@ -34,6 +35,7 @@ impl World {
             status.promised
         );
         self.watch_role(id, status.role, status.promised);
+        self.watch_trouble(id);
         if let Some(raised) = turn.chosen {
             hold!(
                 Watermarks,
@@ -85,6 +87,18 @@ impl World {
             Role::Leader => "leader",
         };
         self.record(id, What::Role { role: role.into(), ballot });
+    }
+
+    /// Notes in the trace what is wrong with a node, or that nothing is any more.
+    fn watch_trouble(&mut self, id: NodeId) {
+        let running = self.running(id);
+        let trouble = running.machine.trouble();
+        if std::mem::replace(&mut running.told_trouble, trouble) == trouble {
+            return;
+        }
+        self.counts.add_many(Count::Troubles, u64::from(trouble != Trouble::None));
+        let text = self.recorder.text(|| format!("its trouble is {trouble}"));
+        self.record(id, What::Noted { text });
     }
 
     /// Checks that the last entries that a node takes for chosen are chosen. Its applier will find all of

@@ -36,7 +36,7 @@ use super::frame::FrameError;
 pub use check::MAX_INDEX;
 pub use decode::{Decoded, MAX_ITEMS};
 pub use error::MessageError;
-pub use service::{MAX_CORE_KIND, Service, ServiceBody};
+pub use service::{MAX_CORE_KIND, Service, ServiceBody, Trouble};
 
 /// What a connection between two members carries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

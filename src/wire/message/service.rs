@@ -18,6 +18,7 @@ pub const MAX_CORE_KIND: u64 = 63;
 /// The numbers of these kinds.
 mod kind {
     pub const PING: u64 = 64;
+    pub const HEALTH: u64 = 66;
 }
 
 /// A message between the services of two members.
@@ -36,6 +37,50 @@ pub struct Service {
 pub enum ServiceBody {
     /// Nothing: it shows that the connection still carries bytes. The network thread sends and takes it.
     Ping,
+    /// How the sender is: see `pipeline/trouble.rs`.
+    Health(Trouble),
+}
+
+/// What keeps a node from serving its clients, the lesser trouble first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// Nothing that it knows of.
+    #[default]
+    None,
+    /// Its log file takes no lines: it votes, but nobody gets an answer.
+    LogFile,
+    /// Its disk hangs: nothing that it promises becomes durable.
+    Storage,
+}
+
+impl Trouble {
+    /// Its number in a message.
+    fn code(self) -> u64 {
+        match self {
+            Trouble::None => 0,
+            Trouble::LogFile => 1,
+            Trouble::Storage => 2,
+        }
+    }
+
+    /// A number that only a newer version knows is taken for the worst.
+    fn of_code(code: u64) -> Trouble {
+        match code {
+            0 => Trouble::None,
+            1 => Trouble::LogFile,
+            _ => Trouble::Storage,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::None => "none",
+            Trouble::LogFile => "log-file",
+            Trouble::Storage => "storage",
+        })
+    }
 }
 
 impl Service {
@@ -55,6 +100,7 @@ impl fmt::Display for ServiceBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServiceBody::Ping => f.write_str("Ping"),
+            ServiceBody::Health(trouble) => write!(f, "Health trouble={trouble}"),
         }
     }
 }
@@ -63,6 +109,7 @@ impl fmt::Display for ServiceBody {
 pub(super) fn to_record(body: &ServiceBody, values: Values) -> Values {
     match body {
         ServiceBody::Ping => Values { kind: kind::PING, ..values },
+        ServiceBody::Health(trouble) => Values { kind: kind::HEALTH, number: trouble.code(), ..values },
     }
 }
 
@@ -71,6 +118,7 @@ pub(super) fn to_record(body: &ServiceBody, values: Values) -> Values {
 pub(super) fn to_body(values: &Values) -> Option<ServiceBody> {
     Some(match values.kind {
         kind::PING => ServiceBody::Ping,
+        kind::HEALTH => ServiceBody::Health(Trouble::of_code(values.number)),
         _ => return None,
     })
 }
@@ -78,6 +126,6 @@ pub(super) fn to_body(values: &Values) -> Option<ServiceBody> {
 /// Checks a whole message.
 pub(super) fn check(body: &ServiceBody) -> Result<(), MessageError> {
     match body {
-        ServiceBody::Ping => Ok(()),
+        ServiceBody::Ping | ServiceBody::Health(_) => Ok(()),
     }
 }

@@ -219,8 +219,7 @@ fn recorded_frames_of_services_stay() {
         kinds.push(Twin::decode(payload.clone()).unwrap().kind);
         assert_eq!(decode_message(payload), Ok(Decoded::Message(service.into())));
     }
-    let expected: Vec<_> = (MAX_CORE_KIND + 1..).take(kinds.len()).collect();
-    assert_eq!(kinds, expected);
+    assert!(kinds[0] == MAX_CORE_KIND + 1 && kinds.is_sorted_by(|a, b| a < b), "{kinds:?}");
 }
 
 /// A message kind of a newer version is not an error; a command of a newer kind keeps its byte.

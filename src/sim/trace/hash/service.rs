@@ -6,12 +6,14 @@ use crate::wire::message::ServiceBody;
 pub(super) fn name(body: &ServiceBody) -> &'static str {
     match body {
         ServiceBody::Ping => "Ping",
+        ServiceBody::Health(_) => "Health",
     }
 }
 
 /// All fields, in an order that never changes.
-pub(super) fn feed(body: &ServiceBody, _out: &mut Numbers) {
+pub(super) fn feed(body: &ServiceBody, out: &mut Numbers) {
     match body {
         ServiceBody::Ping => {}
+        ServiceBody::Health(trouble) => out.number(*trouble as u64),
     }
 }
