@@ -42,6 +42,8 @@ pub struct NodeSection {
     pub uptime_ms: u64,
     /// Why it refuses proposals, if it does.
     pub refuses_proposals: Option<&'static str>,
+    /// Where nodes are known to have delivered something else than this one, as `INDEX:NODES`.
+    pub fork: Option<String>,
     /// What keeps it from leading while others can.
     pub trouble: Trouble,
 }
@@ -149,6 +151,7 @@ impl Default for NodeSection {
             leader: None,
             uptime_ms: 0,
             refuses_proposals: None,
+            fork: None,
             trouble: Trouble::None,
         }
     }
@@ -185,6 +188,7 @@ impl NodeSection {
             ("leader_address", leader_address),
             ("uptime_ms", self.uptime_ms.to_string()),
             ("accepts_proposals", self.refuses_proposals.unwrap_or("yes").to_owned()),
+            ("fork", self.fork.clone().unwrap_or("none".to_owned())),
             ("trouble", self.trouble.to_string()),
         ])
     }
@@ -318,7 +322,7 @@ mod tests {
         assert_eq!(
             text(&status, "Node"),
             "cluster:demo node:1 role:follower ballot:0.0 leader:none leader_address:none uptime_ms:12 \
-             accepts_proposals:yes trouble:none "
+             accepts_proposals:yes fork:none trouble:none "
         );
         assert_eq!(text(&status, "Log"), "compacted:1 applied:2 chosen:3 last:4 ");
         assert_eq!(
@@ -352,7 +356,7 @@ mod tests {
         assert_eq!(
             text,
             "cluster: node:0 role:leader ballot:3.1 leader:1 leader_address:127.0.0.1:9001 uptime_ms:0 \
-             accepts_proposals:the disk is full trouble:log-file "
+             accepts_proposals:the disk is full fork:none trouble:log-file "
         );
     }
 }

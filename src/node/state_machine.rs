@@ -13,13 +13,16 @@ use crate::consensus::batch::Event;
 use crate::consensus::protocol::Status;
 use crate::consensus::types::HardState;
 use crate::logfile::{LogControl, RateLimited};
+use crate::pipeline::fork::Fork;
+use crate::pipeline::held::{HeldWorks, Takes};
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::{Bell, Queue};
-use crate::pipeline::state_machine::{HeldWorks, Inputs, StateMachine, Takes, Work};
+use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 use crate::pipeline::trouble::Signs;
 use crate::wire::message::Trouble;
 
 use super::clock::Clock;
+use super::ending::{Ender, ExitCode};
 use super::health::Health;
 
 /// An event that may repeat without end is logged at most this often.
@@ -37,6 +40,8 @@ pub(super) struct StateMachineThread {
     /// The state of the core, for everybody else; renewed each tick and whenever something happened.
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) events: EventLog,
+    pub(super) fork: Arc<Mutex<Option<Fork>>>,
+    pub(super) ender: Ender,
     pub(super) health: Arc<Health>,
     pub(super) log: Option<LogControl>,
     /// Works of the last turn for which storage has no room yet.
@@ -50,10 +55,10 @@ impl StateMachineThread {
         let mut next_tick_ms = self.clock.now_ms();
         while !self.inbox.proposals.is_closed() {
             self.held.push_into(&self.works);
-            if self.held.bytes() > 0 && self.works.is_closed() {
+            if !self.held.is_empty() && self.works.is_closed() {
                 return;
             }
-            let takes = self.state_machine.takes(self.held.bytes());
+            let takes = self.held.takes(self.state_machine.makes_way());
             let now_ms = self.clock.now_ms();
             if now_ms >= next_tick_ms && takes != Takes::Nothing {
                 inputs.tick_ms = Some(now_ms);
@@ -111,6 +116,9 @@ impl StateMachineThread {
         for event in &turn.events {
             self.events.log(event);
         }
+        if turn.fork_changed && !self.report_fork() {
+            return false;
+        }
         let generation = self.state_machine.generation();
         let mut sent = true;
         if !turn.early.is_empty() {
@@ -126,6 +134,20 @@ impl StateMachineThread {
             self.applier.ring();
         }
         sent
+    }
+
+    /// A fork is never mended here: all nodes report it, and one that is outvoted ends. Returns whether this
+    /// node goes on.
+    fn report_fork(&mut self) -> bool {
+        let fork = self.state_machine.fork().cloned();
+        *self.fork.lock() = fork.clone();
+        match fork {
+            Some(fork) if fork.is_outvoted => self.ender.fail(ExitCode::Data, outvoted(&fork)),
+            fork => {
+                self.events.log_fork(fork.as_ref());
+                true
+            }
+        }
     }
 
     /// Says what is wrong, or that nothing is any more.
@@ -161,17 +183,42 @@ impl StateMachineThread {
     }
 }
 
+fn outvoted(fork: &Fork) -> String {
+    format!(
+        "this node's log differs from that of a majority, nodes {:?}, at or below index {}: its memory or its disk \
+         changed what it held, or it was told something false. Keep its data directory and log for whoever looks \
+         into it, check the machine, and run on without this node",
+        fork.nodes, fork.index
+    )
+}
+
 /// Writes events to the log. Those that repeat while there is no majority, or while a node lags, are logged
 /// only once in a while.
 pub(super) struct EventLog {
     campaigning: RateLimited,
     catching_up: RateLimited,
+    forks: RateLimited,
 }
 
 impl EventLog {
     pub(super) fn new() -> EventLog {
         let limited = || RateLimited::new(REPEATED_EVENT_EVERY);
-        EventLog { campaigning: limited(), catching_up: limited() }
+        EventLog { campaigning: limited(), catching_up: limited(), forks: limited() }
+    }
+
+    fn log_fork(&mut self, fork: Option<&Fork>) {
+        match fork {
+            Some(fork) => self.forks.error(Instant::now(), || {
+                format!(
+                    "the log forked: nodes {:?} delivered something else than this node at or below index {}. \
+                     Nobody knows which log is right without a majority that agrees and is proven by peers_key: \
+                     compare the logs of all nodes (spaxos check), stop the nodes that are wrong, and run on \
+                     without them",
+                    fork.nodes, fork.index
+                )
+            }),
+            None => self.forks.info(Instant::now(), || "no node differs any more in what it tells".to_owned()),
+        }
     }
 
     fn log(&mut self, event: &Event) {

@@ -13,8 +13,9 @@ use crate::application::Application;
 use crate::consensus::types::NodeId;
 use crate::logfile::{ChosenLog, LogControl, RateLimited};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::held::HeldWorks;
 use crate::pipeline::queue::Bell;
-use crate::pipeline::state_machine::{HeldWorks, StateMachine};
+use crate::pipeline::state_machine::StateMachine;
 use crate::pipeline::storage::Storage;
 use crate::store::Store;
 
@@ -97,9 +98,10 @@ impl Starting<'_> {
         lines: Option<ChosenLog>,
     ) -> Result<(Arc<AtomicBool>, Bell, JoinHandle<()>), StartError> {
         let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::new());
-        let Shared { recent, reader, requests, .. } = &**self.shared;
+        let Shared { recent, reader, requests, marks, .. } = &**self.shared;
+        let (recent, reader, requests) = (recent.clone(), reader.clone(), requests.clone());
         let thread = ApplierThread {
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            applier: Applier::new(recent, reader, requests, application, marks.clone()),
             apply,
             shared: self.shared.clone(),
             answers,
@@ -155,6 +157,8 @@ impl Starting<'_> {
             outgoing: shared.outgoing.clone(),
             applier,
             status: shared.status.clone(),
+            fork: shared.fork.clone(),
+            ender: self.ender.clone(),
             events: EventLog::new(),
             health: shared.health.clone(),
             log,

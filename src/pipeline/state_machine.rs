@@ -3,7 +3,6 @@
 //! A turn takes everything that waits, so one Accept, one write and one answer serve many inputs. Left out:
 //! the thread, the queues and the clock (`node`), and what the core decides (`consensus`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::consensus::batch::{Batch, Event, Page};
@@ -15,9 +14,9 @@ use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
 use crate::wire::message::{PeerMessage, Service, ServiceBody, Trouble};
 
+use super::fork::{Fork, ForkWatch};
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
-use super::queue::Queue;
 use super::recent::Recent;
 use super::trouble::{Signs, Troubles};
 
@@ -91,72 +90,6 @@ impl Work {
     }
 }
 
-/// Works for which the queue to storage had no room, oldest first. They are pushed before anything else.
-///
-/// When that queue is full, the state machine waits, so a disk that hangs would stop its clock as well, and
-/// nobody would notice that it hangs. So the works of the last turn are held back here, and the thread waits
-/// with a clock that ticks ([`Takes`]).
-#[derive(Debug, Default)]
-pub struct HeldWorks {
-    works: VecDeque<Work>,
-    bytes: usize,
-}
-
-impl HeldWorks {
-    /// Above this weight nothing is taken any more but ticks; above twice as much, nothing at all. The works
-    /// of one turn come on top.
-    pub const LIMIT_BYTES: usize = 4 << 20;
-    /// What each work counts for at least, which bounds their number.
-    pub const WORK_MIN_BYTES: usize = 32 << 10;
-    /// The most works that are held.
-    pub const LIMIT: usize = 2 * HeldWorks::LIMIT_BYTES / HeldWorks::WORK_MIN_BYTES + 1;
-
-    /// What is held weighs this much.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Pushes a work behind all others, or holds it.
-    pub fn push(&mut self, work: Work, queue: &Queue<Work>) {
-        self.push_into(queue);
-        let refused = if self.works.is_empty() { queue.try_push(work).err() } else { Some(work) };
-        if let Some(work) = refused {
-            self.bytes += HeldWorks::weigh(&work);
-            self.works.push_back(work);
-        }
-    }
-
-    /// Pushes what the queue has room for.
-    pub fn push_into(&mut self, queue: &Queue<Work>) {
-        if !self.works.is_empty() {
-            queue.try_push_all(&mut self.works);
-            self.bytes = self.works.iter().map(HeldWorks::weigh).sum();
-        }
-    }
-
-    /// Pushes all, and waits for room as long as it takes. Returns whether the queue took them: it may be
-    /// closed.
-    pub fn push_all_into(self, queue: &Queue<Work>) -> bool {
-        self.works.into_iter().all(|work| queue.push(work).is_ok())
-    }
-
-    fn weigh(work: &Work) -> usize {
-        work.cost_bytes().max(HeldWorks::WORK_MIN_BYTES)
-    }
-}
-
-/// What a state machine may do while works are held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
-    /// Everything that waits: nothing is held, or the core makes way. A leader that makes way places nothing,
-    /// so it needs little room, and it must hear who is up to date.
-    All,
-    /// Ticks only. They need a write once in a T at most.
-    Ticks,
-    /// Nothing: it waits for room.
-    Nothing,
-}
-
 /// The effects of a turn.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -172,6 +105,8 @@ pub struct Turn {
     pub events: Vec<Event>,
     /// Proposals for which the core has no room yet.
     pub left: Vec<Proposal>,
+    /// Whether [`StateMachine::fork`] changed.
+    pub fork_changed: bool,
 }
 
 /// The core through all its incarnations, and what surrounds it.
@@ -186,6 +121,9 @@ pub struct StateMachine {
     /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
+    fork_watch: ForkWatch,
+    /// Whether what the watch knows changed in this turn.
+    fork_changed: bool,
     troubles: Troubles,
     /// The nodes that the core makes way to.
     fitter: Vec<NodeId>,
@@ -198,17 +136,21 @@ impl StateMachine {
         config: Config,
         restored: Restored,
         recent: Arc<Recent>,
+        fork_watch: ForkWatch,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
+        let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
         let troubles = Troubles::new(config.node, config.voters.others(config.node), config.election_ms);
         StateMachine {
             core,
             protocol,
             config,
-            generation: 0,
-            last_work: 0,
-            suspended: false,
+            generation,
+            last_work,
+            suspended,
             recent,
+            fork_watch,
+            fork_changed,
             troubles,
             fitter: Vec::new(),
         }
@@ -228,14 +170,14 @@ impl StateMachine {
         self.troubles.own()
     }
 
-    /// What may happen next while works of this weight are held back.
-    pub fn takes(&self, held_bytes: usize) -> Takes {
-        match held_bytes {
-            0 => Takes::All,
-            _ if held_bytes < HeldWorks::LIMIT_BYTES && !self.fitter.is_empty() => Takes::All,
-            _ if held_bytes < 2 * HeldWorks::LIMIT_BYTES => Takes::Ticks,
-            _ => Takes::Nothing,
-        }
+    /// Whether the core makes way to others: a leader places nothing then.
+    pub fn makes_way(&self) -> bool {
+        !self.fitter.is_empty()
+    }
+
+    /// Whether nodes are known that delivered something else than this one.
+    pub fn fork(&self) -> Option<&Fork> {
+        self.fork_watch.fork()
     }
 
     /// The incarnation of the core, counted from 0.
@@ -277,7 +219,8 @@ impl StateMachine {
         let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
-            services = self.troubles.tick(now_ms, inputs.signs);
+            services = self.fork_watch.handle_tick(now_ms);
+            services.extend(self.troubles.tick(now_ms, inputs.signs));
             self.make_way(&mut batch);
         }
         let current = self.generation;
@@ -307,7 +250,8 @@ impl StateMachine {
                 .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
         }
         let bindings = std::mem::take(&mut inputs.bindings);
-        Turn { services, ..self.sort(batch, bindings, left) }
+        let fork_changed = std::mem::take(&mut self.fork_changed);
+        Turn { services, fork_changed, ..self.sort(batch, bindings, left) }
     }
 
     /// Tells the core which nodes are better off, if that has changed.
@@ -343,6 +287,9 @@ impl StateMachine {
     fn handle_service(&mut self, service: Service) {
         match service.body {
             ServiceBody::Ping => {}
+            ServiceBody::Hashes { points } => {
+                self.fork_changed |= self.fork_watch.handle_hashes(service.from, &points);
+            }
             ServiceBody::Health(trouble) => self.troubles.hear(service.from, trouble),
         }
     }
@@ -389,7 +336,7 @@ impl StateMachine {
         }
         let work = (!work.is_empty()).then_some(work);
         self.last_work += u64::from(work.is_some());
-        Turn { early, services: Vec::new(), work, chosen, events, left }
+        Turn { early, work, chosen, events, left, ..Turn::default() }
     }
 }
 
@@ -397,11 +344,14 @@ impl StateMachine {
 mod tests {
     use std::time::Duration;
 
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::consensus::message::{Body, ClusterBody, PaxosBody};
     use crate::consensus::proposals::Proposals;
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
+    use crate::pipeline::marks::{Marks, Point};
 
     const BALLOT: Ballot = Ballot { round: 1, node: 1 };
 
@@ -417,7 +367,9 @@ mod tests {
             seed: 1,
         };
         let recent = Arc::new(Recent::new(1 << 20, 0));
-        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent);
+        let marks = Arc::new(Mutex::new(Marks::new(Point::default())));
+        let watch = ForkWatch::new(1, &[1, 2, 3], false, marks);
+        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent, watch);
         let granted = ClusterBody::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
         let promise = PaxosBody::Promise {

@@ -59,12 +59,14 @@ pub enum Invariant {
     /// See there.
     EqualStates,
     /// See there.
+    Fork,
+    /// See there.
     Assertion,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 24] = [
+    pub const ALL: [Invariant; 25] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -88,6 +90,7 @@ impl Invariant {
         Invariant::Liveness,
         Invariant::EqualLogs,
         Invariant::EqualStates,
+        Invariant::Fork,
         Invariant::Assertion,
     ];
 
@@ -117,6 +120,7 @@ impl Invariant {
             Invariant::Liveness => "serves again",
             Invariant::EqualLogs => "equal logs",
             Invariant::EqualStates => "equal states",
+            Invariant::Fork => "a fork is told",
             Invariant::Assertion => "assertion",
         }
     }
@@ -170,6 +174,10 @@ impl Invariant {
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
             Invariant::EqualStates => {
                 "after the same index the applications of all nodes are in the same state, over all incarnations"
+            }
+            Invariant::Fork => {
+                "a node whose memory no longer has the log that it delivered is outvoted and ends within 5 s of the end of \
+                 faults, and no other node ends or is said to differ"
             }
             Invariant::Assertion => "an assertion of the production code",
         }

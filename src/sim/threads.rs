@@ -6,8 +6,9 @@
 use crate::consensus::batch::Event;
 use crate::consensus::types::NodeId;
 use crate::pipeline::applier::ApplyError;
+use crate::pipeline::held::Takes;
 use crate::pipeline::inbox::Control;
-use crate::pipeline::state_machine::{Takes, Turn, Work};
+use crate::pipeline::state_machine::{Turn, Work};
 use crate::pipeline::storage::{RetryError, TurnError};
 use crate::store::engine::EngineError;
 use crate::store::{LogReadError, OpenError, WriteError};
@@ -106,6 +107,9 @@ impl World {
         }
         if turn.chosen.is_some() {
             self.wake(id, Thread::Applier);
+        }
+        if turn.fork_changed {
+            self.watch_fork(id);
         }
     }
 

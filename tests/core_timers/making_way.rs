@@ -23,7 +23,7 @@ each_protocol!(
 fn leader(protocol: ProtocolName) -> Node {
     let mut node = Node { followed: true, ..Node::leader(protocol) }.matched(1);
     for from in [2, 3] {
-        knows(&mut node, from, 1);
+        let _ = knows(&mut node, from, 1);
     }
     node
 }

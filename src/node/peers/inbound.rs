@@ -113,7 +113,8 @@ impl PeerNetwork {
                     let token = self.tokens.next();
                     self.inbounds.make_room_for_silent();
                     // An error here means that the connection is already gone.
-                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry()) {
+                    let patience = self.limits.unacknowledged_timeout;
+                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry(), patience) {
                         let deadline = now + self.limits.hello_timeout;
                         let inbound = Inbound { socket, address, stage: Stage::Silent, deadline };
                         self.inbounds.connections.insert(token, inbound);

@@ -15,11 +15,14 @@ use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, NodeId};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::fork::ForkWatch;
+use crate::pipeline::held::{HeldWorks, Takes};
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
+use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
-use crate::pipeline::state_machine::{HeldWorks, Inputs, StateMachine, Takes, Turn, Work};
+use crate::pipeline::state_machine::{Inputs, StateMachine, Turn, Work};
 use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
 use crate::pipeline::trouble::Signs;
 use crate::pipeline::trust::Trust;
@@ -78,6 +81,9 @@ pub struct Running {
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they must be woken.
     pub has_handed_on: bool,
+    pub marks: Arc<Mutex<Marks>>,
+    /// What it remembers of the log that it delivered is not true any more.
+    pub is_flipped: bool,
     /// Bitset of [`Thread`](super::Thread)s that have a step scheduled.
     pub scheduled: u8,
     /// Of those, the ones that do not run until then, whatever happens.
@@ -101,15 +107,24 @@ impl Running {
             trust.bind(Binding { node: *node, directory: *directory });
         });
         let config = Config { seed: config.seed ^ recovered.start, ..config.clone() };
-        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone());
         let reader = store.reader();
+        let marks = Arc::new(Mutex::new(Marks::new(reader.compacted_point())));
+        let members: Vec<NodeId> = recovered.founding.members.keys().copied().collect();
+        let watch = ForkWatch::new(id, &members, true, marks.clone());
+        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone(), watch);
         let application = Some(Box::new(Chain::default()) as _);
         Running {
             told: (Role::Follower, machine.status().promised),
             told_trouble: Trouble::None,
             machine,
             storage: Storage::new(id, store, recent.clone()),
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            applier: Applier::new(
+                recent.clone(),
+                reader.clone(),
+                requests.clone(),
+                application,
+                marks.clone(),
+            ),
             reader,
             recent,
             requests,
@@ -134,6 +149,8 @@ impl Running {
             disk_busy_until_us: 0,
             disk_factor: 1,
             has_handed_on: false,
+            marks,
+            is_flipped: false,
             scheduled: 0,
             stalled: 0,
         }
@@ -153,7 +170,7 @@ impl Running {
     /// Hands on what it could not before. Returns what it may do now: it waits for the network whatever
     /// happens, and for storage with a clock that ticks.
     pub fn machine_takes(&mut self) -> Takes {
-        self.has_handed_on |= !self.machine_stuck.is_empty() || self.held.bytes() > 0;
+        self.has_handed_on |= !self.machine_stuck.is_empty() || !self.held.is_empty();
         while let Some(item) = self.machine_stuck.pop_front() {
             if let Err(item) = self.outgoing.try_push(item) {
                 self.machine_stuck.push_front(item);
@@ -161,12 +178,12 @@ impl Running {
             }
         }
         self.held.push_into(&self.works);
-        self.machine.takes(self.held.bytes())
+        self.held.takes(self.machine.makes_way())
     }
 
     /// Whether all that it made is handed on.
     pub fn machine_is_free(&self) -> bool {
-        self.machine_stuck.is_empty() && self.held.bytes() == 0
+        self.machine_stuck.is_empty() && self.held.is_empty()
     }
 
     /// A turn with what was taken; `now_ms` is the node's clock if a tick is due. What it made is on its way,
