@@ -352,7 +352,6 @@ impl Member {
     /// A leader was heard. A new leader is sent what waits for it.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         self.heard_leader_ms = self.now_ms;
-        self.fitter.leader_heard();
         self.restart_election_timer();
         if self.leader != Some(from) {
             self.leader = Some(from);
@@ -360,6 +359,7 @@ impl Member {
             self.forward_wait_ms = 2 * self.config.heartbeat_ms;
             self.forward_again(out);
         }
+        self.fitter.leader_heard();
     }
 
     /// The leader leads no more, as far as this node knows.

@@ -55,6 +55,10 @@ pub struct Running {
     pub told: (Role, Ballot),
     /// Its trouble as last told.
     pub told_trouble: Trouble,
+    /// Its clock at the last turn, if that was a tick.
+    pub ticked_ms: Option<u64>,
+    /// The first tick at which it led and should have made way.
+    pub makes_way_since_ms: Option<u64>,
     /// The state machine thread took these, for its next turn.
     pub inputs: Inputs,
     pub taken: bool,
@@ -116,6 +120,8 @@ impl Running {
         Running {
             told: (Role::Follower, machine.status().promised),
             told_trouble: Trouble::None,
+            ticked_ms: None,
+            makes_way_since_ms: None,
             machine,
             storage: Storage::new(id, store, recent.clone()),
             applier: Applier::new(
@@ -190,6 +196,7 @@ impl Running {
     /// or stuck.
     pub fn turn(&mut self, now_ms: Option<u64>) -> Turn {
         self.inputs.tick_ms = now_ms;
+        self.ticked_ms = now_ms;
         self.inputs.signs = Signs {
             storage: self.writing.as_ref().map(|_| self.storage_turns),
             log_file: self.log_file_fails.then_some(1),
