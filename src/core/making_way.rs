@@ -16,8 +16,8 @@
 //! more. If it wins, it leads for T, in which the others catch up.
 //!
 //! Nothing here promises anything or decides about a value: TimeoutNow only lets a node campaign as it could
-//! at any time, and a node that leads less, or campaigns less, is a slow one. If the driver is wrong about who
-//! is fit, that costs elections, not safety.
+//! at any time, and a node that leads less, or campaigns less, is a slow one. If the driver is wrong about
+//! who is fit, that costs elections, not safety.
 //!
 //! Left out: what a trouble is, and how nodes tell each other of it (`pipeline/trouble.rs`).
 

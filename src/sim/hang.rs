@@ -64,7 +64,7 @@ impl fmt::Display for Hang {
 }
 
 /// For how long the cluster is watched, in T.
-const WATCHED_T: u64 = 12;
+const WATCHED_T: u64 = 9;
 
 /// A request of a client.
 struct Probe {

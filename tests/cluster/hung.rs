@@ -87,8 +87,8 @@ fn a_leader_whose_disk_hangs_makes_way(protocol: ProtocolName) {
     cluster.check_logs();
 }
 
-/// As many requests as the machine takes: the queue to the disk fills before T is over. Each is chosen all the
-/// same.
+/// As many requests as the machine takes: the queue to the disk may fill before T is over. Each is chosen all
+/// the same.
 fn a_leader_whose_disk_hangs_under_load_makes_way(protocol: ProtocolName) {
     let Some((cluster, disks)) = start(protocol, 3) else { return };
     let leader = cluster.leader();
@@ -144,8 +144,8 @@ fn a_leader_whose_disk_hangs_with_a_follower_down_makes_way(protocol: ProtocolNa
     cluster.check_acknowledged(&acknowledged);
 }
 
-/// Of three nodes one is down and the disk of the leader hangs: nobody can be elected, and nobody says that it
-/// leads. Once the disk goes on, all goes on.
+/// Of three nodes one is down and the disk of the leader hangs: nobody can be elected, and nobody says that
+/// it leads. Once the disk goes on, all goes on.
 fn without_a_majority_a_leader_whose_disk_hangs_steps_down(protocol: ProtocolName) {
     let Some((mut cluster, disks)) = start(protocol, 3) else { return };
     let down = cluster.follower();

@@ -1,6 +1,6 @@
-//! A disk that hangs: every fsync and fdatasync of a node waits until the test lets the disk go on, as under a
-//! cable that is loose or a volume that has lost its server. Nothing fails, and the thread that waits cannot
-//! be woken.
+//! A disk that hangs: every fsync and fdatasync of a node waits until the test lets the disk go on, as with a
+//! loose cable or a volume that has lost its server. Nothing fails, and the thread that waits cannot be
+//! woken.
 //!
 //! A small library in C that the test compiles stands between the node and the C library (`LD_PRELOAD`). The
 //! log file is written without a sync, so its writes do not hang. Left out: machines without a C compiler,
