@@ -144,8 +144,9 @@ fn what_the_tail_file_knows_must_be_there() {
     assert_eq!(place.open().1.start, 1, "a wiped directory is founded again, with a different id");
 }
 
-/// Format 1 stays as it is (its checkpoints, which no node writes yet, got the log's hash): a fixed list of writes leaves in sled, key by key, what it left when the checksum
-/// below was taken. So this version opens a store of that version.
+/// Format 1 stays as it is (its checkpoints, which no node writes yet, got the log's hash): a fixed list of
+/// writes leaves in sled, key by key, what it left when the checksum below was taken. So this version opens a
+/// store of that version.
 #[test]
 fn the_bytes_in_sled_stay() {
     let folder = tempfile::tempdir().unwrap();

@@ -134,8 +134,8 @@ impl Invariant {
         match self {
             Invariant::Agreement => "all nodes deliver the same command at an index, over all incarnations",
             Invariant::Chosen => {
-                "what a majority durably holds under one ballot stays the only command at its index, and a node \
-                 takes nothing else for chosen"
+                "what a majority durably holds under one ballot stays the only command at its index, a node takes \
+                 nothing else for chosen, and (Raft) removes no copy that counted"
             }
             Invariant::Order => "a process delivers 1, 2, 3, … without gaps or repeats",
             Invariant::Validity => "what is chosen was proposed, or is a no-op",
