@@ -74,7 +74,9 @@
 
 pub mod batch;
 mod campaign;
+mod chosen;
 pub mod config;
+mod forwarding;
 mod leadership;
 #[cfg(feature = "internals")]
 pub mod log;
@@ -82,6 +84,7 @@ pub mod log;
 mod log;
 mod member;
 pub mod message;
+mod patience;
 pub mod paxos;
 mod places;
 #[cfg(feature = "internals")]
