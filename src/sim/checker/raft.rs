@@ -137,8 +137,8 @@ impl RaftRules {
             .collect();
     }
 
-    /// What was durable from an index on is gone: no copy of it may have counted. `chosen_under` has the ballots
-    /// under which indexes were chosen. Called before the hard state of the same write.
+    /// What was durable from an index on is gone: no copy of it may have counted. `chosen_under` has the
+    /// ballots under which indexes were chosen. Called before the hard state of the same write.
     pub fn truncated(&mut self, node: NodeId, first: Index, chosen_under: &BTreeMap<Index, Ballot>) {
         let disk = self.disks.entry(node).or_default();
         for (index, (ballot, command)) in disk.log.split_off(&first) {
