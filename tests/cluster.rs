@@ -26,6 +26,8 @@ mod load;
 mod log;
 #[path = "cluster/majority.rs"]
 mod majority;
+#[path = "cluster/names.rs"]
+mod names;
 #[path = "cluster/pause.rs"]
 mod pause;
 #[path = "cluster/record.rs"]
@@ -34,7 +36,13 @@ mod record;
 mod requests;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/shim.rs"]
+mod shim;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/small_disk.rs"]
+mod small_disk;
+#[path = "cluster/starting.rs"]
+mod starting;
 #[path = "cluster/telnet.rs"]
 mod telnet;

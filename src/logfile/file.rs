@@ -27,6 +27,9 @@ use super::timestamp::Timestamp;
 /// A rotation that failed is tried again when this much more has been written.
 const RETRY_ROTATION_BYTES: u64 = 1 << 20;
 
+/// The end of the name under which a rotation makes the new file.
+pub const NEW: &str = "new";
+
 /// The beginning of a trouble text when lines cannot be taken.
 pub const CANNOT_WRITE: &str = "cannot write";
 
@@ -218,7 +221,7 @@ impl LogFile {
     fn rotate(&mut self) -> Result<(), LogError> {
         self.rotate_at = self.size + RETRY_ROTATION_BYTES.min(self.max_bytes);
         let wrong = |source| LogError::File { what: "rotate", path: self.path.clone(), source };
-        let new_path = beside(&self.path, "new");
+        let new_path = beside(&self.path, NEW);
         let (mut file, _) = open_locked(&new_path)?;
         file.set_len(0).map_err(wrong)?;
         let size = match self.last {
@@ -307,11 +310,13 @@ fn write_opening(file: &mut File, last: Index) -> io::Result<u64> {
     Ok(line.len() as u64)
 }
 
-fn rotated(path: &Path, number: u32) -> PathBuf {
+/// The name of a rotated file.
+pub fn rotated(path: &Path, number: u32) -> PathBuf {
     beside(path, &number.to_string())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The name of a file next to this one.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);

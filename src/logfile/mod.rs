@@ -14,6 +14,7 @@
 //!
 //! Left out: compression, and sending lines elsewhere.
 
+mod apart;
 mod chosen;
 #[cfg(feature = "workshop")]
 mod diagnostics;
@@ -25,6 +26,7 @@ mod tail;
 mod timestamp;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::config::Terminal;
+use crate::store::is_no_room;
 
 #[cfg(feature = "workshop")]
 use self::diagnostics::Diagnostics;
@@ -42,6 +45,7 @@ use self::failure::Failure;
 use self::file::LogFile;
 use self::lane::Lane;
 
+pub use self::apart::check_apart;
 pub use self::chosen::ChosenLog;
 pub use self::limited::RateLimited;
 
@@ -61,7 +65,8 @@ const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 /// The settings of a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// The file; a FIFO or device works as well, but nothing is read back from it.
+    /// The file; a FIFO or device works as well, but nothing is read back from it: nobody knows how much of
+    /// what it took was read, so each run begins with the first line again.
     pub path: PathBuf,
     /// The least important diagnostic lines that are written. Chosen lines are written whatever the level.
     pub level: log::LevelFilter,
@@ -95,6 +100,13 @@ pub enum LogError {
     /// There is no thread, or no handle for the terminal.
     #[error("cannot start the log: {0}")]
     Start(#[from] std::io::Error),
+}
+
+impl LogError {
+    /// Whether there is no room on the disk, which may pass.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, LogError::File { source, .. } if is_no_room(source))
+    }
 }
 
 /// How the log is doing, for `STATUS`. All counts are since the start.
@@ -184,7 +196,7 @@ impl Log {
         self.shared.stop_waiting();
         self.shared.file_lane.close();
         if self.file_thread.join().is_err() {
-            eprintln!("the log thread panicked");
+            let _ = writeln!(std::io::stderr(), "the log thread panicked");
         }
         if let Some(terminal) = &self.shared.terminal {
             terminal.close();

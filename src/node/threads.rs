@@ -45,20 +45,25 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Ends them in order: no new proposals, replies flushed, what was chosen delivered.
-    pub(super) fn end(self, shared: &Shared) {
+    pub(super) fn end(self, shared: &Shared, ender: &Ender) {
+        let join = |name, thread: JoinHandle<()>| {
+            ender.set_waits_for(name);
+            // A panic of the thread has already been logged.
+            let _ = thread.join();
+        };
         self.close_apply.iter().for_each(|close| close());
         if let Some((stop, clients)) = self.clients {
             stop.stop();
-            join(clients);
+            join("clients", clients);
         }
         shared.inbox.submissions.close();
         shared.inbox.proposals.close();
-        join(self.state_machine);
-        join(self.storage);
-        join(self.network);
+        join("state-machine", self.state_machine);
+        join("storage", self.storage);
+        join("network", self.network);
         self.stop_applier.store(true, Ordering::Release);
         self.applier_bell.ring();
-        join(self.applier);
+        join("applier", self.applier);
         shared.handles.end();
         shared.applied.end();
     }
@@ -125,6 +130,7 @@ impl Starting<'_> {
             clock: shared.clock,
             ender: self.ender.clone(),
             slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
+            no_room: RateLimited::new(storage::NO_ROOM_EVERY),
         };
         self.spawn("storage", move || thread.run())
     }
@@ -194,9 +200,4 @@ fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
-}
-
-/// A panic of the thread has already been logged.
-fn join(thread: JoinHandle<()>) {
-    let _ = thread.join();
 }
