@@ -39,7 +39,7 @@ pub(super) struct Leadership {
 
 impl Leadership {
     pub(super) fn begin(member: &mut Member, ballot: Ballot, established: Index) -> Leadership {
-        member.begin_to_lead();
+        member.begin_to_lead(ballot);
         Leadership {
             ballot,
             heartbeat_at_ms: member.now_ms() + member.heartbeat_ms(),
@@ -72,7 +72,7 @@ impl Leadership {
 
     /// Tells a peer the watermark; the answer has the peer's own.
     pub(super) fn send_heartbeat(&self, member: &Member, to: NodeId, chosen: Index, out: &mut Batch) {
-        let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.now_ms() };
+        let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.seen_ms() };
         member.send_early(to, heartbeat, out);
     }
 

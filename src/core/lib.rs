@@ -74,7 +74,9 @@
 
 pub mod batch;
 mod campaign;
+mod chosen;
 pub mod config;
+mod forwarding;
 mod leadership;
 #[cfg(feature = "internals")]
 pub mod log;
@@ -83,6 +85,7 @@ mod log;
 mod making_way;
 mod member;
 pub mod message;
+mod patience;
 pub mod paxos;
 mod places;
 #[cfg(feature = "internals")]

@@ -25,8 +25,9 @@ pub trait Protocol: Send {
 /// What happens to a core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// Time passed: a monotonic clock in milliseconds. Ticks may be late, never backward. A gap above T/2
-    /// since the last one is a pause of the process.
+    /// Time passed: a monotonic clock in milliseconds. Ticks may be late, never backward. Several belong in
+    /// each heartbeat interval. One that comes later than a heartbeat interval counts as if the process had
+    /// not run in between: that silence says nothing about the others.
     Tick {
         /// The clock.
         now_ms: u64,

@@ -381,7 +381,7 @@ mod tests {
             more: false,
             entries: vec![],
         };
-        for tick_ms in [0, 40, 80, 120, 160, 200] {
+        for tick_ms in (0..=200).step_by(10) {
             let _ = machine.turn(&mut Inputs { tick_ms: Some(tick_ms), ..Inputs::default() });
         }
         let say = |from, body: Body| Message { from, to: 1, body };

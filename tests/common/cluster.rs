@@ -139,7 +139,8 @@ impl Cluster {
 
     // ---- steps ----
 
-    /// Time passes on a node's clock, all of it between two ticks: more than T/2 is a pause.
+    /// Time passes on a node's clock, all of it between two ticks: more than a heartbeat interval is a
+    /// pause.
     pub fn tick(&mut self, id: NodeId, ms: u64) -> Batch {
         let node = self.node_mut(id);
         node.now_ms += ms;

@@ -244,7 +244,7 @@ impl Raft {
     pub(super) fn choose_front(&mut self, out: &mut Batch) -> NodeId {
         let (request, from) = self.log.choose_front();
         out.chosen = Some(self.log.chosen());
-        self.member.proposals_mut().chosen(request);
+        self.member.note_chosen(request, self.log.chosen());
         from
     }
 

@@ -156,14 +156,14 @@ impl Raft {
     }
 
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
-        self.member.advance(now_ms, self.role());
+        self.member.advance(now_ms);
         match self.activity {
             Activity::Leading(_) => self.tick_leader(out),
             _ if self.member.election_is_due() => self.campaign(out),
             Activity::Campaigning(_) => self.repeat_question(out),
             Activity::Following => {}
         }
-        self.member.tick_forwarding(out);
+        self.member.tick_forwarding(self.log.chosen(), out);
     }
 
     fn handle_message(&mut self, message: Message, out: &mut Batch) {
