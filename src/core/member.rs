@@ -355,6 +355,7 @@ impl Member {
     /// came in the meantime: it has the rest.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         self.heard_leader_ms = self.seen_ms();
+        self.fitter.leader_heard();
         if self.leader != Some(from) {
             self.leader = Some(from);
             out.events.push(Event::Following { leader: from, ballot });
@@ -364,7 +365,6 @@ impl Member {
             self.forward_new(out);
         }
         self.restart_election_timer();
-        self.fitter.leader_heard();
     }
 
     /// The leader leads no more, as far as this node knows.
@@ -420,7 +420,7 @@ impl Member {
     pub(super) fn fitter_followers(&self) -> Vec<NodeId> {
         let others = self.others().zip(&self.peers).filter(|(other, _)| self.fitter.contains(other.bit));
         let mut heard: Vec<_> = others.map(|(_, peer)| (Reverse(peer.followed_ms), peer.node)).collect();
-        heard.retain(|(followed_ms, _)| self.now_ms < followed_ms.0 + self.config.election_ms);
+        heard.retain(|(followed_ms, _)| self.seen_ms() < followed_ms.0 + self.config.election_ms);
         heard.sort_unstable();
         heard.into_iter().map(|(_, node)| node).collect()
     }
