@@ -7,9 +7,9 @@
 //! put on a majority does not count. A core that believes anything else fails here. The cost of a call is in
 //! proportion to what it is told, that of an election to the log.
 //!
-//! A request is delivered at most once *within the delivery window*: the last so many distinct delivered requests,
-//! by index. One that left the window may be delivered again, and then must be on all nodes; one that is in it must
-//! not, and is a no-op on all. Both are counted here from the deliveries alone.
+//! A request is delivered at most once *within the delivery window*: the last so many distinct delivered
+//! requests, by index. One that left the window may be delivered again, and then must be on all nodes; one
+//! that is in it must not, and is a no-op on all. Both are counted here from the deliveries alone.
 //!
 //! It is also used without the simulator, by golden scripts and random schedules over bare cores.
 

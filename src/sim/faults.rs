@@ -17,9 +17,9 @@ use crate::consensus::random::Random;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Whether each message is on its own (0 or 1): 0 is a network of connections as TCP makes them, which bring
-    /// messages in order and once (`sim/streams.rs`); 1 is one that loses, doubles and reorders single messages,
-    /// as no TCP does. The network stays as it is when faults end.
+    /// Whether each message is on its own (0 or 1): 0 is a network of connections as TCP makes them, which
+    /// bring messages in order and once (`sim/streams.rs`); 1 is one that loses, doubles and reorders single
+    /// messages, as no TCP does. The network stays as it is when faults end.
     pub datagrams: u64,
     /// Messages that are lost, in percent (0 to 100). With connections, so are their acknowledgements and
     /// attempts to connect, and what was lost is sent again.

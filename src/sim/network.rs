@@ -1,9 +1,9 @@
-//! The simulated network: links that lose and delay messages, are cut one way or both, and have to be opened by a
-//! hello, as in `node::peers`.
+//! The simulated network: links that lose and delay messages, are cut one way or both, and have to be opened
+//! by a hello, as in `node::peers`.
 //!
-//! A message goes through its wire form on the way. From there on it is a part of a stream (`streams.rs`), or, in a
-//! network of datagrams, on its own here: then it may come twice or overtake others, and nobody is told that it was
-//! lost.
+//! A message goes through its wire form on the way. From there on it is a part of a stream (`streams.rs`),
+//! or, in a network of datagrams, on its own here: then it may come twice or overtake others, and nobody is
+//! told that it was lost.
 
 use crate::consensus::message::{Body, ClusterBody};
 use crate::consensus::types::NodeId;
@@ -166,7 +166,8 @@ impl World {
         }
     }
 
-    /// Why an attempt to connect comes to nothing, as the time until the next one; `None` if the other end answers.
+    /// Why an attempt to connect comes to nothing, as the time until the next one; `None` if the other end
+    /// answers.
     fn unanswered_us(&mut self, from: NodeId, to: NodeId) -> Option<u64> {
         const POLL_US: u64 = 20_000;
         let cut = &self.network.cut;

@@ -1,26 +1,27 @@
 //! Connections as TCP makes them, with the rules by which the product keeps them.
 //!
-//! *What the system does* (Linux; times are as measured there, and virtual time is real time): bytes arrive in
-//! order, each once. What is lost is sent again: first after two round trips (a probe, or as the answers to what
-//! follows tell of the loss), then after 0.2, 0.4, 0.8 s and so on, one segment at a time until something is
-//! acknowledged. An acknowledgement takes the way back, so a link that is cut one way carries nothing for long in
-//! either direction. What comes for a process that is gone is answered with a reset; so is what comes for a
-//! connection that a machine lost with its power. Until then its sender does not know (half-open). What a killed
-//! process had handed over is still sent. A process that stands still has its bytes acknowledged until its socket
-//! is full.
+//! *What the system does* (Linux; times are as measured there, and virtual time is real time): bytes arrive
+//! in order, each once. What is lost is sent again: first after two round trips (a probe, or as the answers
+//! to what follows tell of the loss), then after 0.2, 0.4, 0.8 s and so on, one segment at a time until
+//! something is acknowledged. An acknowledgement takes the way back, so a link that is cut one way carries
+//! nothing for long in either direction. What comes for a process that is gone is answered with a reset; so
+//! is what comes for a connection that a machine lost with its power. Until then its sender does not know
+//! (half-open). What a killed process had handed over is still sent. A process that stands still has its
+//! bytes acknowledged until its socket is full.
 //!
-//! *What the product does* (`node/peers/limits.rs`): a ping after T/2 without anything else; a connection whose
-//! bytes stay unacknowledged for 2 T (0.5 to 10 s) is given up with what waits in it, and dialled again; an attempt
-//! to connect that is not answered within T (at least 0.1 s) is replaced by a fresh one; back-off is never longer
-//! than that; who hears a node dial in dials it immediately; a newer connection replaces an older one of the same
-//! node.
+//! *What the product does* (`node/peers/limits.rs`): a ping after T/2 without anything else; a connection
+//! whose bytes stay unacknowledged for 2 T (0.5 to 10 s) is given up with what waits in it, and dialled
+//! again; an attempt to connect that is not answered within T (at least 0.1 s) is replaced by a fresh one;
+//! back-off is never longer than that; who hears a node dial in dials it immediately; a newer connection
+//! replaces an older one of the same node.
 //!
-//! So messages of one connection come in order and once, perhaps seconds late and in one burst; those around a new
-//! connection are lost. The protocols promise to survive more than that. For it there is the other network
-//! ([`Faults::datagrams`](super::faults::Faults::datagrams)), in which each message is on its own.
+//! So messages of one connection come in order and once, perhaps seconds late and in one burst; those around
+//! a new connection are lost. The protocols promise to survive more than that. For it there is the other
+//! network ([`Faults::datagrams`](super::faults::Faults::datagrams)), in which each message is on its own.
 //!
-//! Left out: bandwidth, segments that hold several messages or parts of one, the end of the listener, the SYN that
-//! a system sends again after 1 s (it is replaced before), the way of an acknowledgement (it arrives immediately).
+//! Left out: bandwidth, segments that hold several messages or parts of one, the end of the listener, the
+//! SYN that a system sends again after 1 s (it is replaced before), the way of an acknowledgement (it
+//! arrives immediately).
 
 use crate::consensus::types::NodeId;
 use crate::wire::message::{PeerMessage, Service, ServiceBody};
@@ -30,7 +31,8 @@ use super::invariant::hold;
 use super::network::{LINK_CAPACITY, SOCKET_CAPACITY};
 use super::world::{Flight, Step, Stream, World};
 
-/// Linux waits at least this long until it sends again what was not acknowledged; then twice as long each time.
+/// Linux waits at least this long until it sends again what was not acknowledged; then twice as long each
+/// time.
 const RETRANSMIT_US: u64 = 200_000;
 
 /// The product waits at least this long before it dials again; then twice as long each time.
@@ -224,8 +226,8 @@ impl World {
         Some((stream.from, stream.to))
     }
 
-    /// A process ended. If it was killed, its system resets the connections that it read, and goes on to send what
-    /// was handed over; if its machine lost power, nobody is told.
+    /// A process ended. If it was killed, its system resets the connections that it read, and goes on to
+    /// send what was handed over; if its machine lost power, nobody is told.
     pub(super) fn end_streams(&mut self, node: NodeId, is_dark: bool) {
         for (id, from, to) in self.network.ends_of_streams() {
             if from == node {
