@@ -173,8 +173,8 @@ impl RaftRules {
         counts
     }
 
-    /// The entry of this ballot at `last`, which these nodes reported, is chosen, and with it all that is before
-    /// it in their logs. Returns what of it is new, and always the entry itself.
+    /// The entry of this ballot at `last`, which these nodes reported, is chosen, and with it all that is
+    /// before it in their logs. Returns what of it is new, and always the entry itself.
     pub fn choose(&mut self, nodes: &BTreeSet<NodeId>, last: Index, ballot: Ballot) -> Vec<(Index, Command)> {
         let mut log = None;
         for node in nodes.difference(&self.wiped) {
