@@ -12,6 +12,8 @@ mod common;
 mod disk;
 #[path = "cluster/folder.rs"]
 mod folder;
+#[path = "cluster/fork.rs"]
+mod fork;
 #[path = "cluster/harness.rs"]
 mod harness;
 #[path = "cluster/hostile.rs"]

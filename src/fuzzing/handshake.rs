@@ -1,5 +1,5 @@
-//! Someone between two members that open a connection: he hears all they say, has heard them before, and passes on
-//! what he likes.
+//! Someone between two members that open a connection: he hears all they say, has heard them before, and
+//! passes on what he likes.
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,8 +16,9 @@ use super::pieces::Script;
 /// More greetings than two ends ever exchange.
 const MAX_TURNS: usize = 12;
 
-/// The first byte says whether there is a key and whether node 1 lost its disk; then comes what he does with each
-/// greeting. With a key, an end believes nothing but what the other end said on this connection.
+/// The first byte says whether there is a key and whether node 1 lost its disk; then comes what he does
+/// with each greeting. With a key, an end believes nothing but what the other end said on this
+/// connection.
 pub fn peer_handshake(data: &[u8]) {
     let mut script = Script(data);
     let setting = script.byte();

@@ -16,8 +16,9 @@ use super::pieces;
 /// How many greetings a dialler says: a hello, and an introduction.
 const GREETINGS: usize = 2;
 
-/// A connection from its first byte on: a hello, an introduction, then messages. The input begins with the sizes of pieces.
-/// It is read as it is, and once more with correct checksums, since no fuzzer finds those.
+/// A connection from its first byte on: a hello, an introduction, then messages. The input begins with
+/// the sizes of pieces. It is read as it is, and once more with correct checksums, since no fuzzer finds
+/// those.
 pub fn peer_stream(data: &[u8]) {
     let (sizes, bytes) = pieces::split(data);
     for bytes in [bytes, &mend_checksums(bytes)] {
@@ -142,7 +143,8 @@ fn check_greeting(decoded: &Result<Greeting, GreetingError>, len: usize) {
     }
 }
 
-/// Two nodes agree on whether they speak a version in common, whichever asks, and a refusal can be encoded.
+/// Two nodes agree on whether they speak a version in common, whichever asks, and a refusal can be
+/// encoded.
 fn check_hello(theirs: &Hello) {
     let own = Hello { version: WIRE_VERSION, lowest_version: LOWEST_WIRE_VERSION, ..theirs.clone() };
     let (here, there) = (own.check_version(theirs), theirs.check_version(&own));
@@ -150,7 +152,8 @@ fn check_hello(theirs: &Hello) {
     here.map_or_else(check_refusal, |()| ());
 }
 
-/// An introduction is encoded to what it was read from, and two nodes agree on whether they belong together.
+/// An introduction is encoded to what it was read from, and two nodes agree on whether they belong
+/// together.
 fn check_introduction(decoded: &Result<Introduction, GreetingError>, len: usize) {
     let theirs = match decoded {
         Ok(theirs) => theirs,

@@ -1,22 +1,25 @@
 //! The peer network thread: one mio poll, and one connection for each direction between two nodes.
 //!
-//! Each node dials every peer and only *sends* on connections that it dialled; on those that it accepted it
-//! only *reads* (after the hello, which goes both ways). Two connections per pair cost one more socket, and
-//! avoid what is hard about a single one: there is no tie to break when both dial at the same time, no
-//! question whose half-dead connection counts, and a failure of one direction shows as just that.
+//! Each node dials every peer and only *sends* on connections that it dialled; on those that it accepted
+//! it only *reads* (after the hello, which goes both ways). Two connections per pair cost one more
+//! socket, and avoid what is hard about a single one: there is no tie to break when both dial at the same
+//! time, no question whose half-dead connection counts, and a failure of one direction shows as just
+//! that.
 //!
-//! `pipeline::handshake` has what both ends say before a connection is open, and what they must prove if the cluster
-//! has a key. `pipeline::trust` has the rule that a node id is bound durably to a data directory before its first
-//! message counts, and its argument: such a message goes no further, and its connection is not read, until
-//! [`Outgoing::Bound`] comes back. It also decides whether this node believes others that its own directory is the
-//! wrong one; then this node stops ([`Fatal`]). A node that sees a wrong directory at the other end only refuses it.
+//! `pipeline::handshake` has what both ends say before a connection is open, and what they must prove if
+//! the cluster has a key. `pipeline::trust` has the rule that a node id is bound durably to a data
+//! directory before its first message counts, and its argument: such a message goes no further, and its
+//! connection is not read, until [`Outgoing::Bound`] comes back. It also decides whether this node
+//! believes others that its own directory is the wrong one; then this node stops ([`Fatal`]). A node that
+//! sees a wrong directory at the other end only refuses it.
 //!
 //! Nothing here waits for a peer: out-buffers and the number of connections that are not open yet are
 //! bounded ([`PeerLimits`]), and messages that find no room are dropped and counted, since the protocol
-//! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead of
-//! being sent late.
+//! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead
+//! of being sent late. `limits` explains how a connection that leads nowhere is noticed and replaced.
 
 mod inbound;
+mod limits;
 mod outbound;
 mod socket;
 mod table;
@@ -40,6 +43,7 @@ use crate::wire::message::{PeerMessage, Service};
 use crate::wire::proof::Keys;
 
 use inbound::Inbounds;
+pub use limits::PeerLimits;
 use outbound::Outbound;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
@@ -52,8 +56,8 @@ const SCRATCH_BYTES: usize = 256 << 10;
 /// Events taken from the system at a time; more wait there.
 const EVENTS: usize = 256;
 
-/// Connections that the system keeps until they are accepted. std asks for 128; when a flood exceeds that,
-/// honest peers wait for seconds.
+/// Connections that the system keeps until they are accepted. std asks for 128; when a flood exceeds
+/// that, honest peers wait for seconds.
 const BACKLOG: i32 = 1024;
 
 const LISTENER: Token = Token(0);
@@ -78,36 +82,6 @@ pub struct PeerOptions {
     pub on_fatal: Box<dyn Fn(Fatal) + Send>,
 }
 
-/// Times and sizes. The defaults are for a cluster; tests are less patient.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerLimits {
-    /// The first wait before a peer is dialled again; each failure doubles it.
-    pub backoff_min: Duration,
-    /// The longest of these waits.
-    pub backoff_max: Duration,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
-    /// How long the handshake or the durable binding may take before the connection is closed.
-    pub hello_timeout: Duration,
-    /// The most that may wait for one peer, give or take one message; beyond that new messages are dropped.
-    pub out_buffer_bytes: usize,
-    /// How long out-buffers are flushed when the node stops.
-    pub flush_timeout: Duration,
-}
-
-impl Default for PeerLimits {
-    fn default() -> PeerLimits {
-        PeerLimits {
-            backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(2),
-            hello_timeout: Duration::from_secs(5),
-            out_buffer_bytes: 32 << 20,
-            flush_timeout: Duration::from_secs(1),
-        }
-    }
-}
-
 /// Why this node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -115,7 +89,8 @@ impl Default for PeerLimits {
      replaced, and with it what the node had promised. Bring back its data directory, or run on without this node"
 )]
 pub struct Fatal {
-    /// The nodes that said so: one that proved itself, or in a cluster without a key a majority of the others.
+    /// The nodes that said so: one that proved itself, or in a cluster without a key a majority of the
+    /// others.
     pub peers: Vec<NodeId>,
     /// The words of the last one.
     pub text: String,
@@ -181,8 +156,8 @@ struct InCounters {
 }
 
 impl PeerNetwork {
-    /// Starts to listen. The bell must be that of the queue which is passed to [`PeerNetwork::run`]. Fails if
-    /// the address cannot be listened on.
+    /// Starts to listen. The bell must be that of the queue which is passed to [`PeerNetwork::run`].
+    /// Fails if the address cannot be listened on.
     pub fn bind(options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
         let listener = TcpListener::bind(options.listen)?;
         PeerNetwork::with_listener(listener, options)
@@ -193,6 +168,7 @@ impl PeerNetwork {
         let PeerOptions { mut peers, own, bindings, keys, limits, on_fatal, .. } = options;
         assert!(own.node > 0, "node ids begin at 1, not {}", own.node);
         peers.remove(&own.node);
+        let node = own.node;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
@@ -204,7 +180,7 @@ impl PeerNetwork {
         let mut trust = Trust::new(own, keys, peers.keys().copied());
         bindings.into_iter().for_each(|binding| trust.bind(binding));
         let now = Instant::now();
-        let outbound = |(&node, &address)| (node, Outbound::new(node, address, limits, now));
+        let outbound = |(&peer, &address)| (peer, Outbound::new(peer, address, node, limits, now));
         let network = PeerNetwork {
             poll,
             trust,
@@ -237,9 +213,9 @@ impl PeerNetwork {
         self.table.clone()
     }
 
-    /// Sends what comes out of `outgoing` and puts what peers send into `inbox`, until `outgoing` is closed
-    /// and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll
-    /// fails.
+    /// Sends what comes out of `outgoing` and puts what peers send into `inbox`, until `outgoing` is
+    /// closed and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the
+    /// system's poll fails.
     pub fn run(mut self, outgoing: &Queue<Outgoing>, inbox: &Inbox) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut items = Vec::new();
@@ -368,8 +344,8 @@ impl PeerNetwork {
         });
     }
 
-    /// Sends a binding to the state machine, unless it is already under way. It may be lost there (a failed
-    /// write), so it is sent again after a while.
+    /// Sends a binding to the state machine, unless it is already under way. It may be lost there (a
+    /// failed write), so it is sent again after a while.
     fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
         self.check_asked(binding)?;
         if self.asked.get(&binding.node).is_some_and(|(_, until)| now < *until) {
@@ -384,8 +360,8 @@ impl PeerNetwork {
         }
     }
 
-    /// A binding that was sent to the state machine may also only take long, so a different one of the same node is
-    /// never sent in this run.
+    /// A binding that was sent to the state machine may also only take long, so a different one of the
+    /// same node is never sent in this run.
     fn check_asked(&self, binding: Binding) -> Result<(), Ended> {
         match self.asked.get(&binding.node) {
             Some((asked, _)) if *asked != binding => Err(Ended::Broken(format!(
@@ -396,7 +372,8 @@ impl PeerNetwork {
         }
     }
 
-    /// A binding is durable: what was held for it counts, and connections to or from another directory end.
+    /// A binding is durable: what was held for it counts, and connections to or from another directory
+    /// end.
     fn handle_bound(&mut self, binding: Binding, inbox: &Inbox, now: Instant) {
         self.trust.bind(binding);
         self.asked.remove(&binding.node);

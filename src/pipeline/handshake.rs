@@ -11,27 +11,29 @@
 //!   │ ── messages ────────────────────────────────► │
 //! ```
 //!
-//! **Every proof covers both hellos (versions, node ids, nonces), the cluster's name, which end speaks, what kind of
-//! greeting it is, and all that it says.** So a proof holds for one greeting of one end of one connection:
+//! **Every proof covers both hellos (versions, node ids, nonces), the cluster's name, which end speaks,
+//! what kind of greeting it is, and all that it says.** So a proof holds for one greeting of one end of
+//! one connection:
 //!
 //! - *A replay fails*: each end chose a nonce for this connection, and every proof covers it.
-//! - *A reflection fails*: what one end proved is no proof of the other end, whoever carries it there. A node proves
-//!   itself only under its own id.
+//! - *A reflection fails*: what one end proved is no proof of the other end, whoever carries it there. A
+//!   node proves itself only under its own id.
 //! - *A refusal that is proved* was said by that member to this node, on this connection.
-//! - The first proof goes to whoever called, which may be a stranger. It tells the stranger nothing but that the
-//!   listener has the key: the text is made of what the stranger knows and 128 random bits.
+//! - The first proof goes to whoever called, which may be a stranger. It tells the stranger nothing but
+//!   that the listener has the key: the text is made of what the stranger knows and 128 random bits.
 //!
-//! **No node tells a stranger its directory id or its start**: they are in the introduction, and the dialler sends it
-//! after the listener has proved itself, the listener after the dialler has. Neither does a stranger learn a value
-//! from a refusal: until an end has proved itself, it is told a code.
+//! **No node tells a stranger its directory id or its start**: they are in the introduction, and the
+//! dialler sends it after the listener has proved itself, the listener after the dialler has. Neither
+//! does a stranger learn a value from a refusal: until an end has proved itself, it is told a code.
 //!
-//! *One key for a connection*: the listener proves itself with its first key, the dialler must have that one as well, and
-//! all other proofs use it. A key is replaced on all nodes in steps, each done on every node before the next begins:
-//! `A`, then `A B`, then `B A`, then `B`. Two neighbours in this list always have the first key of either.
+//! *One key for a connection*: the listener proves itself with its first key, the dialler must have that
+//! one as well, and all other proofs use it. A key is replaced on all nodes in steps, each done on every
+//! node before the next begins: `A`, then `A B`, then `B A`, then `B`. Two neighbours in this list always
+//! have the first key of either.
 //!
-//! In a cluster without a key the same greetings pass without proofs: the nodes believe each other's words, and
-//! refusals are codes. Left out: what a proof does not protect, namely the messages that follow. Someone who can
-//! change what two members send each other can still do so, until there is TLS.
+//! In a cluster without a key the same greetings pass without proofs: the nodes believe each other's
+//! words, and refusals are codes. Left out: what a proof does not protect, namely the messages that
+//! follow. Someone who can change what two members send each other can still do so, until there is TLS.
 
 use bytes::Bytes;
 
@@ -216,8 +218,8 @@ impl Handshake {
         Ok(Reply::Open { theirs, say })
     }
 
-    /// Only what is proved says more than its code, and only a listener can disown this node: it was called at its
-    /// own address.
+    /// Only what is proved says more than its code, and only a listener can disown this node: it was
+    /// called at its own address.
     fn take_refusal(&self, mut refusal: Refusal, trust: &mut Trust) -> Failure {
         let is_proven = match &self.stage {
             Stage::Hello => false,

@@ -14,6 +14,7 @@ use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
 use crate::wire::message::{PeerMessage, Service, ServiceBody};
 
+use super::fork::{Fork, ForkWatch};
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
@@ -101,6 +102,8 @@ pub struct Turn {
     pub events: Vec<Event>,
     /// Proposals for which the core has no room yet.
     pub left: Vec<Proposal>,
+    /// Whether [`StateMachine::fork`] changed.
+    pub fork_changed: bool,
 }
 
 /// The core through all its incarnations, and what surrounds it.
@@ -115,6 +118,9 @@ pub struct StateMachine {
     /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
+    fork_watch: ForkWatch,
+    /// Whether what the watch knows changed in this turn.
+    fork_changed: bool,
 }
 
 impl StateMachine {
@@ -124,14 +130,31 @@ impl StateMachine {
         config: Config,
         restored: Restored,
         recent: Arc<Recent>,
+        fork_watch: ForkWatch,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
-        StateMachine { core, protocol, config, generation: 0, last_work: 0, suspended: false, recent }
+        let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
+        StateMachine {
+            core,
+            protocol,
+            config,
+            generation,
+            last_work,
+            suspended,
+            recent,
+            fork_watch,
+            fork_changed,
+        }
     }
 
     /// The status of the core.
     pub fn status(&self) -> Status {
         self.core.status()
+    }
+
+    /// Whether nodes are known that delivered something else than this one.
+    pub fn fork(&self) -> Option<&Fork> {
+        self.fork_watch.fork()
     }
 
     /// The incarnation of the core, counted from 0.
@@ -170,8 +193,10 @@ impl StateMachine {
             return Turn::default();
         }
         let mut batch = Batch::default();
+        let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
+            services = self.fork_watch.handle_tick(now_ms);
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
@@ -200,7 +225,8 @@ impl StateMachine {
                 .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
         }
         let bindings = std::mem::take(&mut inputs.bindings);
-        self.sort(batch, bindings, left)
+        let fork_changed = std::mem::take(&mut self.fork_changed);
+        Turn { services, fork_changed, ..self.sort(batch, bindings, left) }
     }
 
     /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
@@ -227,6 +253,9 @@ impl StateMachine {
     fn handle_service(&mut self, service: Service) {
         match service.body {
             ServiceBody::Ping => {}
+            ServiceBody::Hashes { points } => {
+                self.fork_changed |= self.fork_watch.handle_hashes(service.from, &points);
+            }
         }
     }
 
@@ -271,7 +300,7 @@ impl StateMachine {
         }
         let work = (!work.is_empty()).then_some(work);
         self.last_work += u64::from(work.is_some());
-        Turn { early, services: Vec::new(), work, chosen, events, left }
+        Turn { early, work, chosen, events, left, ..Turn::default() }
     }
 }
 
@@ -279,11 +308,14 @@ impl StateMachine {
 mod tests {
     use std::time::Duration;
 
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::consensus::message::{Body, ClusterBody, PaxosBody};
     use crate::consensus::proposals::Proposals;
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
+    use crate::pipeline::marks::{Marks, Point};
 
     const BALLOT: Ballot = Ballot { round: 1, node: 1 };
 
@@ -299,7 +331,9 @@ mod tests {
             seed: 1,
         };
         let recent = Arc::new(Recent::new(1 << 20, 0));
-        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent);
+        let marks = Arc::new(Mutex::new(Marks::new(Point::default())));
+        let watch = ForkWatch::new(1, &[1, 2, 3], false, marks);
+        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent, watch);
         let granted = ClusterBody::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
         let promise = PaxosBody::Promise {

@@ -1,25 +1,26 @@
-//! Who may talk to this node, as a function of what is known of the members: whose connections are taken, whose
-//! messages count, and whom this node believes that its own disk is the wrong one.
+//! Who may talk to this node, as a function of what is known of the members: whose connections are taken,
+//! whose messages count, and whom this node believes that its own disk is the wrong one.
 //!
-//! **A node id is bound durably to a data directory before any message of the core from that node counts, and any
-//! other directory is refused from then on.** A node that lost its disk may have forgotten what it promised, and a
-//! majority that counts it may forget with it.
+//! **A node id is bound durably to a data directory before any message of the core from that node counts,
+//! and any other directory is refused from then on.** A node that lost its disk may have forgotten what
+//! it promised, and a majority that counts it may forget with it.
 //!
-//! - *What binds.* Not a hello and not an introduction: a visitor that says no more leaves no trace. A node id is bound by
-//!   the first message for the core ([`Trust::admit`]), which waits until the binding is durable; messages of services
-//!   bind nothing. So that a node is known before it promises anything to anybody, each node says something empty on
-//!   every connection that it opens ([`first_word`]). Without that, a follower might never say a word to another
-//!   follower. Wiped, it would be new to that one, and both together could choose again what it had already helped to
-//!   choose.
-//! - *A connection to a node that is not bound opens without a binding.* On it this node only sends. What an impostor
-//!   hears is of no use to it: a promise counts where it arrives, an impostor's messages come on connections of their
-//!   own, and those are judged here.
-//! - *A binding is never replaced*, since nobody can know later whether a promise of that directory had counted.
-//! - *Who is believed.* A node that hears that it has the wrong directory must stop, because it may have promised what
-//!   it does not know. But anyone could say so. In a cluster with a key one member is believed if it proves itself.
-//!   Without a key a majority of the *other* members must say so, each at its own address, and none of them may have
-//!   accepted this node since. A node that goes on without reason does no harm: those that know another directory
-//!   refuse it.
+//! - *What binds.* Not a hello and not an introduction: a visitor that says no more leaves no trace. A
+//!   node id is bound by the first message for the core ([`Trust::admit`]), which waits until the binding
+//!   is durable; messages of services bind nothing. So that a node is known before it promises anything
+//!   to anybody, each node says something empty on every connection that it opens ([`first_word`]).
+//!   Without that, a follower might never say a word to another follower. Wiped, it would be new to that
+//!   one, and both together could choose again what it had already helped to choose.
+//! - *A connection to a node that is not bound opens without a binding.* On it this node only sends. What
+//!   an impostor hears is of no use to it: a promise counts where it arrives, an impostor's messages come
+//!   on connections of their own, and those are judged here.
+//! - *A binding is never replaced*, since nobody can know later whether a promise of that directory had
+//!   counted.
+//! - *Who is believed.* A node that hears that it has the wrong directory must stop, because it may have
+//!   promised what it does not know. But anyone could say so. In a cluster with a key one member is
+//!   believed if it proves itself. Without a key a majority of the *other* members must say so, each at
+//!   its own address, and none of them may have accepted this node since. A node that goes on without
+//!   reason does no harm: those that know another directory refuse it.
 //!
 //! Left out: connections (`node::peers`); proofs, and what is said before a node is judged (`handshake`).
 
@@ -36,7 +37,8 @@ pub struct Trust {
     own: Introduction,
     keys: Option<Keys>,
     members: BTreeMap<NodeId, Member>,
-    /// The members that refused this node's data directory, without a proof, and have not accepted it since.
+    /// The members that refused this node's data directory, without a proof, and have not accepted it
+    /// since.
     disowned_by: BTreeSet<NodeId>,
 }
 
@@ -77,7 +79,8 @@ impl Trust {
         self.keys.as_ref()
     }
 
-    /// Takes note of a durable binding. Bindings of nodes that are not, or no longer, members do not matter.
+    /// Takes note of a durable binding. Bindings of nodes that are not, or no longer, members do not
+    /// matter.
     pub fn bind(&mut self, binding: Binding) {
         let Some(member) = self.members.get_mut(&binding.node) else { return };
         let directory = *member.directory.get_or_insert(binding.directory);
@@ -102,8 +105,8 @@ impl Trust {
         Ok(())
     }
 
-    /// Judges an introduction. Remembers the start of a bound node that is accepted; one that is not bound yet
-    /// leaves no trace.
+    /// Judges an introduction. Remembers the start of a bound node that is accepted; one that is not
+    /// bound yet leaves no trace.
     pub fn judge(&mut self, theirs: &Introduction) -> Result<(), Refusal> {
         self.own.check(theirs)?;
         self.check_member(theirs.node)?;
@@ -142,8 +145,9 @@ impl Trust {
         }
     }
 
-    /// A member, at its own address, takes this node's data directory for the wrong one. `is_proven`: it proved that
-    /// it knows the key. Returns the members on whose word this node must end; none if it goes on.
+    /// A member, at its own address, takes this node's data directory for the wrong one. `is_proven`: it
+    /// proved that it knows the key. Returns the members on whose word this node must end; none if it
+    /// goes on.
     pub fn handle_disowned(&mut self, by: NodeId, is_proven: bool) -> Vec<NodeId> {
         if is_proven {
             return vec![by];
@@ -159,8 +163,8 @@ impl Trust {
     }
 }
 
-/// What a node says first on a connection that it has opened: nothing, as a message of the core, which binds its
-/// node id.
+/// What a node says first on a connection that it has opened: nothing, as a message of the core, which
+/// binds its node id.
 pub fn first_word(from: NodeId, to: NodeId) -> Message {
     Message { from, to, body: ClusterBody::Forward { commands: Vec::new() }.into() }
 }
@@ -233,7 +237,8 @@ mod tests {
         assert_eq!(trust.handle_disowned(3, true), [3]);
     }
 
-    /// Without a key, a majority of the others must say so, and one that accepts the node takes back its word.
+    /// Without a key, a majority of the others must say so, and one that accepts the node takes back its
+    /// word.
     #[test]
     fn without_a_key_a_majority_of_the_others_ends_a_node() {
         let mut three = trust(None, &[2, 3]);

@@ -1,5 +1,5 @@
-//! How nodes of the simulation meet: the production handshake, greeting by greeting, and the production rule of whose
-//! messages count. The network adds no delay here: a handshake is one step.
+//! How nodes of the simulation meet: the production handshake, greeting by greeting, and the production
+//! rule of whose messages count. The network adds no delay here: a handshake is one step.
 
 use crate::consensus::types::NodeId;
 use crate::pipeline::handshake::{Failure, Handshake, Reply};
@@ -89,8 +89,8 @@ impl World {
         );
     }
 
-    /// Returns a core's message if it counts at the node that it is for; otherwise it waits for a binding, or is
-    /// dropped.
+    /// Returns a core's message if it counts at the node that it is for; otherwise it waits for a
+    /// binding, or is dropped.
     pub(super) fn admit(&mut self, flight: Flight) -> Option<Flight> {
         let (from, to) = (flight.message.from(), flight.message.to());
         match self.running(to).trust.admit(from, flight.directory) {

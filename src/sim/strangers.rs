@@ -1,10 +1,10 @@
-//! Strangers: someone who has overheard all that nodes said when they met, knows all names and addresses, and has no
-//! key.
+//! Strangers: someone who has overheard all that nodes said when they met, knows all names and addresses,
+//! and has no key.
 //!
-//! He listens at the address of a node that does not answer, and he calls nodes in the name of others. In a cluster
-//! with a key nothing must come of it. Without a key he may open a connection, but no hello of his binds a node id,
-//! and one liar ends nobody. Left out: what he can do in a cluster without a key, where he may lie at several addresses,
-//! and send messages of the core.
+//! He listens at the address of a node that does not answer, and he calls nodes in the name of others. In
+//! a cluster with a key nothing must come of it. Without a key he may open a connection, but no hello of
+//! his binds a node id, and one liar ends nobody. Left out: what he can do in a cluster without a key,
+//! where he may lie at several addresses, and send messages of the core.
 
 use crate::consensus::types::NodeId;
 use crate::pipeline::handshake::{Failure, Handshake};

@@ -1,10 +1,10 @@
-//! The greetings that open a connection, as frames: a hello says which node calls which and which version it
-//! speaks, an introduction who a node is, and a refusal why there will be no connection.
+//! The greetings that open a connection, as frames: a hello says which node calls which and which version
+//! it speaks, an introduction who a node is, and a refusal why there will be no connection.
 //!
-//! A greeting is one frame of at most [`MAX_GREETING_BYTES`]. Its protobuf form only ever gains fields, so that any
-//! two versions can at least tell each other why they do not work together: a hello of version 1 is read as one
-//! without a nonce, and refused for its version. Left out: who says what when, and what must be proved before
-//! (`pipeline::handshake`); who may take part (`pipeline::trust`).
+//! A greeting is one frame of at most [`MAX_GREETING_BYTES`]. Its protobuf form only ever gains fields,
+//! so that any two versions can at least tell each other why they do not work together: a hello of
+//! version 1 is read as one without a nonce, and refused for its version. Left out: who says what when,
+//! and what must be proved before (`pipeline::handshake`); who may take part (`pipeline::trust`).
 
 use std::fmt;
 
@@ -74,8 +74,8 @@ pub struct Introduction {
     pub client_address: String,
 }
 
-/// An encoded introduction with its proof. The proof covers all bytes, also those of fields that only a newer
-/// version knows.
+/// An encoded introduction with its proof. The proof covers all bytes, also those of fields that only a
+/// newer version knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// Read it with [`Introduction::decode`].
@@ -214,8 +214,9 @@ impl Greeting {
     }
 }
 
-/// The protobuf form of all greetings: a refusal has a code, an introduction its bytes, a hello neither. Numbers that
-/// are missing here were those of a hello of version 1, which was an introduction at the same time.
+/// The protobuf form of all greetings: a refusal has a code, an introduction its bytes, a hello neither.
+/// Numbers that are missing here were those of a hello of version 1, which was an introduction at the
+/// same time.
 #[derive(Clone, PartialEq, prost::Message)]
 struct GreetingRecord {
     #[prost(fixed32, tag = "1")]
@@ -380,8 +381,8 @@ mod tests {
         }
     }
 
-    /// Rolling upgrade: fields that a newer version adds are skipped, and those of an introduction are kept for the
-    /// proof.
+    /// Rolling upgrade: fields that a newer version adds are skipped, and those of an introduction are
+    /// kept for the proof.
     #[test]
     fn unknown_fields_are_tolerated() {
         let mut newer = payload(&Greeting::Hello(hello()));

@@ -18,6 +18,7 @@ mod decode;
 mod encode;
 mod error;
 mod paxos;
+mod point;
 mod raft;
 mod record;
 mod service;
@@ -36,6 +37,7 @@ use super::frame::FrameError;
 pub use check::MAX_INDEX;
 pub use decode::{Decoded, MAX_ITEMS};
 pub use error::MessageError;
+pub use point::Point;
 pub use service::{MAX_CORE_KIND, Service, ServiceBody};
 
 /// What a connection between two members carries.

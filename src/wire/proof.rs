@@ -1,8 +1,9 @@
-//! Proofs that a node knows the cluster's shared secret: HMAC-SHA-256 over what both ends of a connection said
-//! when they opened it.
+//! Proofs that a node knows the cluster's shared secret: HMAC-SHA-256 over what both ends of a connection
+//! said when they opened it.
 //!
-//! [`Keys`] never shows key material. Comparing a proof takes the same time wherever it differs. Left out: where
-//! keys come from (the file that `peers_key` names), and who says what when (`pipeline::handshake`).
+//! [`Keys`] never shows key material. Comparing a proof takes the same time wherever it differs. Left
+//! out: where keys come from (the file that `peers_key` names), and who says what when
+//! (`pipeline::handshake`).
 
 use std::fmt;
 
@@ -18,8 +19,8 @@ pub const PROOF_BYTES: usize = 32;
 /// A proof: an HMAC-SHA-256.
 pub type Proof = [u8; PROOF_BYTES];
 
-/// The one or two keys of a cluster. The first one proves, and both are accepted, so that a key can be replaced
-/// while the cluster runs.
+/// The one or two keys of a cluster. The first one proves, and both are accepted, so that a key can be
+/// replaced while the cluster runs.
 #[derive(Clone)]
 pub struct Keys {
     keys: Vec<Key>,

@@ -1,8 +1,9 @@
-//! The refusal of a connection: a code for any other end, and words with both values for one that has proved
-//! itself.
+//! The refusal of a connection: a code for any other end, and words with both values for one that has
+//! proved itself.
 //!
-//! A stranger learns from a code that it is refused and roughly why, and nothing that it could use: names, members,
-//! hashes and ids are in the text, which leaves only under a proof (`pipeline::handshake`).
+//! A stranger learns from a code that it is refused and roughly why, and nothing that it could use:
+//! names, members, hashes and ids are in the text, which leaves only under a proof
+//! (`pipeline::handshake`).
 
 use std::fmt;
 
@@ -16,8 +17,8 @@ pub(super) const MAX_TEXT_BYTES: usize = 1024;
 pub struct Refusal {
     /// For the program.
     pub code: RefusalCode,
-    /// For a person, with both values; empty when it was said to, or by, an end that nobody proved. It comes from
-    /// another machine, so print it with [`Refusal`]'s `Display`, which escapes it.
+    /// For a person, with both values; empty when it was said to, or by, an end that nobody proved. It
+    /// comes from another machine, so print it with [`Refusal`]'s `Display`, which escapes it.
     pub text: String,
     /// Proves that a member said so.
     pub proof: Option<Proof>,

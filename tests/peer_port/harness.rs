@@ -1,5 +1,5 @@
-//! What the tests of the peer port share: nodes that consist of a network thread, and connections whose bytes a test
-//! writes itself.
+//! What the tests of the peer port share: nodes that consist of a network thread, and connections whose
+//! bytes a test writes itself.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use spaxos::consensus::message::{ClusterBody, Message};
 use spaxos::consensus::types::{Ballot, NodeId};
 use spaxos::node::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions, PeerState, PeerTable};
@@ -20,7 +20,7 @@ use spaxos::pipeline::queue::Queue;
 use spaxos::pipeline::trust::{Trust, first_word};
 use spaxos::wire::frame::{FrameDecoder, MAX_FRAME_BYTES, encode_frame};
 use spaxos::wire::hello::{Greeting, Introduction, Nonce, RefusalCode};
-use spaxos::wire::message::{PeerMessage, Service, encode_message, encode_service};
+use spaxos::wire::message::{Decoded, PeerMessage, Service, decode_message, encode_message, encode_service};
 use spaxos::wire::proof::Keys;
 
 /// Nothing here takes this long unless it is broken.
@@ -260,22 +260,26 @@ impl Pair {
         raw
     }
 
-    /// The connection that node 1 dials to node 3, before a word was said.
+    /// The connection that node 1 dials to node 3, its hello not yet answered; node 2's are closed.
     pub fn accept(&self) -> Raw {
-        Raw::new(self.three.accept().unwrap().0)
-    }
-
-    /// The same once it is open; node 2's are closed.
-    pub fn accept_as_three(&self) -> Raw {
         loop {
-            let mut raw = self.accept();
-            if raw.answer(&mut self.trust(introduction(3, 1))).is_ok_and(|theirs| theirs.node == 1) {
+            let mut raw = Raw::new(self.three.accept().unwrap().0);
+            raw.pending = raw.greeting();
+            if matches!(&raw.pending, Some(Greeting::Hello(hello)) if hello.from == 1) {
                 return raw;
             }
         }
     }
 
-    /// Node 1 refuses someone who introduces himself like this, and tells a stranger a code and no values.
+    /// The same once it is open.
+    pub fn accept_as_three(&self) -> Raw {
+        let mut raw = self.accept();
+        assert_eq!(raw.answer(&mut self.trust(introduction(3, 1))), Ok(introduction(1, 1)));
+        raw
+    }
+
+    /// Node 1 refuses someone who introduces himself like this, and tells a stranger a code and no
+    /// values.
     pub fn assert_refused(&mut self, own: Introduction, code: RefusalCode, words: &[&str]) {
         let mut raw = self.dial();
         let Err(Failure::RefusedByPeer { refusal, .. }) = raw.greet(&mut self.trust(own)) else {
@@ -298,6 +302,8 @@ pub struct Raw {
     pub decoder: FrameDecoder,
     /// All that came.
     pub heard: Vec<u8>,
+    /// The other end's greeting that was read already.
+    pub pending: Option<Greeting>,
     /// The greetings that were said here.
     pub said: Vec<Greeting>,
 }
@@ -305,7 +311,13 @@ pub struct Raw {
 impl Raw {
     pub fn new(stream: TcpStream) -> Raw {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Raw { stream, decoder: FrameDecoder::new(MAX_FRAME_BYTES), heard: vec![], said: vec![] }
+        Raw {
+            stream,
+            decoder: FrameDecoder::new(MAX_FRAME_BYTES),
+            heard: vec![],
+            pending: None,
+            said: vec![],
+        }
     }
 
     /// Writes, whether the other end still wants it or not.
@@ -375,6 +387,17 @@ impl Raw {
 
     /// The greeting that the other end says, or `None` if it closes first.
     pub fn greeting(&mut self) -> Option<Greeting> {
+        let pending = self.pending.take();
+        pending.or_else(|| self.payload().map(|payload| Greeting::decode(payload).unwrap()))
+    }
+
+    /// The message that the other end says.
+    pub fn message(&mut self) -> Decoded {
+        decode_message(self.payload().expect("a message")).unwrap()
+    }
+
+    /// What the next frame holds, or `None` if the other end closes first.
+    fn payload(&mut self) -> Option<Bytes> {
         let mut byte = [0];
         loop {
             match self.stream.read(&mut byte) {
@@ -382,11 +405,11 @@ impl Raw {
                 Ok(_) => {
                     self.heard.push(byte[0]);
                     if let Some(payload) = self.decoder.decode(&mut &byte[..]).unwrap() {
-                        return Some(Greeting::decode(payload).unwrap());
+                        return Some(payload);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("neither a greeting nor a close: {error}"),
+                Err(error) => panic!("neither a frame nor a close: {error}"),
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The connections that peers (or strangers) dialled to this node: accepted, greeted, and then only read.
 //!
-//! The first message of a node that is not bound yet asks for its binding (`pipeline::trust`). Until that is durable,
-//! it is *held* with all that was read together with it, and nothing more is read from its connection.
+//! The first message of a node that is not bound yet asks for its binding (`pipeline::trust`). Until that
+//! is durable, it is *held* with all that was read together with it, and nothing more is read from its
+//! connection.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -32,14 +33,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// All inbound connections, and the listening socket.
 ///
-/// Invariant: at most `max_silent` connections are in their handshake, and at most one of each peer is open, held or
-/// not; so their number is bounded, and so is what is held: a turn of reading for each peer.
+/// Invariant: at most `max_silent` connections are in their handshake, and at most one of each peer is
+/// open, held or not; so their number is bounded, and so is what is held: a turn of reading for each
+/// peer.
 pub(super) struct Inbounds {
     listener: TcpListener,
     /// By token, so the oldest come first.
     connections: BTreeMap<Token, Inbound>,
-    /// When one more connection comes, the oldest one in its handshake is closed: a real peer says what it has to say
-    /// immediately.
+    /// When one more connection comes, the oldest one in its handshake is closed: a real peer says what
+    /// it has to say immediately.
     max_silent: usize,
     /// When to accept even without an event.
     accept_at: Option<Instant>,
@@ -119,7 +121,8 @@ impl PeerNetwork {
                     let token = self.tokens.next();
                     self.inbounds.make_room_for_silent();
                     // An error of the socket means that the connection is already gone.
-                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry()) {
+                    let patience = self.limits.unacknowledged_timeout;
+                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry(), patience) {
                         self.greet(token, socket, address, now);
                     }
                 }
@@ -127,7 +130,8 @@ impl PeerNetwork {
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => (),
                 Err(error) => {
-                    // Waiting connections stay in the kernel's queue, and no further event will report them.
+                    // Waiting connections stay in the kernel's queue, and no further event will report
+                    // them.
                     self.inbounds.accept_at = Some(now + ACCEPT_PAUSE);
                     self.inbounds.trouble.warn(now, || {
                         format!(
@@ -220,8 +224,8 @@ impl PeerNetwork {
         inbound.open = Some(theirs);
     }
 
-    /// Takes the messages of an open connection, up to one that must wait for a binding: that one is held, with all
-    /// that follow.
+    /// Takes the messages of an open connection, up to one that must wait for a binding: that one is
+    /// held, with all that follow.
     fn take_messages(
         &mut self,
         inbound: &mut Inbound,
@@ -310,8 +314,8 @@ impl PeerNetwork {
         }
     }
 
-    /// Reads on where there was more than one turn's share, accepts again, and closes connections that are
-    /// out of time.
+    /// Reads on where there was more than one turn's share, accepts again, and closes connections that
+    /// are out of time.
     pub(super) fn handle_inbound_time(&mut self, inbox: &Inbox, now: Instant) {
         for token in std::mem::take(&mut self.inbounds.unread) {
             // Read to the end: the event that told of it may already have passed.
@@ -348,7 +352,8 @@ impl PeerNetwork {
     }
 }
 
-/// A greeting fits into the buffer of any fresh socket; if it does not, the connection is as good as dead.
+/// A greeting fits into the buffer of any fresh socket; if it does not, the connection is as good as
+/// dead.
 fn answer(inbound: &mut Inbound, greeting: &Greeting) -> Result<(), Ended> {
     let mut out = BytesMut::new();
     greeting.encode(&mut out)?;

@@ -12,7 +12,7 @@ use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::wire::frame::FrameError;
 use crate::wire::hello::{Greeting, Introduction};
-use crate::wire::message::{Service, encode_message, encode_service};
+use crate::wire::message::{Service, ServiceBody, encode_message, encode_service};
 
 use super::TROUBLE_EVERY;
 use super::socket::{Ended, Socket, random_nonce};
@@ -29,12 +29,18 @@ const KEPT_BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Outbound {
     pub(super) node: NodeId,
     address: SocketAddr,
+    /// This node.
+    own: NodeId,
     limits: PeerLimits,
     stage: Stage,
     socket: Option<Socket>,
-    /// In stage `Waiting`, when to dial; in stage `Open`, without meaning; in the others, when to give up.
+    /// In stage `Waiting`, when to dial; in stage `Open`, when to ping unless bytes wait; in the others,
+    /// when to give up.
     timer: Instant,
-    /// The upper bound of the next wait; every failure raises it, an open connection resets it.
+    /// When the latest attempt to connect began.
+    dialled_at: Instant,
+    /// The upper bound of the time between two attempts; every failure raises it, and a sign of life
+    /// resets it.
     backoff: Duration,
     out: BytesMut,
     sent: u64,
@@ -58,14 +64,22 @@ enum Stage {
 }
 
 impl Outbound {
-    pub(super) fn new(node: NodeId, address: SocketAddr, limits: PeerLimits, now: Instant) -> Outbound {
+    pub(super) fn new(
+        node: NodeId,
+        address: SocketAddr,
+        own: NodeId,
+        limits: PeerLimits,
+        now: Instant,
+    ) -> Outbound {
         Outbound {
             node,
             address,
+            own,
             limits,
             stage: Stage::Waiting,
             socket: None,
             timer: now,
+            dialled_at: now,
             backoff: limits.backoff_min,
             out: BytesMut::new(),
             sent: 0,
@@ -90,7 +104,8 @@ impl Outbound {
 
     /// When [`Outbound::handle_time`] has something to do.
     pub(super) fn timer(&self) -> Option<Instant> {
-        (!self.is_open()).then_some(self.timer)
+        let waits_for_socket = self.is_open() && !self.out.is_empty();
+        (!waits_for_socket).then_some(self.timer)
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -132,7 +147,12 @@ impl Outbound {
         }
         if let Err(error) = socket.write(&mut self.out) {
             self.close(&Ended::Io(error), now);
-        } else if self.out.is_empty() && self.out.capacity() > KEPT_BUFFER_BYTES {
+            return;
+        }
+        if self.is_open() {
+            self.timer = now + self.limits.ping_every;
+        }
+        if self.out.is_empty() && self.out.capacity() > KEPT_BUFFER_BYTES {
             self.out = BytesMut::new();
         }
     }
@@ -145,8 +165,8 @@ impl Outbound {
         self.flush(now);
     }
 
-    /// Handles an event of its socket. Returns what the other end said, and why the connection has to end if
-    /// it does.
+    /// Handles an event of its socket. Returns what the other end said, and why the connection has to end
+    /// if it does.
     pub(super) fn handle_event(
         &mut self,
         event: &Event,
@@ -175,7 +195,7 @@ impl Outbound {
             }
             let (handshake, hello) = Handshake::dial(trust, self.node, random_nonce()?);
             self.stage = Stage::Greeting(handshake);
-            self.timer = now + self.limits.hello_timeout;
+            self.timer = now + self.limits.answer_timeout;
             hello.encode(&mut self.out)?;
         }
         socket.write(&mut self.out)?;
@@ -193,8 +213,8 @@ impl Outbound {
         }
     }
 
-    /// The other end's greeting. Returns who it is once both have accepted each other: then messages may leave.
-    /// A failure is for [`Outbound::part`].
+    /// The other end's greeting. Returns who it is once both have accepted each other: then messages may
+    /// leave. A failure is for [`Outbound::part`].
     pub(super) fn take(
         &mut self,
         greeting: Greeting,
@@ -206,11 +226,12 @@ impl Outbound {
         };
         match handshake.take(greeting, trust)? {
             Reply::Say(greeting) => {
+                self.timer = now + self.limits.answer_timeout;
                 self.say(&greeting)?;
                 Ok(None)
             }
             Reply::Open { theirs, .. } => {
-                self.open(&theirs, trust.own().node, now);
+                self.open(&theirs, now);
                 Ok(Some(theirs))
             }
         }
@@ -222,7 +243,8 @@ impl Outbound {
         socket.write(&mut self.out).map_err(|error| Failure::Broken(error.to_string()))
     }
 
-    /// The connection is about to be closed for this reason. Tells the other end, as far as its socket takes it.
+    /// The connection is about to be closed for this reason. Tells the other end, as far as its socket
+    /// takes it.
     pub(super) fn part(&mut self, failure: &Failure) -> Ended {
         let (why, say) = Ended::of_handshake(failure.clone());
         // It is closed in any case; a socket that takes nothing is only not told.
@@ -231,20 +253,21 @@ impl Outbound {
     }
 
     /// Both sides have accepted: messages may leave. The first one binds this node's id there.
-    fn open(&mut self, theirs: &Introduction, own: NodeId, now: Instant) {
+    fn open(&mut self, theirs: &Introduction, now: Instant) {
         assert!(self.socket.is_some(), "node {} cannot be open without a socket", self.node);
         let Stage::Greeting(handshake) = std::mem::replace(&mut self.stage, Stage::Waiting) else { return };
         let (directory, start) = (theirs.directory, theirs.start);
         self.stage = Stage::Open { handshake, directory, start };
+        self.timer = now + self.limits.ping_every;
         self.backoff = self.limits.backoff_min;
         let (node, address) = (self.node, self.address);
         self.opened.info(now, || format!("sending to node {node} at {address} (its start {start})"));
-        self.send(&first_word(own, node), now);
+        self.send(&first_word(self.own, node), now);
         self.flush(now);
     }
 
-    /// The node at the other end is bound to this directory now. On a connection that opened before, it may be
-    /// another one.
+    /// The node at the other end is bound to this directory now. On a connection that opened before, it
+    /// may be another one.
     pub(super) fn handle_bound(&mut self, bound: DirectoryId, now: Instant) {
         if matches!(self.stage, Stage::Open { directory, .. } if directory != bound) {
             self.close(
@@ -254,10 +277,14 @@ impl Outbound {
         }
     }
 
-    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not.
+    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not. An attempt
+    /// to connect to it will succeed now, unless it began when the peer could not be reached.
     pub(super) fn handle_alive(&mut self, peer_start: u64, now: Instant) {
         match self.stage {
-            Stage::Waiting => self.timer = self.timer.min(now + self.limits.backoff_min),
+            Stage::Waiting | Stage::Connecting => {
+                self.backoff = self.limits.backoff_min;
+                self.timer = self.timer.min(self.dialled_at + self.limits.backoff_min);
+            }
             Stage::Open { start, .. } if start < peer_start => {
                 self.close(&Ended::Broken(format!("start {peer_start} follows {start}")), now);
             }
@@ -265,7 +292,7 @@ impl Outbound {
         }
     }
 
-    /// Ends the connection, drops what waits, and dials again after a while.
+    /// Ends the connection, drops what waits, and dials again: immediately, unless the attempt was short.
     pub(super) fn close(&mut self, why: &Ended, now: Instant) {
         match self.stage {
             Stage::Open { .. } => self
@@ -278,25 +305,30 @@ impl Outbound {
         self.stage = Stage::Waiting;
         self.socket = None;
         self.out = BytesMut::new();
-        self.timer = now + jittered(self.backoff);
+        self.timer = self.dialled_at + jittered(self.backoff);
         self.backoff = (2 * self.backoff).min(self.limits.backoff_max);
     }
 
-    /// Dials, or gives up, when it is time.
+    /// Dials, pings or gives up, when it is time.
     pub(super) fn handle_time(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
-        if self.is_open() || now < self.timer {
+        if self.timer().is_none_or(|timer| now < timer) {
             return;
         }
         match self.stage {
             Stage::Waiting => self.dial(registry, tokens, now),
             Stage::Connecting => self.close(&Ended::Broken("no answer".to_owned()), now),
-            _ => self.close(&Ended::Broken("no answer to the hello in time".to_owned()), now),
+            Stage::Greeting(_) => {
+                self.close(&Ended::Broken("no answer to the hello in time".to_owned()), now)
+            }
+            Stage::Open { .. } => self.ping(now),
         }
     }
 
     fn dial(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
-        let socket =
-            TcpStream::connect(self.address).and_then(|stream| Socket::new(stream, tokens.next(), registry));
+        self.dialled_at = now;
+        let patience = self.limits.unacknowledged_timeout;
+        let socket = TcpStream::connect(self.address)
+            .and_then(|stream| Socket::new(stream, tokens.next(), registry, patience));
         match socket {
             Ok(socket) => {
                 self.socket = Some(socket);
@@ -305,6 +337,11 @@ impl Outbound {
             }
             Err(error) => self.close(&Ended::Io(error), now),
         }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        self.send_service(&Service { from: self.own, to: self.node, body: ServiceBody::Ping });
+        self.flush(now);
     }
 
     #[cold]
@@ -316,8 +353,8 @@ impl Outbound {
     }
 }
 
-/// Returns a time between half of `wait` and all of it, so that nodes that failed together do not come back
-/// together.
+/// Returns a time between half of `wait` and all of it, so that nodes that failed together do not come
+/// back together.
 fn jittered(wait: Duration) -> Duration {
     let random = getrandom::u64().unwrap_or(0) % 1024;
     wait / 2 + wait * random as u32 / 2048

@@ -112,8 +112,8 @@ fn members_open_a_connection() {
     }
 }
 
-/// Keys are replaced while the cluster runs: in each step, nodes that have taken it and nodes that have not work
-/// together, whoever dials. Nodes without a key in common never do.
+/// Keys are replaced while the cluster runs: in each step, nodes that have taken it and nodes that have
+/// not work together, whoever dials. Nodes without a key in common never do.
 #[test]
 fn keys_are_replaced_in_steps() {
     let steps = ["A", "AB", "BA", "B"];
@@ -204,15 +204,16 @@ fn a_replay_is_refused() {
     assert_eq!(refused(&Err(failure)).code, RefusalCode::Proof);
 }
 
-/// Someone who lets members prove things to him cannot pass for one of them with that: neither to the same
-/// member, nor to the member in whose name he asks.
+/// Someone who lets members prove things to him cannot pass for one of them with that: neither to the
+/// same member, nor to the member in whose name he asks.
 #[test]
 fn a_reflection_is_refused() {
     // To node 1, which dials, he says what node 1 says itself.
     let mut one = trust(1, "A");
     let (mut dialler, hello) = Handshake::dial(&one, 2, [1; 16]);
     assert!(matches!(dialler.take(hello.clone(), &mut one), Err(Failure::Broken(_))));
-    // In the name of node 2 he calls node 1, and has it prove itself as a listener over the nonce of its own call.
+    // In the name of node 2 he calls node 1, and has it prove itself as a listener over the nonce of its
+    // own call.
     let Greeting::Hello(hello) = hello else { panic!("not a hello") };
     let mut listener = Handshake::listen([9; 16]);
     let call = Hello { from: 2, to: 1, ..hello };
@@ -287,8 +288,8 @@ fn a_stranger_is_told_nothing() {
     }
 }
 
-/// A member that proved itself is told both values; in a cluster without a key it is told a code. What a stranger
-/// writes into a refusal is never shown.
+/// A member that proved itself is told both values; in a cluster without a key it is told a code. What a
+/// stranger writes into a refusal is never shown.
 #[test]
 fn only_a_proof_gives_a_refusal_words() {
     for (letters, has_words) in [("A", true), ("", false)] {

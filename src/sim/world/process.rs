@@ -15,7 +15,9 @@ use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, NodeId};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::fork::ForkWatch;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
+use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
@@ -73,6 +75,9 @@ pub struct Running {
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they must be woken.
     pub has_handed_on: bool,
+    pub marks: Arc<Mutex<Marks>>,
+    /// What it remembers of the log that it delivered is not true any more.
+    pub is_flipped: bool,
     /// Bitset of [`Thread`](super::Thread)s that have a step scheduled.
     pub scheduled: u8,
     /// Of those, the ones that do not run until then, whatever happens.
@@ -102,14 +107,23 @@ impl Running {
             trust.bind(Binding { node: *node, directory: *directory });
         });
         let config = Config { seed: config.seed ^ recovered.start, ..config.clone() };
-        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone());
         let reader = store.reader();
+        let marks = Arc::new(Mutex::new(Marks::new(reader.compacted_point())));
+        let members: Vec<NodeId> = recovered.founding.members.keys().copied().collect();
+        let watch = ForkWatch::new(id, &members, true, marks.clone());
+        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone(), watch);
         let application = Some(Box::new(Chain::default()) as _);
         Running {
             told: (Role::Follower, machine.status().promised),
             machine,
             storage: Storage::new(id, store, recent.clone()),
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            applier: Applier::new(
+                recent.clone(),
+                reader.clone(),
+                requests.clone(),
+                application,
+                marks.clone(),
+            ),
             reader,
             recent,
             requests,
@@ -132,6 +146,8 @@ impl Running {
             disk_busy_until_us: 0,
             disk_factor: 1,
             has_handed_on: false,
+            marks,
+            is_flipped: false,
             scheduled: 0,
             stalled: 0,
         }

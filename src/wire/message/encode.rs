@@ -8,7 +8,8 @@ use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Command, Entry};
 use crate::wire::frame::{FrameError, encode_frame};
 
-use super::record::{BorrowedLists, Values, entry_field, field};
+use super::point::Point;
+use super::record::{BorrowedLists, Values, entry_field, field, point_field};
 use super::service::Service;
 use super::{cluster, paxos, raft, service};
 
@@ -17,6 +18,9 @@ const MAX_VALUES_BYTES: usize = 17 * 12;
 
 /// The 9 fields of an entry without its payload.
 const MAX_ENTRY_HEAD_BYTES: usize = 9 * 11;
+
+/// The 3 fields of a point.
+const MAX_POINT_BYTES: usize = 3 * 11;
 
 pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameError> {
     let (values, lists) = to_record(message);
@@ -34,8 +38,11 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameE
 
 pub(super) fn encode_service(service: &Service, out: &mut BytesMut) -> Result<(), FrameError> {
     let values = Values { from: service.from, to: service.to, ..Values::default() };
-    let values = service::to_record(&service.body, values);
-    encode_frame(out, |out| put_values(&values, out))
+    let (values, points) = service::to_record(&service.body, values);
+    encode_frame(out, |out| {
+        put_values(&values, out);
+        points.iter().for_each(|point| put_point(point, out));
+    })
 }
 
 fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
@@ -109,6 +116,17 @@ fn put_ranges(ranges: &[Range], out: &mut BytesMut) {
     for number in numbers() {
         encode_varint(number, out);
     }
+}
+
+fn put_point(point: &Point, out: &mut BytesMut) {
+    let mut head = [0; MAX_POINT_BYTES];
+    let mut rest = &mut head[..];
+    put_uint(point_field::INDEX, point.index, &mut rest);
+    put_fixed(point_field::HASH_HIGH, (point.hash >> 64) as u64, &mut rest);
+    put_fixed(point_field::HASH_LOW, point.hash as u64, &mut rest);
+    let used = MAX_POINT_BYTES - rest.len();
+    put_length(field::POINTS, used, out);
+    out.extend_from_slice(&head[..used]);
 }
 
 /// The key and length of something whose bytes follow.

@@ -6,11 +6,14 @@
 //! to [`MAX_CORE_KIND`]; those of services follow. No number is ever used again.
 
 use std::fmt;
+use std::mem::take;
 
 use crate::consensus::types::NodeId;
 
+use super::check::{check_watermark, nonsense};
 use super::error::MessageError;
-use super::record::Values;
+use super::point::{MAX_POINTS, Point};
+use super::record::{OwnedLists, Values};
 
 /// The highest number of a kind that belongs to a core.
 pub const MAX_CORE_KIND: u64 = 63;
@@ -18,6 +21,7 @@ pub const MAX_CORE_KIND: u64 = 63;
 /// The numbers of these kinds.
 mod kind {
     pub const PING: u64 = 64;
+    pub const HASHES: u64 = 65;
 }
 
 /// A message between the services of two members.
@@ -36,12 +40,26 @@ pub struct Service {
 pub enum ServiceBody {
     /// Nothing: it shows that the connection still carries bytes. The network thread sends and takes it.
     Ping,
+    /// Values of the running hash of the log that the node delivered: at its newest mark, at its last index,
+    /// and at the indexes that the receiver told last.
+    Hashes {
+        /// Between 2 and [`ServiceBody::MAX_POINTS`].
+        points: Vec<Point>,
+    },
+}
+
+impl ServiceBody {
+    /// The most points in one message.
+    pub const MAX_POINTS: usize = MAX_POINTS;
 }
 
 impl Service {
     /// What it takes in memory and, roughly, on the wire.
     pub fn cost_bytes(&self) -> usize {
-        64
+        match &self.body {
+            ServiceBody::Ping => 64,
+            ServiceBody::Hashes { points } => 64 + size_of_val(&points[..]),
+        }
     }
 }
 
@@ -55,22 +73,28 @@ impl fmt::Display for ServiceBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServiceBody::Ping => f.write_str("Ping"),
+            ServiceBody::Hashes { points } => {
+                f.write_str("Hashes")?;
+                points.iter().try_for_each(|point| write!(f, " {}={:08x}", point.index, point.hash as u32))
+            }
         }
     }
 }
 
-/// Returns `values` with the fields of this kind set.
-pub(super) fn to_record(body: &ServiceBody, values: Values) -> Values {
+/// Returns `values` with the single fields of this kind set, and its points.
+pub(super) fn to_record(body: &ServiceBody, values: Values) -> (Values, &[Point]) {
     match body {
-        ServiceBody::Ping => Values { kind: kind::PING, ..values },
+        ServiceBody::Ping => (Values { kind: kind::PING, ..values }, &[]),
+        ServiceBody::Hashes { points } => (Values { kind: kind::HASHES, ..values }, points),
     }
 }
 
 /// The body that the fields of a record form, if its kind is one of these. Fields that the kind does not use
 /// are ignored.
-pub(super) fn to_body(values: &Values) -> Option<ServiceBody> {
+pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<ServiceBody> {
     Some(match values.kind {
         kind::PING => ServiceBody::Ping,
+        kind::HASHES => ServiceBody::Hashes { points: take(&mut lists.points) },
         _ => return None,
     })
 }
@@ -79,5 +103,9 @@ pub(super) fn to_body(values: &Values) -> Option<ServiceBody> {
 pub(super) fn check(body: &ServiceBody) -> Result<(), MessageError> {
     match body {
         ServiceBody::Ping => Ok(()),
+        ServiceBody::Hashes { points } if points.len() < 2 => {
+            nonsense(format!("{} values of the log's hash where at least 2 are sent", points.len()))
+        }
+        ServiceBody::Hashes { points } => points.iter().try_for_each(|point| check_watermark(point.index)),
     }
 }

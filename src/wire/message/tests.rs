@@ -61,11 +61,23 @@ struct Twin {
     position_round: u64,
     #[prost(uint64, tag = "20")]
     number: u64,
+    #[prost(message, repeated, tag = "21")]
+    points: Vec<TwinPoint>,
     /// What a newer version might add.
     #[prost(message, optional, tag = "900")]
     future: Option<TwinEntry>,
     #[prost(uint64, repeated, tag = "901")]
     futures: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TwinPoint {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(fixed64, tag = "2")]
+    hash_high: u64,
+    #[prost(fixed64, tag = "3")]
+    hash_low: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

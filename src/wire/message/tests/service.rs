@@ -2,13 +2,26 @@
 
 use proptest::prelude::*;
 
-use crate::wire::message::ServiceBody;
+use super::samples::watermarks;
+use crate::wire::message::{Point, ServiceBody};
 
 pub fn bodies() -> impl Strategy<Value = ServiceBody> {
-    prop_oneof![Just(ServiceBody::Ping)]
+    let point = (watermarks(), any::<u128>()).prop_map(|(index, hash)| Point { index, hash });
+    prop_oneof![
+        Just(ServiceBody::Ping),
+        prop::collection::vec(point, 2..=ServiceBody::MAX_POINTS)
+            .prop_map(|points| ServiceBody::Hashes { points }),
+    ]
 }
 
 /// Each kind, and the frame that nodes have written for it since it was introduced, in hexadecimal digits.
 pub fn recorded() -> Vec<(ServiceBody, &'static str)> {
-    vec![(ServiceBody::Ping, "084010011802")]
+    let points = vec![Point { index: 4096, hash: 0x11 << 64 | 0x22 }, Point { index: 5000, hash: 7 }];
+    vec![
+        (ServiceBody::Ping, "084010011802"),
+        (
+            ServiceBody::Hashes { points },
+            "084110011802aa0115088020111100000000000000192200000000000000aa010c088827190700000000000000",
+        ),
+    ]
 }
