@@ -57,6 +57,8 @@ pub enum Invariant {
     /// See there.
     Liveness,
     /// See there.
+    MakesWay,
+    /// See there.
     EqualLogs,
     /// See there.
     EqualStates,
@@ -91,6 +93,7 @@ impl Invariant {
         Invariant::Strangers,
         Invariant::Honesty,
         Invariant::Liveness,
+        Invariant::MakesWay,
         Invariant::EqualLogs,
         Invariant::EqualStates,
         Invariant::Fork,
@@ -122,6 +125,7 @@ impl Invariant {
             Invariant::Strangers => "strangers have no part",
             Invariant::Honesty => "no nonsense between honest nodes",
             Invariant::Liveness => "serves again",
+            Invariant::MakesWay => "a leader in trouble makes way",
             Invariant::EqualLogs => "equal logs",
             Invariant::EqualStates => "equal states",
             Invariant::Fork => "a fork is told",
@@ -179,6 +183,10 @@ impl Invariant {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"
             }
             Invariant::Liveness => "once faults end, every node that is left serves again within 10 T",
+            Invariant::MakesWay => {
+                "a leader that has been in trouble for T, while another node reported that it is not, does not lead on \
+                 after one more T of its own ticks"
+            }
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
             Invariant::EqualStates => {
                 "after the same index the applications of all nodes are in the same state, over all incarnations"
