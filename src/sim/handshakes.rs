@@ -122,10 +122,10 @@ impl World {
 
     fn hold(&mut self, id: NodeId, flight: Flight, binding: Binding) {
         let running = self.running(id);
-        if running.held.len() >= HELD_CAPACITY {
+        if running.unbound.len() >= HELD_CAPACITY {
             return self.drop_message(id, flight.id, "too much waits for its binding", Count::NoRoom);
         }
-        running.held.push(flight);
+        running.unbound.push(flight);
         // A binding may be lost by a failed write. The next message asks again.
         let _ = running.inbox.bindings.try_push(binding);
         self.wake(id, Thread::Machine);
@@ -142,9 +142,9 @@ impl World {
             binding.directory
         );
         self.node_mut(id).account.bound.insert(binding.node, binding.directory);
-        let held = std::mem::take(&mut self.running(id).held);
+        let held = std::mem::take(&mut self.running(id).unbound);
         let (released, held) = held.into_iter().partition(|flight| flight.message.from() == binding.node);
-        self.running(id).held = held;
+        self.running(id).unbound = held;
         let released: Vec<Flight> = released;
         released.into_iter().for_each(|flight| self.take_in(flight));
     }

@@ -70,7 +70,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 26] = [
+    pub const ALL: [Invariant; 27] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,

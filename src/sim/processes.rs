@@ -69,7 +69,7 @@ impl World {
         let node = &mut self.nodes[id as usize - 1];
         let torn = node.running.as_ref().is_some_and(|it| it.writing.is_some()) && chaos.tears(id);
         let unread = node.running.as_mut().map(|it| {
-            let (held, socket) = (std::mem::take(&mut it.held), std::mem::take(&mut it.socket));
+            let (held, socket) = (std::mem::take(&mut it.unbound), std::mem::take(&mut it.socket));
             held.into_iter().chain(socket).collect::<Vec<_>>()
         });
         let cut = chaos.cuts_power(percent);

@@ -83,7 +83,7 @@ pub struct Running {
     /// What arrived while it was paused.
     pub socket: Vec<Flight>,
     /// What waits until its sender is bound.
-    pub held: Vec<Flight>,
+    pub unbound: Vec<Flight>,
     pub disk_busy_until_us: u64,
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they must be woken.
@@ -156,7 +156,7 @@ impl Running {
             is_suspended: false,
             paused: false,
             socket: Vec::new(),
-            held: Vec::new(),
+            unbound: Vec::new(),
             disk_busy_until_us: 0,
             disk_factor: 1,
             has_handed_on: false,
