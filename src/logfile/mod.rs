@@ -22,6 +22,7 @@ mod failure;
 mod file;
 mod lane;
 mod limited;
+mod names;
 mod tail;
 mod timestamp;
 

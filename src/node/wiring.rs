@@ -23,7 +23,7 @@ use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::restored;
 use crate::store::{Binding, Recovered, Store};
-use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::hello::Introduction;
 
 use super::admission::Admission;
 use super::applied::Applied;
@@ -284,9 +284,7 @@ fn peer_options(
     recovered: &Recovered,
     ender: Ender,
 ) -> PeerOptions {
-    let hello = Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
+    let own = Introduction {
         cluster: config.cluster.clone(),
         node: config.node,
         directory: recovered.directory,
@@ -299,8 +297,9 @@ fn peer_options(
     PeerOptions {
         listen: config.peers[&config.node],
         peers: config.peers.clone(),
-        hello,
+        own,
         bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
+        keys: None,
         limits: PeerLimits::of(config.timing.election_ms),
         on_fatal: Box::new(move |fatal: Fatal| {
             ender.fail(ExitCode::Data, fatal.to_string());

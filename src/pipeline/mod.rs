@@ -9,6 +9,7 @@
 pub mod applier;
 pub mod chosen_line;
 pub mod fork;
+pub mod handshake;
 pub mod held;
 pub mod inbox;
 pub mod ledger;

@@ -61,6 +61,7 @@ counts! {
     Cut: "messages lost with a connection",
     GivenUp: "connections given up",
     Resets: "connections reset",
+    Strangers: "calls and answers of strangers",
     Halves: "splits in halves",
     OneWays: "one-way links",
     Bridges: "bridges",

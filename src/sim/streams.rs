@@ -44,7 +44,7 @@ impl World {
         for older in self.network.streams_of(from, to) {
             self.drop_stream(older, "a newer connection replaced its own");
         }
-        let stream = Stream::new(from, to, self.node(to).process, self.now_us);
+        let stream = Stream::new(from, to, self.node(from).directory, self.node(to).process, self.now_us);
         let id = self.network.add_stream(stream);
         let link = self.network.link(from, to);
         (link.stream, link.backoff_us) = (id, BACKOFF_MIN_US);
@@ -90,6 +90,7 @@ impl World {
     pub(super) fn segment_arrives(&mut self, id: u64, number: u64) {
         let Some(stream) = self.network.stream(id) else { return };
         let (from, to, reader) = (stream.from, stream.to, stream.reader);
+        let directory = stream.directory;
         if self.network.cut.contains(&(from, to)) {
             return self.lose_segment(id, number, Count::CutOff);
         }
@@ -109,7 +110,7 @@ impl World {
         }
         while let Some((message_id, message)) = self.network.stream(id).and_then(Stream::arrived) {
             self.network.stream(id).expect("it was there").next += 1;
-            self.take_in(Flight { id: message_id, message, process: reader });
+            self.take_in(Flight { id: message_id, message, directory, process: reader });
         }
         self.acknowledge(id);
     }

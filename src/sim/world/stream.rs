@@ -9,6 +9,8 @@ use crate::wire::message::PeerMessage;
 pub struct Stream {
     pub from: NodeId,
     pub to: NodeId,
+    /// The directory of the process that dialled.
+    pub directory: u128,
     /// The process that reads it.
     pub reader: u64,
     /// What the other end has not acknowledged, in the order in which it was sent.
@@ -38,10 +40,11 @@ pub struct Segment {
 }
 
 impl Stream {
-    pub fn new(from: NodeId, to: NodeId, reader: u64, now_us: u64) -> Stream {
+    pub fn new(from: NodeId, to: NodeId, directory: u128, reader: u64, now_us: u64) -> Stream {
         Stream {
             from,
             to,
+            directory,
             reader,
             unacknowledged: VecDeque::new(),
             first: 0,
