@@ -14,15 +14,8 @@ use crate::wire::message::{Decoded, PeerMessage, decode_message, encode_message,
 use super::counts::Count;
 use super::handshakes::Met;
 use super::invariant::{Invariant, broken, hold};
-use super::streams::BACKOFF_MIN_US;
 use super::trace::{What, digest, name};
-use super::world::{Flight, Step, Thread, World};
-
-/// The most messages on their way over one link; more are dropped, as by a full socket.
-pub(super) const LINK_CAPACITY: usize = 500;
-
-/// The most messages that wait in the sockets of a paused process; more are dropped.
-pub(super) const SOCKET_CAPACITY: usize = 500;
+use super::world::{BACKOFF_MIN_US, Flight, LINK_CAPACITY, SOCKET_CAPACITY, Step, Thread, World};
 
 impl World {
     /// A node sends a message to another.

@@ -28,15 +28,11 @@ use crate::wire::message::{PeerMessage, Service, ServiceBody};
 
 use super::counts::Count;
 use super::invariant::hold;
-use super::network::{LINK_CAPACITY, SOCKET_CAPACITY};
-use super::world::{Flight, Step, Stream, World};
+use super::world::{BACKOFF_MIN_US, Flight, LINK_CAPACITY, SOCKET_CAPACITY, Step, Stream, World};
 
 /// Linux waits at least this long until it sends again what was not acknowledged; then twice as long each
 /// time.
 const RETRANSMIT_US: u64 = 200_000;
-
-/// The product waits at least this long before it dials again; then twice as long each time.
-pub(super) const BACKOFF_MIN_US: u64 = 50_000;
 
 impl World {
     /// A hello was accepted at both ends: from now on there is a connection, in place of any older one.

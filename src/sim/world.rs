@@ -42,6 +42,7 @@ use shape::Shape;
 pub use account::{Log, Written};
 pub use chaos::Dice;
 pub use clients::{Request, Waiter};
+pub use network::{BACKOFF_MIN_US, LINK_CAPACITY, SOCKET_CAPACITY};
 pub use node::Node;
 pub use process::Running;
 pub use step::{Act, Flight, Step, Thread};

@@ -8,6 +8,15 @@ use crate::wire::hello::{Greeting, Nonce};
 
 use super::stream::Stream;
 
+/// The most messages on their way over one link, or in one connection; more are dropped, as by a full socket.
+pub const LINK_CAPACITY: usize = 500;
+
+/// The most messages that wait in the sockets of a paused process.
+pub const SOCKET_CAPACITY: usize = 500;
+
+/// The product waits at least this long before it dials again; then twice as long each time.
+pub const BACKOFF_MIN_US: u64 = 50_000;
+
 /// All links.
 pub struct Network {
     pub random: Random,
