@@ -150,8 +150,8 @@ impl World {
         self.schedule(delay_us, Step::Dial(from, to));
     }
 
-    /// A node dials another, which may not answer. Returns why the dialler ends for good, if it believes that it
-    /// lost its disk.
+    /// A node dials another, which may not answer. Returns why the dialler ends for good, if it believes that
+    /// it lost its disk.
     #[must_use]
     pub(super) fn dial(&mut self, from: NodeId, to: NodeId) -> Option<String> {
         let ends = (self.node(from).process, self.node(to).process);

@@ -21,8 +21,8 @@
 //! From then on the process has 2 T to read something, since Linux counts a window that stays shut as
 //! unacknowledged.
 //!
-//! **The listener's end.** A listener writes nothing after the handshake, so it has nothing unacknowledged when
-//! its dialler vanishes. It does not judge by silence, because a process that stands still is silent as
+//! **The listener's end.** A listener writes nothing after the handshake, so it has nothing
+//! unacknowledged when its dialler vanishes. It does not judge by silence, because a process that stands still is silent as
 //! well. Instead its system asks the other one (keep-alive) when nothing came for as long as bytes may stay
 //! unacknowledged, in whole seconds, and closes the connection a second later if no answer came. Until then
 //! a half-open connection costs the one place that its node has: a newer connection of this node replaces it.

@@ -32,7 +32,8 @@ pub struct PeerState {
     pub dropped_in: u64,
     /// Messages from it of a kind that only a newer version knows.
     pub unknown_kinds: u64,
-    /// How often someone at its address took this node's data directory for the wrong one and was not believed.
+    /// How often someone at its address took this node's data directory for the wrong one and was not
+    /// believed.
     pub disowned: u64,
 }
 
