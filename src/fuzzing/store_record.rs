@@ -54,6 +54,7 @@ fn check_decoded(content: &[u8], start: usize) {
             Item::Truncate(from) => drop(builder.truncate(from)),
             Item::Checkpoint { compacted, max_round } => drop(builder.checkpoint(compacted, max_round)),
             Item::Binding(node) => drop(builder.binding(node)),
+            Item::Unbinding(node) => drop(builder.unbinding(node)),
         }
     }
     builder.finish();
