@@ -120,6 +120,7 @@ impl Node {
             peers: peers.clone(),
             hello,
             bindings,
+            keys: None,
             limits,
             on_fatal: Box::new(move |it| fatal.send(it).unwrap_or(())),
         };

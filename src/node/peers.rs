@@ -42,6 +42,7 @@ use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::trust::{Trust, Verdict};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
+use crate::wire::proof::Keys;
 
 use inbound::Inbounds;
 use outbound::Outbound;
@@ -74,6 +75,8 @@ pub struct PeerOptions {
     pub hello: Hello,
     /// The bindings that are already durable.
     pub bindings: Vec<Binding>,
+    /// The cluster's shared secret, if it has one.
+    pub keys: Option<Keys>,
     /// Times and sizes.
     pub limits: PeerLimits,
     /// Called by the network thread when this node must stop (exit code 2).
@@ -493,6 +496,7 @@ mod tests {
             peers: BTreeMap::from([(1, any), (2, any)]),
             hello,
             bindings: vec![],
+            keys: None,
             limits: PeerLimits::default(),
             on_fatal: Box::new(|_| ()),
         };

@@ -278,6 +278,7 @@ fn peer_options(
         peers: config.peers.clone(),
         hello,
         bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
+        keys: None,
         limits: PeerLimits::default(),
         on_fatal: Box::new(move |fatal: Fatal| {
             ender.fail(ExitCode::Data, fatal.to_string());

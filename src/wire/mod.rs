@@ -8,3 +8,4 @@
 pub mod frame;
 pub mod hello;
 pub mod message;
+pub mod proof;
