@@ -16,6 +16,8 @@ mod folder;
 mod harness;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/key.rs"]
+mod key;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]
@@ -34,3 +36,5 @@ mod restart;
 mod signals;
 #[path = "cluster/telnet.rs"]
 mod telnet;
+#[path = "cluster/unbind.rs"]
+mod unbind;

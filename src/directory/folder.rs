@@ -28,6 +28,11 @@ pub fn settle(folder: &Path) -> io::Result<()> {
             File::open(file.path())?.sync_all()?;
         }
     }
+    sync_name(folder)
+}
+
+/// Makes the names of a folder's files, and the folder's own name, durable.
+pub fn sync_name(folder: &Path) -> io::Result<()> {
     sync_folder(folder)?;
     match folder.parent() {
         Some(parent) if parent != Path::new("") => sync_folder(parent),
