@@ -46,9 +46,9 @@ pub struct Config {
     /// The founding members by id with their peer addresses, this node included; 1 to [`MAX_PEERS`].
     pub peers: BTreeMap<NodeId, SocketAddr>,
     /// `peers_key`: the file with the secret by which the nodes of a cluster know each other, the same on all
-    /// of them; none by default, and then anyone who reaches a peer port can pass for a node. One or two lines
-    /// of 64 hexadecimal digits: a node proves itself with the first key and accepts both. If all members are
-    /// on loopback addresses, the first that starts makes the file.
+    /// of them; none by default, and then anyone who reaches a peer port can pass for a node. One or two
+    /// lines of 64 hexadecimal digits: a node proves itself with the first key and accepts both. If all
+    /// members are on loopback addresses, the first that starts makes the file.
     pub peers_key: Option<PathBuf>,
     /// `[log]`.
     pub log: LogConfig,

@@ -38,7 +38,8 @@ pub const PEERS_KEY: &str = "peers.key";
 /// Where and how a cluster runs.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Holds everything: [`PEERS_KEY`], `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and log).
+    /// Holds everything: [`PEERS_KEY`], `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and
+    /// log).
     pub dir: PathBuf,
     /// How many nodes, at least 1.
     pub nodes: usize,

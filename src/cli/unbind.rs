@@ -1,9 +1,9 @@
-//! `spaxos unbind DIR NODE`: takes the binding of a peer away from a stopped node, so that the peer can be bound
-//! anew. Without `--yes` it only says what is bound and what may be lost.
+//! `spaxos unbind DIR NODE`: takes the binding of a peer away from a stopped node, so that the peer can be
+//! bound anew. Without `--yes` it only says what is bound and what may be lost.
 //!
 //! A binding is what keeps a member that has forgotten its promises out, so a node never takes one away by
-//! itself. A person must where the binding is wrong from the start: where a stranger, or a second data directory
-//! by mistake, came under the node's id before the real member did.
+//! itself. A person must where the binding is wrong from the start: where a stranger, or a second data
+//! directory by mistake, came under the node's id before the real member did.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -88,9 +88,9 @@ fn find(
 
 /// What is bound, what an unbinding does, and what may be lost by it.
 ///
-/// A majority that chose something, or that promised not to, may have been this node and the bound directory. If
-/// what comes next under the same id does not hold what that directory promised and accepted, it and the rest can
-/// be a majority that knows nothing of it (`pipeline::trust`).
+/// A majority that chose something, or that promised not to, may have been this node and the bound directory.
+/// If what comes next under the same id does not hold what that directory promised and accepted, it and the
+/// rest can be a majority that knows nothing of it (`pipeline::trust`).
 fn explain(identity: &Identity, node: NodeId, bound: DirectoryId, out: &mut dyn Write) -> io::Result<()> {
     let founding = &identity.founding;
     let (own, cluster) = (founding.node, &founding.cluster);
@@ -110,8 +110,8 @@ fn explain(identity: &Identity, node: NodeId, bound: DirectoryId, out: &mut dyn 
          - A node {node} that lost its data directory has forgotten what it promised: do not unbind it either.\n\
          \x20 Bring the directory back, or run on without that node.\n\
          - Unbind only if directory {bound:032x} was never that of the member: a stranger's,\n\
-         \x20 or one made by mistake. Compare what `spaxos dump` prints of all members: each entry of node {own} up to\n\
-         \x20 its chosen index must also be on a majority, counted without directory {bound:032x}.\n\
+         \x20 or one made by mistake. Compare what `spaxos dump` prints of all members: each entry that node {own} holds\n\
+         \x20 must be the same on a majority, counted without directory {bound:032x}.\n\
          \x20 If it is not, or if you are in doubt, leave the binding: node {node} stays refused here, and the others go on.\n\
          - Set a peers_key on all nodes first, or the same stranger can be bound again."
     )

@@ -79,7 +79,8 @@ pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
     Store::open_at(home, Arc::new(engine), &options.founding)
 }
 
-/// Opens the data directory of a stopped node as what it was founded as, and raises its start counter durably.
+/// Opens the data directory of a stopped node as what it was founded as, and raises its start counter
+/// durably.
 #[cfg(feature = "workshop")]
 pub fn open_founded(path: &Path) -> Result<(Store, Recovered), OpenError> {
     let lock = Lock::take_existing(path)?;

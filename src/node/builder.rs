@@ -97,8 +97,9 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration, reads the key of the peers (or makes it), opens (or founds) the data directory
-    /// and locks it, and then opens the log file: for callers that have something to do before the start.
+    /// Checks the configuration, reads the key of the peers (or makes it), opens (or founds) the data
+    /// directory and locks it, and then opens the log file: for callers that have something to do before the
+    /// start.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let peers_key = PeersKey::open(&self.config)?;

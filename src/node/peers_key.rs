@@ -1,16 +1,16 @@
 //! The file that `peers_key` names: the secret by which the nodes of a cluster know each other.
 //!
-//! It holds one or two lines of 64 hexadecimal digits, and any number of blank lines and comments (`#`). A node
-//! proves itself with the first key and accepts both, so that a cluster changes its key while it runs: add the
-//! new key as the second line on every node and restart one node after the other; exchange the lines everywhere
-//! and restart again; then remove the old key in the same way.
+//! It holds one or two lines of 64 hexadecimal digits, and any number of blank lines and comments (`#`). A
+//! node proves itself with the first key and accepts both, so that a cluster changes its key while it runs:
+//! add the new key as the second line on every node and restart one node after the other; exchange the lines
+//! everywhere and restart again; then remove the old key in the same way.
 //!
-//! If all members are on loopback addresses, the first node that starts makes the file. On several machines each
-//! would make a different one, so there a missing file is an error. *Of all processes that make the same file at
-//! the same time exactly one wins, and all of them use its key*: each writes a draft under a name of its own and
-//! then links it to the file's name. A link, unlike a rename, never replaces a file. The draft is durable before
-//! it is linked, so that the file is never there in part, and its name is durable before the winner starts. A
-//! process that is killed in between leaves its draft, which nobody reads.
+//! If all members are on loopback addresses, the first node that starts makes the file. On several machines
+//! each would make a different one, so there a missing file is an error. *Of all processes that make the same
+//! file at the same time exactly one wins, and all of them use its key*: each writes a draft under a name of
+//! its own and then links it to the file's name. A link, unlike a rename, never replaces a file. The draft is
+//! durable before it is linked, so that the file is never there in part, and its name is durable before the
+//! winner starts. A process that is killed in between leaves its draft, which nobody reads.
 //!
 //! Left out: what is proved with the keys (`wire::proof`). No message shows anything of what the file holds.
 
@@ -56,9 +56,9 @@ impl PeersKey {
             is_new = make(path).map_err(|error| cannot_make(path, &error))?;
             file = read(path).map_err(failed)?;
         }
-        let (content, mode) = file.ok_or_else(|| failed(missing(path)))?;
+        let KeyFile { content, shared_mode } = file.ok_or_else(|| failed(missing(path)))?;
         let (first, second) = parse(&content, path).map_err(failed)?;
-        Ok(PeersKey { keys: Some(Keys::new(first, second)), is_new, shared_mode: mode })
+        Ok(PeersKey { keys: Some(Keys::new(first, second)), is_new, shared_mode })
     }
 
     /// Writes to the log what a person should know.
@@ -85,8 +85,8 @@ impl PeersKey {
     }
 }
 
-/// Makes a file with a new key, readable by this user only, unless a file of that name exists. Returns whether
-/// this call made it.
+/// Makes a file with a new key, readable by this user only, unless a file of that name exists. Returns
+/// whether this call made it.
 pub(crate) fn make(path: &Path) -> io::Result<bool> {
     let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -116,8 +116,15 @@ fn write_draft(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What the file holds, and its mode if other users can read it; `None` if there is no file.
-fn read(path: &Path) -> Result<Option<(Vec<u8>, Option<u32>)>, String> {
+/// What was read.
+struct KeyFile {
+    content: Vec<u8>,
+    /// Its mode, if other users can read it as well.
+    shared_mode: Option<u32>,
+}
+
+/// Reads the file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<KeyFile>, String> {
     let name = path.display();
     let failed = |error| format!("cannot read the key {name} (peers_key): {error}");
     let metadata = match fs::metadata(path) {
@@ -134,7 +141,7 @@ fn read(path: &Path) -> Result<Option<(Vec<u8>, Option<u32>)>, String> {
     // Only root is in root's group. systemd hands out its credentials with that group.
     let others = if metadata.gid() == 0 { 0o007 } else { 0o077 };
     let mode = metadata.mode() & 0o777;
-    Ok(Some((content, Some(mode).filter(|mode| mode & others != 0))))
+    Ok(Some(KeyFile { content, shared_mode: Some(mode).filter(|mode| mode & others != 0) }))
 }
 
 /// The one or two keys in a file; the error names the line.
@@ -264,7 +271,7 @@ mod tests {
             let start = || {
                 barrier.wait();
                 let made = make(&path).unwrap();
-                (made, read(&path).unwrap().unwrap().0)
+                (made, read(&path).unwrap().unwrap().content)
             };
             let ends: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..PROCESSES).map(|_| scope.spawn(start)).collect();

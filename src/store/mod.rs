@@ -109,9 +109,9 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the binding of a peer away, durably, so that the next directory that comes under its id is bound.
-    /// Returns the directory it was bound to; `None` if it was not bound, and then nothing is written. An error
-    /// is like one of [`Store::write`].
+    /// Takes the binding of a peer away, durably, so that the next directory that comes under its id is
+    /// bound. Returns the directory it was bound to; `None` if it was not bound, and then nothing is written.
+    /// An error is like one of [`Store::write`].
     ///
     /// A running node must not call this: it would count messages of two directories as those of one member.
     pub fn unbind(&mut self, node: NodeId) -> Result<Option<DirectoryId>, WriteError> {

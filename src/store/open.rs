@@ -30,7 +30,8 @@ pub struct Home {
     pub free_low_bytes: u64,
 }
 
-/// Whose store it is, according to its small values; `None` if it was never founded. `path` is what errors name.
+/// Whose store it is, according to its small values; `None` if it was never founded. `path` is what errors
+/// name.
 pub fn identity(meta: &dyn Meta, path: &Path) -> Result<Option<Identity>, OpenError> {
     Ok(recover::values(meta, path)?.identity)
 }

@@ -1,10 +1,11 @@
 //! Reading a store from its beginning: what open, rebuild and dump have in common. Nothing is written.
 //!
-//! *A peer is bound here exactly if the newest record about it says so.* Its directory is a small value, which
-//! is put in the same atomic write as that record. So a value that is lost is noticed, because the node would
-//! trust any directory that comes under that id; and so is one that outlives its unbinding. Compaction deletes
-//! records in ascending order, after it repeated the record of each peer that is bound: what it deletes of an
-//! unbound peer are a binding and the unbinding after it, in this order, and without records neither is known.
+//! *A peer is bound here exactly if the newest record about it says so.* Its directory is a small value,
+//! which is put in the same atomic write as that record. So a value that is lost is noticed, because the node
+//! would trust any directory that comes under that id; and so is one that outlives its unbinding. Compaction
+//! deletes records in ascending order, after it repeated the record of each peer that is bound: what it
+//! deletes of an unbound peer are a binding and the unbinding after it, in this order, and without records
+//! neither is known.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

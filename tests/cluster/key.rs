@@ -48,8 +48,8 @@ fn the_shipped_configurations_need_no_further_step() {
     assert_eq!(files.len(), 4, "{files:?}");
 }
 
-/// With members on several machines nobody makes the key: the node says how to make it and ends with 1, before it
-/// founds its data directory. `spaxos key` makes it once, and never replaces a file.
+/// With members on several machines nobody makes the key: the node says how to make it and ends with 1,
+/// before it founds its data directory. `spaxos key` makes it once, and never replaces a file.
 #[test]
 fn a_cluster_of_several_machines_is_told_to_make_its_key() {
     let mut cluster = Cluster::prepare(Options::nodes(ProtocolName::Paxos, 2));

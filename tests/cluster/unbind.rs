@@ -8,8 +8,9 @@ use super::harness::{Cluster, Node, Options, SPAXOS, run};
 
 each_protocol!(a_binding_is_taken_away_by_hand);
 
-/// A stranger comes as node 2 before the real one does, and is bound. The real one is refused from then on, until
-/// its binding is taken away on both other nodes. Without `--yes` nothing changes, and a running node is refused.
+/// A stranger comes as node 2 before the real one does, and is bound. The real one is refused from then on,
+/// until its binding is taken away on both other nodes. Without `--yes` nothing changes, and a running node
+/// is refused.
 fn a_binding_is_taken_away_by_hand(protocol: ProtocolName) {
     let mut cluster = Cluster::prepare(Options::nodes(protocol, 3));
     let folder = cluster.dir.path().to_path_buf();
