@@ -42,6 +42,7 @@ use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::trust::{Trust, Verdict};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
+use crate::wire::message::{PeerMessage, Service};
 use crate::wire::proof::Keys;
 
 use inbound::Inbounds;
@@ -137,7 +138,7 @@ pub struct PeerNetwork {
     /// Bindings under way to the state machine, and when they may be sent again.
     asked: BTreeMap<NodeId, (Binding, Instant)>,
     /// Messages of this turn that are not yet in the inbox.
-    arrived: VecDeque<Message>,
+    arrived: VecDeque<PeerMessage>,
     counters: BTreeMap<NodeId, InCounters>,
     table: PeerTable,
     scratch: Vec<u8>,
@@ -277,6 +278,7 @@ impl PeerNetwork {
                 Outgoing::Messages { generation, messages } => {
                     self.route_messages(generation, messages, inbox, now);
                 }
+                Outgoing::Services(services) => self.route_services(&services, now),
                 Outgoing::Bound(binding) => self.handle_bound(binding, inbox, now),
             }
         }
@@ -305,6 +307,15 @@ impl PeerNetwork {
                 inbox.own.len(),
                 Inbox::OWN_CAPACITY
             );
+        }
+    }
+
+    fn route_services(&mut self, services: &[Service], now: Instant) {
+        for service in services {
+            match self.outbounds.get_mut(&service.to) {
+                Some(outbound) => outbound.send_service(service),
+                None => self.strange.warn(now, || format!("{service}, but node {} is no peer", service.to)),
+            }
         }
     }
 
@@ -419,7 +430,7 @@ impl PeerNetwork {
         }
         inbox.peers.try_push_all(&mut self.arrived);
         for message in self.arrived.drain(..) {
-            if let Some(counters) = self.counters.get_mut(&message.from) {
+            if let Some(counters) = self.counters.get_mut(&message.from()) {
                 counters.dropped += 1;
             }
         }

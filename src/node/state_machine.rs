@@ -81,6 +81,9 @@ impl StateMachineThread {
         if !turn.early.is_empty() {
             sent = self.outgoing.push(Outgoing::Messages { generation, messages: turn.early }).is_ok();
         }
+        if !turn.services.is_empty() {
+            sent &= self.outgoing.push(Outgoing::Services(turn.services)).is_ok();
+        }
         if let Some(work) = turn.work {
             sent &= self.works.push(work).is_ok();
         }

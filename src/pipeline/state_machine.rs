@@ -12,6 +12,7 @@ use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
+use crate::wire::message::{PeerMessage, Service, ServiceBody};
 
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
@@ -34,7 +35,7 @@ pub struct Inputs {
     /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
-    pub peers: Vec<Message>,
+    pub peers: Vec<PeerMessage>,
     /// Peers to bind to their directories.
     pub bindings: Vec<Binding>,
     /// Clients' proposals.
@@ -90,6 +91,8 @@ impl Work {
 pub struct Turn {
     /// Messages to send immediately.
     pub early: Vec<Message>,
+    /// Messages of services to send immediately.
+    pub services: Vec<Service>,
     /// The work for storage, if there is any.
     pub work: Option<Work>,
     /// The new watermark, if it was raised ([`Recent`] has it already).
@@ -172,8 +175,14 @@ impl StateMachine {
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
-        for message in own.flat_map(|own| own.messages).chain(inputs.peers.drain(..)) {
+        for message in own.flat_map(|own| own.messages) {
             self.core.step(Input::Message(message), &mut batch);
+        }
+        for message in inputs.peers.drain(..) {
+            match message {
+                PeerMessage::Core(message) => self.core.step(Input::Message(message), &mut batch),
+                PeerMessage::Service(service) => self.handle_service(service),
+            }
         }
         let placed = self.propose_submissions(std::mem::take(&mut inputs.submissions), &mut batch);
         let mut left = std::mem::take(&mut inputs.proposals);
@@ -212,6 +221,13 @@ impl StateMachine {
             taken.push((placed, ids));
         }
         taken
+    }
+
+    /// Routes what a peer's service says. The core never sees it.
+    fn handle_service(&mut self, service: Service) {
+        match service.body {
+            ServiceBody::Ping => {}
+        }
     }
 
     /// Stops the core after a failed write: what it holds in memory is no longer what is durable, so it does
@@ -255,7 +271,7 @@ impl StateMachine {
         }
         let work = (!work.is_empty()).then_some(work);
         self.last_work += u64::from(work.is_some());
-        Turn { early, work, chosen, events, left }
+        Turn { early, services: Vec::new(), work, chosen, events, left }
     }
 }
 
@@ -300,6 +316,7 @@ mod tests {
         }
         let say = |from, body: Body| Message { from, to: 1, body };
         let peers = vec![say(2, granted.into()), say(2, promise.clone().into()), say(3, promise.into())];
+        let peers = peers.into_iter().map(PeerMessage::Core).collect();
         let _ = machine.turn(&mut Inputs { peers, ..Inputs::default() });
         assert_eq!(machine.status().leader, Some(1), "{:?}", machine.status());
         machine
@@ -323,7 +340,7 @@ mod tests {
         assert_eq!(first.left.len(), 0);
         assert!(machine.core.room() > 0);
         let body = ClusterBody::Forward { commands: vec![large(1000, 2)] };
-        let peers = vec![Message { from: 2, to: 1, body: body.into() }];
+        let peers = vec![Message { from: 2, to: 1, body: body.into() }.into()];
         let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });
         let held = machine.status().pending - nearly - 1;
         assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");

@@ -13,7 +13,7 @@ use crate::consensus::types::NodeId;
 use crate::pipeline::inbox::Inbox;
 use crate::wire::frame::MAX_FRAME_BYTES;
 use crate::wire::hello::{Greeting, Hello};
-use crate::wire::message::{Decoded, decode_message};
+use crate::wire::message::{Decoded, PeerMessage, ServiceBody, decode_message};
 
 use super::socket::{Ended, ReadEnd, Socket};
 use super::{PeerNetwork, TROUBLE_EVERY};
@@ -190,14 +190,18 @@ impl PeerNetwork {
             }
         };
         let this = self.trust.own().node;
-        if message.from != node || message.to != this {
+        if message.from() != node || message.to() != this {
             return Err(Ended::Broken(format!(
                 "a message from node {} to node {} on the connection of node {node} to node {this}",
-                message.from, message.to
+                message.from(),
+                message.to()
             )));
         }
         counters.received += 1;
-        self.arrived.push_back(message);
+        let is_ping = matches!(&message, PeerMessage::Service(it) if it.body == ServiceBody::Ping);
+        if !is_ping {
+            self.arrived.push_back(message);
+        }
         Ok(())
     }
 

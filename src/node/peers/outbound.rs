@@ -12,7 +12,7 @@ use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::wire::frame::FrameError;
 use crate::wire::hello::{Greeting, Hello};
-use crate::wire::message::encode_message;
+use crate::wire::message::{Service, encode_message, encode_service};
 
 use super::TROUBLE_EVERY;
 use super::socket::{Ended, Socket};
@@ -100,6 +100,16 @@ impl Outbound {
         match encode_message(message, &mut self.out) {
             Ok(()) => self.sent += 1,
             Err(error) => self.drop_too_long(message, error, now),
+        }
+    }
+
+    /// The same for a message of a service, which is small.
+    pub(super) fn send_service(&mut self, service: &Service) {
+        let has_room = self.is_open() && self.out.len() < self.limits.out_buffer_bytes;
+        if has_room && encode_service(service, &mut self.out).is_ok() {
+            self.sent += 1;
+        } else {
+            self.dropped += 1;
         }
     }
 

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::consensus::config::Config;
-use crate::consensus::message::Message;
 use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, NodeId};
@@ -25,6 +24,7 @@ use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
 use crate::pipeline::trust::Trust;
 use crate::store::{Binding, LogReader, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::message::PeerMessage;
 
 use super::super::application::Chain;
 use super::shape::Sizes;
@@ -171,6 +171,10 @@ impl Running {
             let messages = turn.early.clone();
             self.machine_stuck.push_back(Effect::Early(Outgoing::Messages { generation, messages }));
         }
+        if !turn.services.is_empty() {
+            let services = std::mem::take(&mut turn.services);
+            self.machine_stuck.push_back(Effect::Early(Outgoing::Services(services)));
+        }
         self.machine_stuck.extend(turn.work.take().map(Effect::Work));
         self.machine_is_free();
         turn
@@ -222,12 +226,15 @@ impl Running {
 
     /// Takes all that waits: own messages go back, and what is bound is trusted. Returns the messages to
     /// others, and what is bound.
-    pub fn send(&mut self, id: NodeId) -> (Vec<Message>, Vec<Binding>) {
+    pub fn send(&mut self, id: NodeId) -> (Vec<PeerMessage>, Vec<Binding>) {
         let mut items = Vec::new();
         self.outgoing.drain(&mut items);
         let (mut sent, mut bound) = (Vec::new(), Vec::new());
         for item in items {
             match item {
+                Outgoing::Services(services) => {
+                    sent.extend(services.into_iter().map(PeerMessage::Service));
+                }
                 Outgoing::Bound(binding) => {
                     self.trust.bind(binding);
                     bound.push(binding);
@@ -235,7 +242,7 @@ impl Running {
                 Outgoing::Messages { generation, messages } => {
                     let (own, others): (Vec<_>, Vec<_>) =
                         messages.into_iter().partition(|message| message.to == id);
-                    sent.extend(others);
+                    sent.extend(others.into_iter().map(PeerMessage::Core));
                     if !own.is_empty() {
                         let pushed = self.inbox.own.try_push(OwnMessages { generation, messages: own });
                         assert!(pushed.is_ok(), "room for own messages is reserved: {pushed:?}");

@@ -12,7 +12,8 @@ use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_B
 use super::check::{check_command, check_entry};
 use super::error::MessageError;
 use super::record::{OwnedLists, Values, entry_field, field};
-use super::{cluster, paxos, raft};
+use super::service::Service;
+use super::{PeerMessage, cluster, paxos, raft, service};
 
 /// The most entries, commands or ranges in one message, since no window is larger. More are refused.
 pub const MAX_ITEMS: usize = 65_536;
@@ -21,7 +22,7 @@ pub const MAX_ITEMS: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// The decoded message, as sane as one message can be judged by itself.
-    Message(Message),
+    Message(PeerMessage),
     /// A message of this kind, which must be ignored and counted.
     UnknownKind(u64),
 }
@@ -45,9 +46,14 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
             _ => read_value(number, wire_type, &mut rest, &mut values)?,
         }
     }
+    let (from, to) = (values.from, values.to);
+    if let Some(body) = service::to_body(&values) {
+        service::check(&body)?;
+        return Ok(Decoded::Message(Service { from, to, body }.into()));
+    }
     let Some(body) = to_body(&values, &mut lists) else { return Ok(Decoded::UnknownKind(values.kind)) };
     check_body(&body)?;
-    Ok(Decoded::Message(Message { from: values.from, to: values.to, body }))
+    Ok(Decoded::Message(Message { from, to, body }.into()))
 }
 
 /// The body that the fields of a record form; `None` for an unknown kind.

@@ -9,7 +9,8 @@ use crate::consensus::types::{Command, Entry};
 use crate::wire::frame::{FrameError, encode_frame};
 
 use super::record::{BorrowedLists, Values, entry_field, field};
-use super::{cluster, paxos, raft};
+use super::service::Service;
+use super::{cluster, paxos, raft, service};
 
 /// A key of at most 2 bytes and a varint of at most 10, for each of the 17 single fields of a record.
 const MAX_VALUES_BYTES: usize = 17 * 12;
@@ -29,6 +30,12 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameE
         }
         put_ranges(lists.ranges, out);
     })
+}
+
+pub(super) fn encode_service(service: &Service, out: &mut BytesMut) -> Result<(), FrameError> {
+    let values = Values { from: service.from, to: service.to, ..Values::default() };
+    let values = service::to_record(&service.body, values);
+    encode_frame(out, |out| put_values(&values, out))
 }
 
 fn to_record(message: &Message) -> (Values, BorrowedLists<'_>) {
