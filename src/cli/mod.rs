@@ -110,7 +110,9 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let dumped = dump::run(&dir, &mut std::io::stdout().lock());
             end("dump", dumped.map_err(|error| Error::Message(error.to_string())))
         }
-        Ok(Spaxos { command: Tool::Key { file } }) => end("key", key::run(&file)),
+        Ok(Spaxos { command: Tool::Key { file } }) => {
+            end("key", key::run(&file, &mut std::io::stdout().lock()))
+        }
         Ok(Spaxos { command: Tool::Unbind(arguments) }) => {
             let unbound = unbind::run(&arguments, &mut std::io::stdout().lock());
             end("unbind", unbound.map_err(|error| Error::Message(error.to_string())))
