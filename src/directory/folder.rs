@@ -28,11 +28,6 @@ pub fn settle(folder: &Path) -> io::Result<()> {
             File::open(file.path())?.sync_all()?;
         }
     }
-    sync_name(folder)
-}
-
-/// Makes the names of a folder's files, and the folder's own name, durable.
-pub fn sync_name(folder: &Path) -> io::Result<()> {
     sync_folder(folder)?;
     match folder.parent() {
         Some(parent) if parent != Path::new("") => sync_folder(parent),
@@ -46,6 +41,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Makes the names in a folder durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -100,7 +100,7 @@ pub(crate) fn make(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error),
     }
-    folder::sync_name(parent)?;
+    folder::sync_folder(parent)?;
     Ok(true)
 }
 
@@ -194,7 +194,8 @@ fn missing(path: &Path) -> String {
 }
 
 fn cannot_make(path: &Path, error: &io::Error) -> StartError {
-    let is_passing = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    let is_passing =
+        matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     let code = if is_passing { ExitCode::Disk } else { ExitCode::Config };
     let path = path.display();
     StartError::new(
