@@ -20,7 +20,7 @@ use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::restored;
 use crate::store::{Binding, Recovered, Store};
-use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::hello::Introduction;
 use crate::wire::proof::Keys;
 
 use super::admission::Admission;
@@ -265,9 +265,7 @@ fn peer_options(
     recovered: &Recovered,
     ender: Ender,
 ) -> PeerOptions {
-    let hello = Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
+    let own = Introduction {
         cluster: config.cluster.clone(),
         node: config.node,
         directory: recovered.directory,
@@ -280,7 +278,7 @@ fn peer_options(
     PeerOptions {
         listen: config.peers[&config.node],
         peers: config.peers.clone(),
-        hello,
+        own,
         bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
         keys: None,
         limits: PeerLimits::default(),

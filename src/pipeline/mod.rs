@@ -8,6 +8,7 @@
 
 pub mod applier;
 pub mod chosen_line;
+pub mod handshake;
 pub mod inbox;
 pub mod ledger;
 pub mod placement;

@@ -147,7 +147,7 @@ fn retry(world: &mut World, id: NodeId) {
 }
 
 fn dial(world: &mut World, from: NodeId, to: NodeId) {
-    if let Some(refusal) = world.dial(from, to) {
-        world.lose(from, "another disk was known", &refusal.text);
+    if let Some(why) = world.dial(from, to) {
+        world.lose(from, "another disk was known", &why);
     }
 }

@@ -55,6 +55,7 @@ counts! {
     CutOff: "messages lost in a split network",
     NoRoom: "messages dropped by a full queue",
     Hellos: "connections opened",
+    Strangers: "calls and answers of strangers",
     Halves: "splits in halves",
     OneWays: "one-way links",
     Bridges: "bridges",

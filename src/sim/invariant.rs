@@ -51,6 +51,8 @@ pub enum Invariant {
     /// See there.
     Refusal,
     /// See there.
+    Strangers,
+    /// See there.
     Honesty,
     /// See there.
     Liveness,
@@ -64,7 +66,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 24] = [
+    pub const ALL: [Invariant; 25] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -84,6 +86,7 @@ impl Invariant {
         Invariant::Bounds,
         Invariant::Linearizable,
         Invariant::Refusal,
+        Invariant::Strangers,
         Invariant::Honesty,
         Invariant::Liveness,
         Invariant::EqualLogs,
@@ -113,6 +116,7 @@ impl Invariant {
             Invariant::Bounds => "bounded",
             Invariant::Linearizable => "linearizable",
             Invariant::Refusal => "a bad disk is refused",
+            Invariant::Strangers => "strangers have no part",
             Invariant::Honesty => "no nonsense between honest nodes",
             Invariant::Liveness => "serves again",
             Invariant::EqualLogs => "equal logs",
@@ -162,6 +166,10 @@ impl Invariant {
             Invariant::Refusal => {
                 "a node does not start on a disk that lost or changed what was durable, and no peer talks to a \
                  node whose disk is not the one that the peer knows durably"
+            }
+            Invariant::Strangers => {
+                "nobody passes for a member without the key, or is told what a stranger must not know; a node id is \
+                 bound to a disk of that node alone; and a stranger's word ends no node"
             }
             Invariant::Honesty => {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"

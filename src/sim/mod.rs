@@ -1,7 +1,7 @@
 //! The simulator: the production code of a whole cluster under every fault, from a seed, in one thread.
 //!
 //! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues,
-//! the records of the store, the wire form of messages, the judgement of hellos. What is simulated: sockets
+//! the records of the store, the wire form of messages, the handshake. What is simulated: sockets
 //! (with the [`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on
 //! command), clocks and clients. The same [`Plan`] gives the same run, event for event, on every machine
 //! ([`run()`] returns its hash).
@@ -34,6 +34,7 @@ mod cluster;
 mod counts;
 mod durable;
 mod faults;
+mod handshakes;
 mod invariant;
 mod liveness;
 mod network;
@@ -44,6 +45,7 @@ mod reads;
 mod run;
 mod scenario;
 mod shrink;
+mod strangers;
 mod strikes;
 mod threads;
 pub mod trace;

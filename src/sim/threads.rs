@@ -240,7 +240,7 @@ impl World {
     fn send(&mut self, id: NodeId) {
         let (sent, bound) = self.running(id).send(id);
         for binding in bound {
-            self.node_mut(id).account.bound.insert(binding.node, binding.directory);
+            self.handle_bound(id, binding);
         }
         for message in sent {
             self.transmit(message);

@@ -9,3 +9,4 @@ pub mod frame;
 pub mod hello;
 pub mod message;
 pub mod proof;
+pub mod refusal;

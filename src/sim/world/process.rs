@@ -23,8 +23,9 @@ use crate::pipeline::state_machine::{Inputs, StateMachine, Turn, Work};
 use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
 use crate::pipeline::trust::Trust;
 use crate::store::{Binding, LogReader, Recovered, Store};
-use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::hello::Introduction;
 use crate::wire::message::PeerMessage;
+use crate::wire::proof::Keys;
 
 use super::super::application::Chain;
 use super::shape::Sizes;
@@ -66,6 +67,8 @@ pub struct Running {
     pub paused: bool,
     /// What arrived while it was paused.
     pub socket: Vec<Flight>,
+    /// What waits until its sender is bound.
+    pub held: Vec<Flight>,
     pub disk_busy_until_us: u64,
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they must be woken.
@@ -87,13 +90,14 @@ impl Running {
         protocol: ProtocolName,
         config: &Config,
         sizes: Sizes,
+        keys: Option<Keys>,
         store: Store,
         recovered: &Recovered,
     ) -> Running {
         let id = config.node;
         let recent = Arc::new(Recent::new(sizes.recent_bytes, recovered.hard_state.chosen));
         let requests = Arc::new(Mutex::new(Requests::new(sizes.window)));
-        let mut trust = Trust::new(hello(protocol, id, recovered), config.voters.others(id));
+        let mut trust = Trust::new(introduction(protocol, id, recovered), keys, config.voters.others(id));
         recovered.bindings.iter().for_each(|(node, directory)| {
             trust.bind(Binding { node: *node, directory: *directory });
         });
@@ -124,6 +128,7 @@ impl Running {
             is_suspended: false,
             paused: false,
             socket: Vec::new(),
+            held: Vec::new(),
             disk_busy_until_us: 0,
             disk_factor: 1,
             has_handed_on: false,
@@ -261,10 +266,8 @@ impl Running {
     }
 }
 
-fn hello(protocol: ProtocolName, node: NodeId, recovered: &Recovered) -> Hello {
-    Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
+fn introduction(protocol: ProtocolName, node: NodeId, recovered: &Recovered) -> Introduction {
+    Introduction {
         cluster: CLUSTER.into(),
         node,
         directory: recovered.directory,
