@@ -97,6 +97,94 @@ fn a_cluster_of_several_machines_is_told_to_make_its_key() {
     assert!(output.contains("[WARN] the key a.key can be read by other users (mode 644)"), "{output}");
 }
 
+/// A node with a different key, or without one, is refused by those that have one, with words on both sides; it
+/// does not end, and takes no part. With the right key it is one of them.
+#[test]
+fn a_node_with_a_different_key_or_none_takes_no_part() {
+    let mut cluster = with_keys(3);
+    let good = digits('a');
+    for id in [1, 2] {
+        write_keys(&cluster, id, &[&good]);
+        cluster.node(id).start();
+    }
+    cluster.settle(1);
+    write_keys(&cluster, 3, &[&digits('b')]);
+    cluster.node(3).start();
+    let told = |cluster: &Cluster, id: u64, words: &str| {
+        wait_until(&format!("node {id} to say {words:?}"), || cluster.nodes[&id].output().contains(words));
+    };
+    for (id, words) in [(1, "node 3 has a different key"), (3, "node 1 has a different key")] {
+        told(&cluster, id, words);
+    }
+    let part = |cluster: &Cluster| cluster.nodes[&3].chosen().len();
+    cluster.nodes[&1].propose_until_chosen(2, "without node 3");
+    assert_eq!(part(&cluster), 0);
+    cluster.node(3).stop();
+
+    let config = fs::read_to_string(&cluster.nodes[&3].config).unwrap();
+    let keyless =
+        config.lines().filter(|line| !line.starts_with("peers_key")).map(|line| format!("{line}\n"));
+    fs::write(&cluster.nodes[&3].config, keyless.collect::<String>()).unwrap();
+    cluster.node(3).start();
+    for (id, words) in [(1, "node 3 has none"), (3, "this node has none")] {
+        told(&cluster, id, words);
+    }
+    cluster.nodes[&1].propose_until_chosen(3, "without node 3");
+    assert_eq!(part(&cluster), 0);
+    cluster.node(3).stop();
+
+    fs::write(&cluster.nodes[&3].config, config).unwrap();
+    write_keys(&cluster, 3, &[&good]);
+    cluster.node(3).start();
+    cluster.settle(4);
+    cluster.check_logs();
+}
+
+/// A cluster changes its key while it runs, node after node, as the README says.
+#[test]
+fn a_running_cluster_changes_its_key() {
+    let mut cluster = with_keys(3);
+    let (old, new) = (digits('a'), digits('b'));
+    (1..=3).for_each(|id| write_keys(&cluster, id, &[&old]));
+    cluster.start_all();
+    let mut reqid = 0;
+    for round in [&[&*old, &new][..], &[&new, &old], &[&new]] {
+        for id in 1..=3 {
+            write_keys(&cluster, id, round);
+            cluster.node(id).stop();
+            cluster.node(id).start();
+            reqid += 1;
+            cluster.settle(reqid);
+        }
+    }
+    cluster.check_logs();
+    for node in cluster.nodes.values() {
+        let log = fs::read_to_string(&node.log).unwrap();
+        assert!(!log.contains("different key"), "{log}");
+    }
+}
+
+/// A cluster in which each node has a file of its own for its keys.
+fn with_keys(nodes: u64) -> Cluster {
+    let cluster = Cluster::prepare(Options::nodes(ProtocolName::Paxos, nodes));
+    for node in cluster.nodes.values() {
+        let config = fs::read_to_string(&node.config).unwrap();
+        let key = format!("peers_key = {:?}\n[log]", node.config.with_extension("key"));
+        fs::write(&node.config, config.replace("[log]", &key)).unwrap();
+    }
+    cluster
+}
+
+fn write_keys(cluster: &Cluster, id: u64, keys: &[&str]) {
+    let path = cluster.nodes[&id].config.with_extension("key");
+    fs::write(&path, keys.join("\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn digits(digit: char) -> String {
+    std::iter::repeat_n(digit, 64).collect()
+}
+
 /// A peer port beyond loopback without a key is warned of.
 #[test]
 fn a_peer_port_beyond_loopback_without_a_key_is_warned_of() {
