@@ -45,6 +45,11 @@ pub struct Config {
     pub data: PathBuf,
     /// The founding members by id with their peer addresses, this node included; 1 to [`MAX_PEERS`].
     pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// `peers_key`: the file with the secret by which the nodes of a cluster know each other, the same on all
+    /// of them; none by default, and then anyone who reaches a peer port can pass for a node. One or two
+    /// lines of 64 hexadecimal digits: a node proves itself with the first key and accepts both. If all
+    /// members are on loopback addresses, the first that starts makes the file.
+    pub peers_key: Option<PathBuf>,
     /// `[log]`.
     pub log: LogConfig,
     /// `[timing]`.
@@ -215,13 +220,26 @@ impl Config {
     }
 
     fn check_rules(&self) -> rules::Result<()> {
-        let Config { cluster, node, data, peers, log, timing, limits, client, store, protocol: _, source: _ } =
-            self;
+        let Config {
+            cluster,
+            node,
+            data,
+            peers,
+            peers_key,
+            log,
+            timing,
+            limits,
+            client,
+            store,
+            protocol: _,
+            source: _,
+        } = self;
         rules::cluster(cluster)?;
         in_range("node", *node, &rules::NODE, "")?;
         rules::peers(peers)?;
         rules::member(*node, peers)?;
         rules::path("data", data)?;
+        peers_key.iter().try_for_each(|file| rules::path("peers_key", file))?;
         rules::path("log.file", &log.file)?;
         in_range("log.max_mb", log.max_mb, &rules::MAX_MB, "")?;
         in_range("log.keep", u64::from(log.keep), &rules::KEEP, "")?;

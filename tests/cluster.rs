@@ -20,6 +20,8 @@ mod harness;
 mod hostile;
 #[path = "cluster/hung.rs"]
 mod hung;
+#[path = "cluster/key.rs"]
+mod key;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]
@@ -46,3 +48,5 @@ mod small_disk;
 mod starting;
 #[path = "cluster/telnet.rs"]
 mod telnet;
+#[path = "cluster/unbind.rs"]
+mod unbind;

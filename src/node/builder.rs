@@ -16,6 +16,7 @@ use super::ending::ExitCode;
 use super::errors::StartError;
 use super::items::ApplySender;
 use super::parts::Parts;
+use super::peers_key::PeersKey;
 use super::{Node, wiring};
 
 /// What a node will be, before it starts. Made by [`Node::builder`].
@@ -97,15 +98,18 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log
-    /// file: for callers that have something to do before the start. If the disk is full the error says that
-    /// it [may pass](StartError::may_pass); nothing is left open then, and nothing is lost.
+    /// Checks the configuration, reads the key of the peers (or makes it), opens (or founds) the data directory
+    /// and locks it, and then opens the log file: for callers that have something to do before the start. If
+    /// the disk is full the error says that it [may pass](StartError::may_pass); nothing is left open then,
+    /// and nothing is lost.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let peers_key = PeersKey::open(&self.config)?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
         let log = self.log_file.then(|| open_log(&self.config)).transpose()?;
         let Builder { config, application, apply, client, peer_listener, .. } = self;
-        let parts = Parts { config, application, apply, client, peer_listener, store, recovered, log };
+        let parts =
+            Parts { config, peers_key, application, apply, client, peer_listener, store, recovered, log };
         Ok(Opened { parts })
     }
 }

@@ -37,6 +37,7 @@ mod parts;
 mod peers;
 #[cfg(feature = "internals")]
 pub mod peers;
+pub(crate) mod peers_key;
 mod proposing;
 mod shared;
 mod state_machine;

@@ -8,10 +8,12 @@ use crate::logfile::{ChosenLog, Log};
 use crate::store::{Recovered, Store};
 
 use super::items::ApplySender;
+use super::peers_key::PeersKey;
 
 /// The parts of a node whose data directory is open.
 pub(super) struct Parts {
     pub(super) config: Config,
+    pub(super) peers_key: PeersKey,
     pub(super) application: Option<Box<dyn Application>>,
     pub(super) apply: Option<ApplySender>,
     /// Where clients connect, if there is a client port.

@@ -24,6 +24,7 @@ use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::restored;
 use crate::store::{Binding, Recovered, Store};
 use crate::wire::hello::Introduction;
+use crate::wire::proof::Keys;
 
 use super::admission::Admission;
 use super::applied::Applied;
@@ -68,7 +69,7 @@ pub(super) struct Running {
 
 /// Binds the ports and starts the threads.
 pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
-    let Parts { config, application, apply, client, peer_listener, store, recovered, log } = parts;
+    let Parts { config, peers_key, application, apply, client, peer_listener, store, recovered, log } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
     if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
@@ -76,8 +77,10 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     }
     assert_own_room();
     let ender = Ender::default();
-    let ports = Ports::bind(&config, client, peer_listener, &recovered, ender.clone())?;
+    let ports =
+        Ports::bind(&config, client, peer_listener, peers_key.keys.clone(), &recovered, ender.clone())?;
     let (client_address, peer_address) = (ports.client_address, ports.peer_address);
+    peers_key.log(&config, peer_address);
     let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
     let seed = recovered.directory as u64 ^ recovered.start;
     let marks = Arc::new(Mutex::new(Marks::new(store.reader().compacted_point())));
@@ -154,12 +157,13 @@ impl Ports {
         config: &Config,
         client: Option<SocketAddr>,
         peer_listener: Option<TcpListener>,
+        keys: Option<Keys>,
         recovered: &Recovered,
         ender: Ender,
     ) -> Result<Ports, StartError> {
         let clients = client.map(|address| bind_clients(config, address)).transpose()?;
         let client_address = clients.as_ref().map(|(port, _)| port.address());
-        let options = peer_options(config, client_address, recovered, ender);
+        let options = PeerOptions { keys, ..peer_options(config, client_address, recovered, ender) };
         let (network, network_bell) = bind_peers(peer_listener, options)?;
         let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
         Ok(Ports { clients, client_address, network, network_bell, peer_address })
