@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::file::{NEW, beside, rotated};
+use super::names::{NEW, beside, rotated};
 
 /// How many symbolic links are followed, one after the other.
 const MAX_LINKS: u32 = 40;

@@ -21,14 +21,12 @@ use std::time::SystemTime;
 use crate::consensus::types::Index;
 
 use super::LogError;
+use super::names::{NEW, beside, rotated};
 use super::tail;
 use super::timestamp::Timestamp;
 
 /// A rotation that failed is tried again when this much more has been written.
 const RETRY_ROTATION_BYTES: u64 = 1 << 20;
-
-/// The end of the name under which a rotation makes the new file.
-pub const NEW: &str = "new";
 
 /// The beginning of a trouble text when lines cannot be taken.
 pub const CANNOT_WRITE: &str = "cannot write";
@@ -299,19 +297,6 @@ fn write_opening(file: &mut File, last: Index) -> io::Result<u64> {
     line.extend_from_slice(&tail::earlier_line(last));
     file.write_all(&line)?;
     Ok(line.len() as u64)
-}
-
-/// The name of a rotated file.
-pub fn rotated(path: &Path, number: u32) -> PathBuf {
-    beside(path, &number.to_string())
-}
-
-/// The name of a file next to this one.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod diagnostics;
 mod file;
 mod lane;
 mod limited;
+mod names;
 mod tail;
 mod timestamp;
 
