@@ -18,6 +18,8 @@ mod fork;
 mod harness;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/hung.rs"]
+mod hung;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]

@@ -6,6 +6,8 @@
 #[macro_use]
 mod common;
 
+#[path = "core_timers/making_way.rs"]
+mod making_way;
 #[path = "core_timers/paxos.rs"]
 mod paxos;
 #[path = "core_timers/raft.rs"]

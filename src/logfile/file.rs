@@ -62,6 +62,15 @@ pub struct Taken {
     pub bytes: usize,
     /// Why it took no more, or could not rotate.
     pub trouble: Option<String>,
+    /// Whether it took no more only because nobody reads it: a FIFO that is full.
+    pub lacks_reader: bool,
+}
+
+impl Taken {
+    fn cannot_write(&mut self, error: &io::Error) {
+        self.lacks_reader = error.kind() == io::ErrorKind::WouldBlock;
+        self.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+    }
 }
 
 impl LogFile {
@@ -105,7 +114,7 @@ impl LogFile {
         assert!(lines.last().is_none_or(|byte| *byte == b'\n'), "lines end with a newline");
         let mut taken = Taken::default();
         if let Err(error) = self.finish_torn() {
-            taken.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+            taken.cannot_write(&error);
             return taken;
         }
         if self.regular && self.size >= self.rotate_at {
@@ -113,7 +122,7 @@ impl LogFile {
         }
         let (written, error) = write_some(&mut self.file, lines);
         if let Some(error) = error {
-            taken.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+            taken.cannot_write(&error);
         }
         self.size += written as u64;
         taken.bytes = self.keep_torn(lines, written);

@@ -18,6 +18,7 @@ mod apart;
 mod chosen;
 #[cfg(feature = "workshop")]
 mod diagnostics;
+mod failure;
 mod file;
 mod lane;
 mod limited;
@@ -41,6 +42,7 @@ use crate::store::is_no_room;
 
 #[cfg(feature = "workshop")]
 use self::diagnostics::Diagnostics;
+use self::failure::Failure;
 use self::file::LogFile;
 use self::lane::Lane;
 
@@ -152,6 +154,7 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
         terminal: (options.terminal != Terminal::Off).then(|| lane(TERMINAL_QUEUE_BYTES)),
         give_up_at: Mutex::new(None),
         stuck_since: Mutex::new(None),
+        failure: Failure::default(),
         chosen_lines: AtomicU64::new(0),
         chosen_blocks: AtomicU64::new(0),
         rotations: AtomicU64::new(0),
@@ -228,6 +231,12 @@ impl LogControl {
         self.shared.flush();
     }
 
+    /// Names the failure that keeps the file from taking lines, or the write that is under way; `None` if
+    /// neither is, or if it only lacks a reader. Never waits, whatever the file does.
+    pub fn failure(&self) -> Option<u64> {
+        self.shared.failure.name()
+    }
+
     /// How the log is doing.
     pub fn counters(&self) -> LogCounters {
         let shared = &self.shared;
@@ -252,6 +261,7 @@ struct Shared {
     /// Set once the node ends: nobody waits for a stuck file beyond this time.
     give_up_at: Mutex<Option<Instant>>,
     stuck_since: Mutex<Option<Instant>>,
+    failure: Failure,
     chosen_lines: AtomicU64,
     chosen_blocks: AtomicU64,
     /// Kept outside the file's lock: a thread that waits for a slow disk holds that lock, and a status must
@@ -269,10 +279,13 @@ impl Shared {
         loop {
             let (result, finished) = {
                 let mut file = self.file.lock();
+                self.failure.begin_write();
                 let result = file.append(&lines[taken..]);
                 taken += result.bytes;
+                let finished = taken == lines.len() && file.finish();
+                self.failure.end_write(!finished && !result.lacks_reader);
                 self.rotations.store(file.rotations(), Ordering::Relaxed);
-                (result, taken == lines.len() && file.finish())
+                (result, finished)
             };
             let now = Instant::now();
             if finished {

@@ -79,16 +79,24 @@ impl StorageThread {
             if !works.is_empty() && !self.turn(std::mem::take(&mut works)) {
                 return false;
             }
-            if !self.housekeep() {
+            if !self.at_work(StorageThread::housekeep) {
                 return false;
             }
         }
     }
 
+    /// Does what may hang. The state machine watches how long it takes.
+    fn at_work<R>(&mut self, work: impl FnOnce(&mut StorageThread) -> R) -> R {
+        self.health.begin_or_end_work();
+        let done = work(self);
+        self.health.begin_or_end_work();
+        done
+    }
+
     /// Returns whether the thread goes on.
     fn turn(&mut self, works: Vec<Work>) -> bool {
         let began_ms = self.clock.now_ms();
-        match self.storage.turn(works) {
+        match self.at_work(|thread| thread.storage.turn(works)) {
             Ok(durable) => {
                 self.warn_if_slow(began_ms, durable.entries);
                 self.forward(durable);

@@ -11,8 +11,9 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
 use crate::application::Application;
 use crate::consensus::types::NodeId;
-use crate::logfile::{ChosenLog, RateLimited};
+use crate::logfile::{ChosenLog, LogControl, RateLimited};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::held::HeldWorks;
 use crate::pipeline::queue::Bell;
 use crate::pipeline::state_machine::StateMachine;
 use crate::pipeline::storage::Storage;
@@ -145,7 +146,13 @@ impl Starting<'_> {
         })
     }
 
-    pub(super) fn state_machine(&self, state_machine: StateMachine, tick_ms: u64, applier: Bell) -> Started {
+    pub(super) fn state_machine(
+        &self,
+        state_machine: StateMachine,
+        tick_ms: u64,
+        applier: Bell,
+        log: Option<LogControl>,
+    ) -> Started {
         let shared = self.shared;
         let thread = StateMachineThread {
             state_machine,
@@ -159,6 +166,9 @@ impl Starting<'_> {
             fork: shared.fork.clone(),
             ender: self.ender.clone(),
             events: EventLog::new(),
+            health: shared.health.clone(),
+            log,
+            held: HeldWorks::default(),
         };
         self.spawn("state-machine", move || thread.run())
     }

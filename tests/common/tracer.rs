@@ -67,6 +67,9 @@ impl Tracer {
                 Input::Transfer { to } => {
                     self.record(node, What::Noted { text: format!("is asked to hand over to node {to}") });
                 }
+                Input::MakeWay { to } => {
+                    self.record(node, What::Noted { text: format!("is asked to make way to {to:?}") });
+                }
                 Input::Message(message) => {
                     let id = self.take(message);
                     let name = name(&message.clone().into()).into();
