@@ -60,12 +60,13 @@ pub struct Config {
     pub client: ClientConfig,
     /// `[store]`.
     pub store: StoreConfig,
-    source: Source,
+    /// The file that it was read from; [`Source::default`] if it was made otherwise.
+    pub source: Source,
 }
 
 /// The file that a configuration was read from, if it was. Configurations from different files may be equal.
 #[derive(Clone, Debug, Default)]
-struct Source(Option<PathBuf>);
+pub struct Source(Option<PathBuf>);
 
 impl PartialEq for Source {
     fn eq(&self, _: &Source) -> bool {
@@ -270,7 +271,8 @@ impl Config {
     /// The files that belong to the configuration, each with what it is: nothing else may be written into
     /// them.
     pub(crate) fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.source.0.iter().map(|path| ("the configuration", path.as_path()))
+        let source = self.source.0.iter().map(|path| ("the configuration", path.as_path()));
+        source.chain(self.peers_key.iter().map(|path| ("the key of the peers", path.as_path())))
     }
 
     /// Reads a text. `path` is what errors name.

@@ -89,7 +89,7 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
         core_config(&config, seed),
         restored(&recovered),
         recent.clone(),
-        fork_watch(&config, marks.clone()),
+        fork_watch(&config, peers_key.keys.is_some(), marks.clone()),
     );
     let shared =
         Arc::new(share(&config, &store, &recovered, &state_machine, recent, marks, ports.network_bell));
@@ -206,9 +206,10 @@ fn share(
     }
 }
 
-fn fork_watch(config: &Config, marks: Arc<Mutex<Marks>>) -> ForkWatch {
+/// With a key every peer proved itself before it could say anything.
+fn fork_watch(config: &Config, has_key: bool, marks: Arc<Mutex<Marks>>) -> ForkWatch {
     let members: Vec<NodeId> = config.peers.keys().copied().collect();
-    ForkWatch::new(config.node, &members, false, marks)
+    ForkWatch::new(config.node, &members, has_key, marks)
 }
 
 fn proposer(config: &Config, recovered: &Recovered, shared: Arc<Shared>) -> Proposer {

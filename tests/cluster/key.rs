@@ -6,7 +6,7 @@ use std::path::Path;
 
 use spaxos::consensus::protocols::ProtocolName;
 
-use super::harness::{Cluster, Options, SIMPLESVR, SPAXOS, run};
+use super::harness::{Cluster, Node, Options, SIMPLESVR, SPAXOS, run};
 use crate::common::outside::wait_until;
 
 /// The keys in a file.
@@ -37,7 +37,7 @@ fn the_shipped_configurations_need_no_further_step() {
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     let [digits] = &keys(&key)[..] else { panic!("{:?}", keys(&key)) };
     assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digits}");
-    let made = |node: &&super::harness::Node| node.output().contains("made the key data/demo.key");
+    let made = |node: &&Node| node.output().contains("made the key data/demo.key");
     assert_eq!(cluster.nodes.values().filter(made).count(), 1);
     for node in cluster.nodes.values() {
         let output = node.output();
@@ -164,8 +164,23 @@ fn a_running_cluster_changes_its_key() {
     }
 }
 
+/// In a cluster with a key one member that proved itself is enough to end a node that lost its disk.
+#[test]
+fn a_wiped_node_believes_one_member_that_proved_itself() {
+    let mut cluster = with_keys(3);
+    (1..=3).for_each(|id| write_keys(&cluster, id, &[&digits('a')]));
+    cluster.start_all();
+    cluster.settle(1);
+    cluster.nodes.values_mut().for_each(Node::stop);
+    fs::remove_dir_all(&cluster.nodes[&3].data).unwrap();
+    cluster.node(1).start();
+    let (code, words) = cluster.node(3).start_and_fail();
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("disk was wiped or replaced"), "{words}");
+}
+
 /// A cluster in which each node has a file of its own for its keys.
-fn with_keys(nodes: u64) -> Cluster {
+pub fn with_keys(nodes: u64) -> Cluster {
     let cluster = Cluster::prepare(Options::nodes(ProtocolName::Paxos, nodes));
     for node in cluster.nodes.values() {
         let config = fs::read_to_string(&node.config).unwrap();
@@ -175,13 +190,13 @@ fn with_keys(nodes: u64) -> Cluster {
     cluster
 }
 
-fn write_keys(cluster: &Cluster, id: u64, keys: &[&str]) {
+pub fn write_keys(cluster: &Cluster, id: u64, keys: &[&str]) {
     let path = cluster.nodes[&id].config.with_extension("key");
     fs::write(&path, keys.join("\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn digits(digit: char) -> String {
+pub fn digits(digit: char) -> String {
     std::iter::repeat_n(digit, 64).collect()
 }
 

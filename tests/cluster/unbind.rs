@@ -82,6 +82,7 @@ fn stranger(cluster: &Cluster) -> Node {
         log: file("stranger/simplesvr.log"),
         output: file("stranger.out"),
         child: None,
+        enter: Vec::new(),
     };
     let config = fs::read_to_string(&real.config).unwrap();
     let config = config.replace(real.data.to_str().unwrap(), stranger.data.to_str().unwrap());
