@@ -80,7 +80,7 @@ fn bind_and_unbind() -> Result<(), Box<dyn Error>> {
             let entry = Entry { index, ballot, command: Command::value(1, 1, "v") };
             let hard_state = Some(HardState { promised: ballot, chosen: index });
             store.write(&Write { changes: &[Change::Entries(&[entry])], hard_state, bindings: &[] })?;
-            while directory % 2 == 0 && store.compact(index)? {}
+            while directory % 2 == 0 && store.compact(index, 0)? {}
             drop(store);
             engine.reopen()?;
             let (_, Recovered { bindings, .. }) = open(&engine)?;
