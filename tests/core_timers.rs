@@ -6,6 +6,8 @@
 #[macro_use]
 mod common;
 
+#[path = "core_timers/making_way.rs"]
+mod making_way;
 #[path = "core_timers/paxos.rs"]
 mod paxos;
 #[path = "core_timers/raft.rs"]
@@ -169,12 +171,10 @@ fn waits_grow_after_own_elections_that_chose_nothing(protocol: ProtocolName) {
 fn pre_votes_that_nobody_answers_do_not_grow_waits(protocol: ProtocolName) {
     let mut node = Node::leader(protocol);
     let _ = node.when(T, "");
-    let mut asked = 0;
-    for _ in 0..50 {
+    for asked in 0..50 {
         let patience_ms = node.patience_ms();
         assert!((T..2 * T).contains(&patience_ms), "{patience_ms} ms after it asked {asked} times");
         let _ = node.when(patience_ms, "");
-        asked += 1;
     }
 }
 

@@ -19,6 +19,12 @@ fn peer_messages() {
     run("peer_message");
 }
 
+/// Rule: someone between two members with a key makes neither believe what the other did not say.
+#[test]
+fn handshakes() {
+    run("peer_handshake");
+}
+
 /// Rule: nothing that peers say makes a core panic or grow without limit.
 #[test]
 fn messages_for_a_core() {

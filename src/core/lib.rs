@@ -82,6 +82,7 @@ mod leadership;
 pub mod log;
 #[cfg(not(feature = "internals"))]
 mod log;
+mod making_way;
 mod member;
 pub mod message;
 mod patience;

@@ -5,9 +5,12 @@
 //! Nothing here decides about values or ballots; a bug here costs time, not safety. How long it waits for
 //! others is in `patience.rs`; how it sees its clients' proposals to the leader is in `forwarding.rs`.
 
+use std::cmp::Reverse;
+
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
+use super::making_way::Fitter;
 use super::message::{Body, ClusterBody, MAX_PAGE_BYTES};
 use super::patience::Patience;
 use super::proposals::Proposals;
@@ -39,6 +42,7 @@ pub(super) struct Member {
     pub(super) proposals: Proposals,
     /// How old a proposal must be before it is forwarded again.
     pub(super) forward_wait_ms: u64,
+    fitter: Fitter,
     roster: Roster,
     /// The other members, by ascending id.
     peers: Vec<Peer>,
@@ -101,6 +105,7 @@ impl Member {
             patience: Patience::new(election_ms),
             proposals: Proposals::new(config.seed),
             forward_wait_ms: 2 * heartbeat_ms,
+            fitter: Fitter::default(),
             roster,
             peers,
             elections: 0,
@@ -350,6 +355,7 @@ impl Member {
     /// came in the meantime: it has the rest.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
         self.heard_leader_ms = self.seen_ms();
+        self.fitter.leader_heard();
         if self.leader != Some(from) {
             self.leader = Some(from);
             out.events.push(Event::Following { leader: from, ballot });
@@ -369,6 +375,7 @@ impl Member {
     /// This node leads from now on.
     pub(super) fn begin_to_lead(&mut self, ballot: Ballot) {
         self.elections += 1;
+        self.fitter.leader_heard();
         self.leader = Some(self.config.node);
         self.patience.note_won(ballot, self.config.election_ms);
         self.follow_now();
@@ -379,6 +386,43 @@ impl Member {
     pub(super) fn end_to_lead(&mut self) {
         self.leader = None;
         self.proposals.end_to_place();
+    }
+}
+
+/// Making way: see [`Fitter`].
+impl Member {
+    pub(super) fn fitter(&self) -> &Fitter {
+        &self.fitter
+    }
+
+    /// This node is in trouble and these are not; any that is not another voter is nonsense.
+    pub(super) fn make_way_to(&mut self, nodes: &[NodeId]) {
+        let mut voters = Set::default();
+        for node in nodes {
+            if self.may_succeed(*node) {
+                self.roster.bit(*node).iter().for_each(|bit| voters.insert(*bit));
+            }
+        }
+        self.fitter.replace(voters);
+    }
+
+    /// An election is due. Returns whether this node leaves it to fitter ones: then it waits once more.
+    pub(super) fn waives_election(&mut self) -> bool {
+        let waives = self.fitter.waives_election();
+        if waives {
+            self.leader = None;
+            self.restart_election_timer();
+        }
+        waives
+    }
+
+    /// The fitter nodes that were heard to follow this leader within T, the one that was heard last first.
+    pub(super) fn fitter_followers(&self) -> Vec<NodeId> {
+        let others = self.others().zip(&self.peers).filter(|(other, _)| self.fitter.contains(other.bit));
+        let mut heard: Vec<_> = others.map(|(_, peer)| (Reverse(peer.followed_ms), peer.node)).collect();
+        heard.retain(|(followed_ms, _)| self.seen_ms() < followed_ms.0 + self.config.election_ms);
+        heard.sort_unstable();
+        heard.into_iter().map(|(_, node)| node).collect()
     }
 }
 

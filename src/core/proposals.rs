@@ -339,7 +339,8 @@ impl Proposals {
     /// now.
     pub fn forward_again(&mut self, until_ms: u64, now_ms: u64) -> Vec<Command> {
         let mut commands = Vec::new();
-        while let Some((_, arrival)) = self.forwarded.pop_front_if(|(sent_ms, _)| *sent_ms <= until_ms) {
+        let due = self.forwarded.iter().take_while(|(sent_ms, _)| *sent_ms <= until_ms).count();
+        for (_, arrival) in self.forwarded.drain(..due).collect::<Vec<_>>() {
             if let Some(Request { command, .. }) = arrival.of(&self.held) {
                 commands.push(command.clone());
                 self.forwarded.push_back((now_ms, arrival));

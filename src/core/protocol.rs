@@ -47,6 +47,13 @@ pub enum Input {
         /// The successor, another voter.
         to: NodeId,
     },
+    /// This node is in trouble (its disk hangs, say), and these voters are not: as long as there are any, it
+    /// hands over to one of them if it leads, steps down if none takes over within T, and leaves elections to
+    /// them. Each input replaces the one before; a core starts with an empty list.
+    MakeWay {
+        /// Other voters that are better off.
+        to: Vec<NodeId>,
+    },
 }
 
 /// A client's command and how long it is worth proposing.

@@ -10,6 +10,7 @@
 //! | --- | --- | --- |
 //! | `peer_stream` | a connection of a peer, in pieces | pieces do not matter; frames are written as they were read |
 //! | `peer_message` | the payload of a frame | what is decoded is encoded to the same, and not longer |
+//! | `peer_handshake` | what someone between two members that meet passes on | with a key, they believe only what the other said |
 //! | `peer_core` | messages and time for a Paxos core | no panic; memory and answers are bounded |
 //! | `peer_core_raft` | the same for a Raft core | the same |
 //! | `client` | a connection of a client, in pieces | pieces do not matter; answers are complete replies |
@@ -23,6 +24,7 @@
 mod chosen_line;
 mod client;
 mod config;
+mod handshake;
 mod peer;
 mod peer_core;
 mod pieces;
@@ -32,6 +34,7 @@ mod store_recovery;
 pub use chosen_line::chosen_line;
 pub use client::client;
 pub use config::config;
+pub use handshake::peer_handshake;
 pub use peer::{peer_message, peer_stream};
 pub use peer_core::{peer_core, peer_core_raft};
 pub use store_record::store_record;
@@ -41,9 +44,10 @@ pub use store_recovery::{engine_of_records, open_engine, store_recovery};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("peer_stream", peer_stream),
     ("peer_message", peer_message),
+    ("peer_handshake", peer_handshake),
     ("peer_core", peer_core),
     ("peer_core_raft", peer_core_raft),
     ("client", client),

@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::wire::frame::{FrameDecoder, FrameError, HEADER_BYTES, MAX_FRAME_BYTES, encode_frame};
 use crate::wire::hello::{
-    Greeting, GreetingError, Hello, LOWEST_WIRE_VERSION, MAX_GREETING_BYTES, WIRE_VERSION,
+    Greeting, GreetingError, Hello, Introduction, LOWEST_WIRE_VERSION, MAX_GREETING_BYTES, Refusal, Signed,
+    WIRE_VERSION,
 };
 use crate::wire::message::{
     Decoded, MessageError, PeerMessage, decode_message, encode_message, encode_service,
@@ -12,8 +13,12 @@ use crate::wire::message::{
 
 use super::pieces;
 
-/// A connection from its first byte on: a greeting, then messages. The input begins with the sizes of pieces.
-/// It is read as it is, and once more with correct checksums, since no fuzzer finds those.
+/// How many greetings a dialler says: a hello, and an introduction.
+const GREETINGS: usize = 2;
+
+/// A connection from its first byte on: a hello, an introduction, then messages. The input begins with
+/// the sizes of pieces. It is read as it is, and once more with correct checksums, since no fuzzer finds
+/// those.
 pub fn peer_stream(data: &[u8]) {
     let (sizes, bytes) = pieces::split(data);
     for bytes in [bytes, &mend_checksums(bytes)] {
@@ -28,13 +33,14 @@ pub fn peer_stream(data: &[u8]) {
 pub fn peer_message(data: &[u8]) {
     let payload = Bytes::copy_from_slice(data);
     check_message(&decode_message(payload.clone()), payload.len());
-    check_greeting(&Greeting::decode(payload), data.len());
+    check_greeting(&Greeting::decode(payload.clone()), data.len());
+    check_introduction(&Introduction::decode(payload), data.len());
 }
 
 /// What was heard on a connection until its end or its first error.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
-    greeting: Option<Result<Greeting, GreetingError>>,
+    greetings: Vec<Result<Greeting, GreetingError>>,
     messages: Vec<Result<Decoded, MessageError>>,
     error: Option<FrameError>,
     /// The frames that were read, encoded again.
@@ -72,11 +78,14 @@ impl Heard {
         let mut frame = BytesMut::new();
         encode_frame(&mut frame, |out| out.extend_from_slice(&payload)).expect("it was in a frame");
         self.frames.extend_from_slice(&frame);
-        if self.greeting.is_none() {
+        if self.greetings.len() < GREETINGS {
             let greeting = Greeting::decode(payload);
             check_greeting(&greeting, len);
-            decoder.set_limit(MAX_FRAME_BYTES);
-            return self.greeting.insert(greeting).is_ok();
+            self.greetings.push(greeting);
+            if self.greetings.len() == GREETINGS {
+                decoder.set_limit(MAX_FRAME_BYTES);
+            }
+            return self.greetings.last().is_some_and(Result::is_ok);
         }
         let message = decode_message(payload);
         check_message(&message, len);
@@ -121,9 +130,12 @@ fn check_greeting(decoded: &Result<Greeting, GreetingError>, len: usize) {
             assert!(payload.len() <= len, "{len} bytes become {}: {hello:?}", payload.len());
             check_hello(hello);
         }
-        (Greeting::Refusal(said), Greeting::Refusal(read)) => {
-            assert_eq!(said.code, read.code, "the code of a refusal");
-            assert!(said.text.starts_with(&read.text), "{:?} was {:?}", read.text, said.text);
+        (Greeting::Introduction(signed), Greeting::Introduction(_)) => {
+            assert_eq!(greeting, &again, "an introduction is not what is read again");
+            check_introduction(&Introduction::decode(signed.introduction.clone()), signed.introduction.len());
+        }
+        (Greeting::Refusal(said), Greeting::Refusal(_)) => {
+            assert_eq!(greeting, &again, "a refusal is not what is read again");
             let shown = said.to_string();
             assert!(!shown.chars().any(char::is_control), "{shown:?} is not for a terminal");
         }
@@ -131,20 +143,38 @@ fn check_greeting(decoded: &Result<Greeting, GreetingError>, len: usize) {
     }
 }
 
-/// Two nodes agree on whether they work together, whichever asks, and a refusal can be encoded.
+/// Two nodes agree on whether they speak a version in common, whichever asks, and a refusal can be
+/// encoded.
 fn check_hello(theirs: &Hello) {
-    let own = Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
-        cluster: "demo".into(),
-        protocol: "paxos".into(),
-        ..theirs.clone()
+    let own = Hello { version: WIRE_VERSION, lowest_version: LOWEST_WIRE_VERSION, ..theirs.clone() };
+    let (here, there) = (own.check_version(theirs), theirs.check_version(&own));
+    assert_eq!(here.is_ok(), there.is_ok(), "{own:?} and {theirs:?}");
+    here.map_or_else(check_refusal, |()| ());
+}
+
+/// An introduction is encoded to what it was read from, and two nodes agree on whether they belong
+/// together.
+fn check_introduction(decoded: &Result<Introduction, GreetingError>, len: usize) {
+    let theirs = match decoded {
+        Ok(theirs) => theirs,
+        Err(error) => return assert!(!error.to_string().is_empty()),
     };
-    assert_eq!(own.check(theirs).is_ok(), theirs.check(&own).is_ok(), "{own:?} and {theirs:?}");
-    if let Err(refusal) = own.check(theirs) {
-        let mut frame = BytesMut::new();
-        Greeting::Refusal(refusal).encode(&mut frame).expect("a refusal fits into a greeting");
-    }
+    let encoded = theirs.encode();
+    assert!(encoded.len() <= len, "{len} bytes become {}: {theirs:?}", encoded.len());
+    assert_eq!(Introduction::decode(encoded.clone()).as_ref(), Ok(theirs), "not what is read again");
+    let mut frame = BytesMut::new();
+    let signed = Signed { introduction: encoded, proof: Some([1; 32]) };
+    Greeting::Introduction(signed).encode(&mut frame).expect("an introduction fits into a greeting");
+    let own = Introduction { cluster: "demo".into(), protocol: "paxos".into(), ..theirs.clone() };
+    let (here, there) = (own.check(theirs), theirs.check(&own));
+    assert_eq!(here.is_ok(), there.is_ok(), "{own:?} and {theirs:?}");
+    here.map_or_else(check_refusal, |()| ());
+}
+
+fn check_refusal(refusal: Refusal) {
+    let mut frame = BytesMut::new();
+    Greeting::Refusal(refusal).encode(&mut frame).expect("a refusal fits into a greeting");
+    assert!(frame.len() <= HEADER_BYTES + MAX_GREETING_BYTES, "a refusal of {} bytes", frame.len());
 }
 
 /// The same stream with the correct checksum in every complete frame.

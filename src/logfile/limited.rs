@@ -27,6 +27,11 @@ impl RateLimited {
         self.log(log::Level::Info, now, line);
     }
 
+    /// Like [`RateLimited::warn`], at level debug.
+    pub fn debug(&mut self, now: Instant, line: impl FnOnce() -> String) {
+        self.log(log::Level::Debug, now, line);
+    }
+
     /// Like [`RateLimited::warn`], at level error.
     pub fn error(&mut self, now: Instant, line: impl FnOnce() -> String) {
         self.log(log::Level::Error, now, line);

@@ -1,27 +1,22 @@
 //! The peer network thread: one mio poll, and one connection for each direction between two nodes.
 //!
-//! Each node dials every peer and only *sends* on connections that it dialled; on those that it accepted it
-//! only *reads* (after the hello, which goes both ways). Two connections per pair cost one more socket, and
-//! avoid what is hard about a single one: there is no tie to break when both dial at the same time, no
-//! question whose half-dead connection counts, and a failure of one direction shows as just that.
+//! Each node dials every peer and only *sends* on connections that it dialled; on those that it accepted
+//! it only *reads* (after the hello, which goes both ways). Two connections per pair cost one more
+//! socket, and avoid what is hard about a single one: there is no tie to break when both dial at the same
+//! time, no question whose half-dead connection counts, and a failure of one direction shows as just
+//! that.
 //!
-//! ```text
-//! dialler                              listener
-//!   │ ── Hello ───────────────────────► │ checks all of it (`pipeline::trust`); binds a new node id first
-//!   │ ◄────────────── Hello or Refusal ─│
-//!   │ checks as well                    │
-//!   │ ── messages ────────────────────► │ ── inbox.peers ──► state machine
-//! ```
+//! `pipeline::handshake` has what both ends say before a connection is open, and what they must prove if
+//! the cluster has a key. `pipeline::trust` has the rule that a node id is bound durably to a data
+//! directory before its first message counts, and its argument: such a message goes no further, and its
+//! connection is not read, until [`Outgoing::Bound`] comes back. It also decides whether this node
+//! believes others that its own directory is the wrong one; then this node stops ([`Fatal`]). A node that
+//! sees a wrong directory at the other end only refuses it.
 //!
-//! **A node id is bound durably to a data directory before its first message counts**: the hello of an
-//! unbound node goes to `inbox.bindings`, and its connection is neither read nor written until
-//! [`Outgoing::Bound`] comes back. A node that is told that its own directory is the wrong one stops
-//! ([`Fatal`]); a node that sees a wrong directory at the other end only refuses it.
-//!
-//! Nothing here waits for a peer: out-buffers and the number of connections that have not sent a hello are
+//! Nothing here waits for a peer: out-buffers and the number of connections that are not open yet are
 //! bounded ([`PeerLimits`]), and messages that find no room are dropped and counted, since the protocol
-//! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead of
-//! being sent late. `limits` explains how a connection that leads nowhere is noticed and replaced.
+//! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead
+//! of being sent late. `limits` explains how a connection that leads nowhere is noticed and replaced.
 
 mod inbound;
 mod limits;
@@ -39,11 +34,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::logfile::RateLimited;
+use crate::pipeline::handshake::Failure;
 use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
-use crate::pipeline::trust::{Trust, Verdict};
-use crate::wire::hello::{Greeting, Hello, RefusalCode};
+use crate::pipeline::trust::Trust;
+use crate::wire::hello::{Greeting, Introduction, Refusal};
 use crate::wire::message::{PeerMessage, Service};
+use crate::wire::proof::Keys;
 
 use inbound::Inbounds;
 pub use limits::PeerLimits;
@@ -51,7 +48,7 @@ use outbound::Outbound;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
 
-/// A warning that a peer can provoke is logged at most this often.
+/// A line that a peer or a stranger can cause is logged at most this often.
 const TROUBLE_EVERY: Duration = Duration::from_secs(5);
 /// One read takes at most this much.
 const SCRATCH_BYTES: usize = 256 << 10;
@@ -59,8 +56,8 @@ const SCRATCH_BYTES: usize = 256 << 10;
 /// Events taken from the system at a time; more wait there.
 const EVENTS: usize = 256;
 
-/// Connections that the system keeps until they are accepted. std asks for 128; when a flood exceeds that,
-/// honest peers wait for seconds.
+/// Connections that the system keeps until they are accepted. std asks for 128; when a flood exceeds
+/// that, honest peers wait for seconds.
 const BACKLOG: i32 = 1024;
 
 const LISTENER: Token = Token(0);
@@ -73,10 +70,12 @@ pub struct PeerOptions {
     pub listen: SocketAddr,
     /// The other members and where they listen. This node may be among them and is left out.
     pub peers: BTreeMap<NodeId, SocketAddr>,
-    /// The identity of this node.
-    pub hello: Hello,
+    /// Who this node is.
+    pub own: Introduction,
     /// The bindings that are already durable.
     pub bindings: Vec<Binding>,
+    /// The cluster's shared secret, if it has one.
+    pub keys: Option<Keys>,
     /// Times and sizes.
     pub limits: PeerLimits,
     /// Called by the network thread when this node must stop (exit code 2).
@@ -86,13 +85,14 @@ pub struct PeerOptions {
 /// Why this node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "node {peer} knows this node with a different data directory ({text}): this node's disk was wiped or \
+    "nodes {peers:?} know this node with a different data directory ({text}): this node's disk was wiped or \
      replaced, and with it what the node had promised. Bring back its data directory, or run on without this node"
 )]
 pub struct Fatal {
-    /// The node that said so.
-    pub peer: NodeId,
-    /// Its own words.
+    /// The nodes that said so: one that proved itself, or in a cluster without a key a majority of the
+    /// others.
+    pub peers: Vec<NodeId>,
+    /// The words of the last one.
     pub text: String,
 }
 
@@ -112,8 +112,25 @@ pub struct PeerNetwork {
     table: PeerTable,
     scratch: Vec<u8>,
     tokens: Tokens,
+    lines: BTreeMap<NodeId, Lines>,
     refused: RateLimited,
+    left: RateLimited,
     strange: RateLimited,
+    disowned: RateLimited,
+}
+
+/// The lines that the connections of one peer cause, whoever is at their other end.
+struct Lines {
+    opened: RateLimited,
+    closed: RateLimited,
+    strange: RateLimited,
+}
+
+impl Lines {
+    fn new() -> Lines {
+        let limited = || RateLimited::new(TROUBLE_EVERY);
+        Lines { opened: limited(), closed: limited(), strange: limited() }
+    }
 }
 
 /// Names connections. A name is never used again in a run, so that a late event never finds a different
@@ -135,11 +152,12 @@ struct InCounters {
     received: u64,
     dropped: u64,
     unknown_kinds: u64,
+    disowned: u64,
 }
 
 impl PeerNetwork {
-    /// Starts to listen. The bell must be that of the queue which is passed to [`PeerNetwork::run`]. Fails if
-    /// the address cannot be listened on.
+    /// Starts to listen. The bell must be that of the queue which is passed to [`PeerNetwork::run`].
+    /// Fails if the address cannot be listened on.
     pub fn bind(options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
         let listener = TcpListener::bind(options.listen)?;
         PeerNetwork::with_listener(listener, options)
@@ -147,10 +165,10 @@ impl PeerNetwork {
 
     /// Like [`PeerNetwork::bind`], with a socket that already listens.
     pub fn with_listener(listener: TcpListener, options: PeerOptions) -> io::Result<(PeerNetwork, Bell)> {
-        let PeerOptions { mut peers, hello, bindings, limits, on_fatal, .. } = options;
-        assert!(hello.node > 0, "node ids begin at 1, not {}", hello.node);
-        peers.remove(&hello.node);
-        let own = hello.node;
+        let PeerOptions { mut peers, own, bindings, keys, limits, on_fatal, .. } = options;
+        assert!(own.node > 0, "node ids begin at 1, not {}", own.node);
+        peers.remove(&own.node);
+        let node = own.node;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
@@ -159,10 +177,10 @@ impl PeerNetwork {
         let waker = Waker::new(poll.registry(), WAKER)?;
         // A waker that fails leaves the poll to its next event; there is nobody to tell.
         let bell = Bell::calling(move || waker.wake().unwrap_or(()));
-        let mut trust = Trust::new(hello, peers.keys().copied());
+        let mut trust = Trust::new(own, keys, peers.keys().copied());
         bindings.into_iter().for_each(|binding| trust.bind(binding));
         let now = Instant::now();
-        let outbound = |(&node, &address)| (node, Outbound::new(node, address, own, limits, now));
+        let outbound = |(&peer, &address)| (peer, Outbound::new(peer, address, node, limits, now));
         let network = PeerNetwork {
             poll,
             trust,
@@ -173,11 +191,14 @@ impl PeerNetwork {
             asked: BTreeMap::new(),
             arrived: VecDeque::new(),
             counters: peers.keys().map(|node| (*node, InCounters::default())).collect(),
+            lines: peers.keys().map(|node| (*node, Lines::new())).collect(),
             table: PeerTable::new(peers.into_iter()),
             scratch: vec![0; SCRATCH_BYTES],
             tokens: Tokens { next: FIRST_CONNECTION },
             refused: RateLimited::new(TROUBLE_EVERY),
+            left: RateLimited::new(TROUBLE_EVERY),
             strange: RateLimited::new(TROUBLE_EVERY),
+            disowned: RateLimited::new(TROUBLE_EVERY),
         };
         Ok((network, bell))
     }
@@ -192,9 +213,9 @@ impl PeerNetwork {
         self.table.clone()
     }
 
-    /// Sends what comes out of `outgoing` and puts what peers send into `inbox`, until `outgoing` is closed
-    /// and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the system's poll
-    /// fails.
+    /// Sends what comes out of `outgoing` and puts what peers send into `inbox`, until `outgoing` is
+    /// closed and empty; then flushes for at most [`PeerLimits::flush_timeout`]. Fails only if the
+    /// system's poll fails.
     pub fn run(mut self, outgoing: &Queue<Outgoing>, inbox: &Inbox) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut items = Vec::new();
@@ -226,9 +247,8 @@ impl PeerNetwork {
             token => match self.outbounds.values_mut().find(|outbound| outbound.has(token)) {
                 Some(outbound) => {
                     let node = outbound.node;
-                    let (greeting, ended) =
-                        outbound.handle_event(event, self.trust.own(), &mut self.scratch, now);
-                    let answered = greeting.map_or(Ok(()), |it| self.handle_answer(node, it, inbox, now));
+                    let (greeting, ended) = outbound.handle_event(event, &self.trust, &mut self.scratch, now);
+                    let answered = greeting.map_or(Ok(()), |it| self.handle_answer(node, it, now));
                     if let Err(why) = answered.and(ended) {
                         self.close_outbound(node, &why, now);
                     }
@@ -289,58 +309,47 @@ impl PeerNetwork {
         }
     }
 
-    /// The listener at the other end of a dialled connection answered our hello.
-    fn handle_answer(
-        &mut self,
-        node: NodeId,
-        answer: Greeting,
-        inbox: &Inbox,
-        now: Instant,
-    ) -> Result<(), Ended> {
-        match answer {
-            Greeting::Hello(hello) if hello.node != node => {
-                Err(Ended::Broken(format!("node {} listens where node {node} is expected", hello.node)))
-            }
-            Greeting::Hello(hello) => self.judge_listener(hello, inbox, now),
-            Greeting::Refusal(refusal) => {
-                if refusal.code == RefusalCode::WrongDirectory {
-                    (self.on_fatal)(Fatal { peer: node, text: refusal.text.escape_debug().to_string() });
+    /// The listener at the other end of a dialled connection says something.
+    fn handle_answer(&mut self, node: NodeId, answer: Greeting, now: Instant) -> Result<(), Ended> {
+        let Some(outbound) = self.outbounds.get_mut(&node) else { return Ok(()) };
+        match outbound.take(answer, &mut self.trust, now) {
+            Ok(Some(introduction)) => self.note_client_address(&introduction),
+            Ok(None) => (),
+            Err(failure) => {
+                let why = outbound.part(&failure);
+                if let Failure::RefusedByPeer { refusal, is_disowned: true, end_on_word_of } = failure {
+                    self.handle_disowned(node, &refusal, end_on_word_of, now);
                 }
-                Err(Ended::RefusedByPeer(refusal))
-            }
-        }
-    }
-
-    fn judge_listener(&mut self, hello: Hello, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
-        let verdict = self.trust.judge(&hello);
-        if let Verdict::Bind(binding) = verdict {
-            self.ask_binding(binding, inbox, now)?;
-        }
-        let Some(outbound) = self.outbounds.get_mut(&hello.node) else { return Ok(()) };
-        match verdict {
-            Verdict::Refuse(refusal) => return Err(Ended::Refused(refusal)),
-            Verdict::Bind(_) => outbound.hold(hello, now),
-            Verdict::Accept => {
-                outbound.open(hello.start, now);
-                self.note_client_address(&hello);
+                return Err(why);
             }
         }
         Ok(())
     }
 
-    /// Sends a binding to the state machine, unless it is already under way. It may be lost there (a failed
-    /// write), so it is sent again after a while. It may also only take long, so a different binding of the
-    /// same node is never sent in this run.
+    /// Whoever listens at this peer's address says that this node's data directory is the wrong one.
+    fn handle_disowned(&mut self, by: NodeId, refusal: &Refusal, end_on_word_of: Vec<NodeId>, now: Instant) {
+        if !end_on_word_of.is_empty() {
+            let text = refusal.to_string();
+            return (self.on_fatal)(Fatal { peers: end_on_word_of, text });
+        }
+        let address = self.outbounds.get(&by).map(Outbound::address);
+        self.counters.entry(by).or_default().disowned += 1;
+        self.disowned.warn(now, || {
+            let address = address.map_or(String::new(), |address| format!(" at {address}"));
+            format!(
+                "whoever listens{address}, the address of node {by}, knows this node by a different data directory, \
+                 but does not prove that it is node {by}: this node goes on. If its data directory was wiped or \
+                 replaced, stop it"
+            )
+        });
+    }
+
+    /// Sends a binding to the state machine, unless it is already under way. It may be lost there (a
+    /// failed write), so it is sent again after a while.
     fn ask_binding(&mut self, binding: Binding, inbox: &Inbox, now: Instant) -> Result<(), Ended> {
-        match self.asked.get(&binding.node) {
-            Some((asked, _)) if *asked != binding => {
-                return Err(Ended::Broken(format!(
-                    "node {} is being bound to data directory {:032x}, not {:032x}",
-                    binding.node, asked.directory, binding.directory
-                )));
-            }
-            Some((_, until)) if now < *until => return Ok(()),
-            _ => (),
+        self.check_asked(binding)?;
+        if self.asked.get(&binding.node).is_some_and(|(_, until)| now < *until) {
+            return Ok(());
         }
         match inbox.bindings.try_push(binding) {
             Ok(()) => {
@@ -351,17 +360,27 @@ impl PeerNetwork {
         }
     }
 
-    /// A binding is durable: judges again the connections that waited for it.
+    /// A binding that was sent to the state machine may also only take long, so a different one of the
+    /// same node is never sent in this run.
+    fn check_asked(&self, binding: Binding) -> Result<(), Ended> {
+        match self.asked.get(&binding.node) {
+            Some((asked, _)) if *asked != binding => Err(Ended::Broken(format!(
+                "node {} is being bound to data directory …{:08x}, not …{:08x}",
+                binding.node, asked.directory as u32, binding.directory as u32
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A binding is durable: what was held for it counts, and connections to or from another directory
+    /// end.
     fn handle_bound(&mut self, binding: Binding, inbox: &Inbox, now: Instant) {
         self.trust.bind(binding);
         self.asked.remove(&binding.node);
-        let held = self.outbounds.get(&binding.node).and_then(|outbound| outbound.held().cloned());
-        if let Some(hello) = held
-            && let Err(why) = self.judge_listener(hello, inbox, now)
-        {
-            self.close_outbound(binding.node, &why, now);
+        if let Some(outbound) = self.outbounds.get_mut(&binding.node) {
+            outbound.handle_bound(binding.directory, now);
         }
-        self.welcome_held(binding.node, inbox, now);
+        self.release_held(binding.node, inbox, now);
     }
 
     fn close_outbound(&mut self, node: NodeId, why: &Ended, now: Instant) {
@@ -370,10 +389,10 @@ impl PeerNetwork {
         }
     }
 
-    fn note_client_address(&self, hello: &Hello) {
-        let address = Some(&hello.client_address).filter(|address| !address.is_empty());
+    fn note_client_address(&self, theirs: &Introduction) {
+        let address = Some(&theirs.client_address).filter(|address| !address.is_empty());
         self.table.update(|node, state| {
-            if node == hello.node {
+            if node == theirs.node {
                 state.client_address = address.cloned();
             }
         });
@@ -418,6 +437,7 @@ impl PeerNetwork {
                 state.received = counters.received;
                 state.dropped_in = counters.dropped;
                 state.unknown_kinds = counters.unknown_kinds;
+                state.disowned = counters.disowned;
             }
         });
     }
@@ -454,29 +474,27 @@ fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::hello::{LOWEST_WIRE_VERSION, WIRE_VERSION};
 
     /// However long a binding takes to become durable, no other data directory takes its place in the
     /// meantime: both would be written, and the node bound twice.
     #[test]
     fn a_binding_under_way_is_not_replaced() {
-        let hello = Hello {
-            version: WIRE_VERSION,
-            lowest_version: LOWEST_WIRE_VERSION,
-            cluster: "test".into(),
+        let own = Introduction {
             node: 1,
-            directory: 11,
-            start: 1,
+            cluster: "test".into(),
             protocol: "paxos".into(),
             founding: 1,
+            directory: 11,
+            start: 1,
             client_address: String::new(),
         };
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = PeerOptions {
             listen: any,
             peers: BTreeMap::from([(1, any), (2, any)]),
-            hello,
+            own,
             bindings: vec![],
+            keys: None,
             limits: PeerLimits::default(),
             on_fatal: Box::new(|_| ()),
         };

@@ -13,6 +13,7 @@ use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
 use crate::logfile::{ChosenLog, Log};
 use crate::pipeline::fork::ForkWatch;
+use crate::pipeline::held::HeldWorks;
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::ledger;
 use crate::pipeline::marks::Marks;
@@ -22,7 +23,7 @@ use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::restored;
 use crate::store::{Binding, Recovered, Store};
-use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::hello::Introduction;
 
 use super::admission::Admission;
 use super::applied::Applied;
@@ -113,7 +114,12 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     let threads = Threads {
         storage: starting.storage(config.node, store)?,
         network: starting.network(ports.network)?,
-        state_machine: starting.state_machine(state_machine, tick_ms, applier_bell.clone())?,
+        state_machine: starting.state_machine(
+            state_machine,
+            tick_ms,
+            applier_bell.clone(),
+            front.log.clone(),
+        )?,
         stop_applier,
         applier_bell,
         applier,
@@ -248,12 +254,12 @@ fn bind_peers(
 }
 
 /// Own messages come back to the inbox in the items of the outgoing queue, one item per durable write. While
-/// the state machine waits for the works queue, everything in the ring may arrive, so that many places are
-/// reserved.
+/// the state machine waits for the works queue, everything in the ring may arrive, and what it holds back, so
+/// that many places are reserved.
 fn assert_own_room() {
     let works = WORKS_CAPACITY_BYTES / ITEM_MIN_BYTES;
     let outgoing = OUTGOING_CAPACITY_BYTES / ITEM_MIN_BYTES;
-    let under_way = 2 * works + 2 * outgoing;
+    let under_way = 2 * works + 2 * outgoing + HeldWorks::LIMIT;
     assert!(
         under_way <= Inbox::OWN_CAPACITY,
         "{under_way} own messages may be under way, but the inbox has room for only {}",
@@ -278,9 +284,7 @@ fn peer_options(
     recovered: &Recovered,
     ender: Ender,
 ) -> PeerOptions {
-    let hello = Hello {
-        version: WIRE_VERSION,
-        lowest_version: LOWEST_WIRE_VERSION,
+    let own = Introduction {
         cluster: config.cluster.clone(),
         node: config.node,
         directory: recovered.directory,
@@ -293,8 +297,9 @@ fn peer_options(
     PeerOptions {
         listen: config.peers[&config.node],
         peers: config.peers.clone(),
-        hello,
+        own,
         bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
+        keys: None,
         limits: PeerLimits::of(config.timing.election_ms),
         on_fatal: Box::new(move |fatal: Fatal| {
             ender.fail(ExitCode::Data, fatal.to_string());

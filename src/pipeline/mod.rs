@@ -9,6 +9,8 @@
 pub mod applier;
 pub mod chosen_line;
 pub mod fork;
+pub mod handshake;
+pub mod held;
 pub mod inbox;
 pub mod ledger;
 pub mod marks;
@@ -18,5 +20,6 @@ pub mod recent;
 pub mod requests;
 pub mod state_machine;
 pub mod storage;
+pub mod trouble;
 pub mod trust;
 pub mod waiters;

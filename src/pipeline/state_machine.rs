@@ -8,16 +8,17 @@ use std::sync::Arc;
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
+use crate::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
-use crate::wire::message::{PeerMessage, Service, ServiceBody};
+use crate::wire::message::{PeerMessage, Service, ServiceBody, Trouble};
 
 use super::fork::{Fork, ForkWatch};
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
+use super::trouble::{Signs, Troubles};
 
 /// The most inputs of each kind that one turn takes, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
@@ -33,6 +34,8 @@ const NO_ROOM: &str = "this node already holds as many requests as it can; try a
 pub struct Inputs {
     /// The time, if a tick is due.
     pub tick_ms: Option<u64>,
+    /// What was under way in other threads at the tick.
+    pub signs: Signs,
     /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
@@ -121,6 +124,9 @@ pub struct StateMachine {
     fork_watch: ForkWatch,
     /// Whether what the watch knows changed in this turn.
     fork_changed: bool,
+    troubles: Troubles,
+    /// The nodes that the core makes way to.
+    fitter: Vec<NodeId>,
 }
 
 impl StateMachine {
@@ -134,6 +140,7 @@ impl StateMachine {
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
         let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
+        let troubles = Troubles::new(config.node, config.voters.others(config.node), config.election_ms);
         StateMachine {
             core,
             protocol,
@@ -144,12 +151,28 @@ impl StateMachine {
             recent,
             fork_watch,
             fork_changed,
+            troubles,
+            fitter: Vec::new(),
         }
     }
 
-    /// The status of the core.
+    /// The status of the core. One that is suspended neither leads nor follows.
     pub fn status(&self) -> Status {
-        self.core.status()
+        let mut status = self.core.status();
+        if self.suspended {
+            (status.role, status.leader) = (Role::Follower, None);
+        }
+        status
+    }
+
+    /// What is wrong with this node.
+    pub fn trouble(&self) -> Trouble {
+        self.troubles.own()
+    }
+
+    /// Whether the core makes way to others: a leader places nothing then.
+    pub fn makes_way(&self) -> bool {
+        !self.fitter.is_empty()
     }
 
     /// Whether nodes are known that delivered something else than this one.
@@ -197,6 +220,8 @@ impl StateMachine {
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
             services = self.fork_watch.handle_tick(now_ms);
+            services.extend(self.troubles.tick(now_ms, inputs.signs));
+            self.make_way(&mut batch);
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
@@ -229,6 +254,15 @@ impl StateMachine {
         Turn { services, fork_changed, ..self.sort(batch, bindings, left) }
     }
 
+    /// Tells the core which nodes are better off, if that has changed.
+    fn make_way(&mut self, batch: &mut Batch) {
+        let fitter = self.troubles.fitter();
+        if fitter != self.fitter {
+            self.fitter.clone_from(&fitter);
+            self.core.step(Input::MakeWay { to: fitter }, batch);
+        }
+    }
+
     /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
     /// Returns what the core took.
     fn propose_submissions(
@@ -256,6 +290,7 @@ impl StateMachine {
             ServiceBody::Hashes { points } => {
                 self.fork_changed |= self.fork_watch.handle_hashes(service.from, &points);
             }
+            ServiceBody::Health(trouble) => self.troubles.hear(service.from, trouble),
         }
     }
 
@@ -279,6 +314,7 @@ impl StateMachine {
         );
         self.generation += 1;
         self.suspended = false;
+        self.fitter.clear();
         self.recent.restart(new.chosen);
     }
 

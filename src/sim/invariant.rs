@@ -51,9 +51,13 @@ pub enum Invariant {
     /// See there.
     Refusal,
     /// See there.
+    Strangers,
+    /// See there.
     Honesty,
     /// See there.
     Liveness,
+    /// See there.
+    MakesWay,
     /// See there.
     EqualLogs,
     /// See there.
@@ -66,7 +70,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 25] = [
+    pub const ALL: [Invariant; 27] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -86,8 +90,10 @@ impl Invariant {
         Invariant::Bounds,
         Invariant::Linearizable,
         Invariant::Refusal,
+        Invariant::Strangers,
         Invariant::Honesty,
         Invariant::Liveness,
+        Invariant::MakesWay,
         Invariant::EqualLogs,
         Invariant::EqualStates,
         Invariant::Fork,
@@ -116,8 +122,10 @@ impl Invariant {
             Invariant::Bounds => "bounded",
             Invariant::Linearizable => "linearizable",
             Invariant::Refusal => "a bad disk is refused",
+            Invariant::Strangers => "strangers have no part",
             Invariant::Honesty => "no nonsense between honest nodes",
             Invariant::Liveness => "serves again",
+            Invariant::MakesWay => "a leader in trouble makes way",
             Invariant::EqualLogs => "equal logs",
             Invariant::EqualStates => "equal states",
             Invariant::Fork => "a fork is told",
@@ -167,10 +175,18 @@ impl Invariant {
                 "a node does not start on a disk that lost or changed what was durable, and no peer talks to a \
                  node whose disk is not the one that the peer knows durably"
             }
+            Invariant::Strangers => {
+                "nobody passes for a member without the key, or is told what a stranger must not know; a node id is \
+                 bound to a disk of that node alone; and a stranger's word ends no node"
+            }
             Invariant::Honesty => {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"
             }
             Invariant::Liveness => "once faults end, every node that is left serves again within 10 T",
+            Invariant::MakesWay => {
+                "a leader that has been in trouble for T, while another node reported that it is not, does not lead on \
+                 after one more T of its own ticks"
+            }
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
             Invariant::EqualStates => {
                 "after the same index the applications of all nodes are in the same state, over all incarnations"

@@ -1,7 +1,7 @@
 //! The simulator: the production code of a whole cluster under every fault, from a seed, in one thread.
 //!
 //! What runs is what `node/` runs on threads: the turns of state machine, storage and applier, their queues,
-//! the records of the store, the wire form of messages, the judgement of hellos. What is simulated: sockets
+//! the records of the store, the wire form of messages, the handshake. What is simulated: sockets
 //! (with the [`faults`](Faults) of the network), the disk (`store::memory`, which fails and forgets on
 //! command), clocks and clients. The same [`Plan`] gives the same run, event for event, on every machine
 //! ([`run()`] returns its hash).
@@ -20,7 +20,8 @@
 //! | `chaos`, `strikes`, `partition` | when faults come, what each does, how networks split |
 //! | `invariant`, `checker`, `watch`, `durable` | what must hold, the independent count, what is checked after a step and after a write |
 //! | `cluster`, `liveness` | takes one step after another; what must happen once faults end |
-//! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often each thing happened |
+//! | `run`, `shrink`, `counts` | a run, a smaller one, how often each thing happened |
+//! | `scenario`, `hang` | a network split in part, a leader that cannot serve |
 //! | `trace` | what a run leaves behind |
 //!
 //! Left out: sockets, the client port's bytes, files (they have tests of their own), more than one thread.
@@ -34,6 +35,8 @@ mod cluster;
 mod counts;
 mod durable;
 mod faults;
+mod handshakes;
+mod hang;
 mod invariant;
 mod liveness;
 mod network;
@@ -44,6 +47,7 @@ mod reads;
 mod run;
 mod scenario;
 mod shrink;
+mod strangers;
 mod strikes;
 mod threads;
 pub mod trace;
@@ -53,6 +57,7 @@ mod world;
 pub use cluster::Cluster;
 pub use counts::{Count, Counts};
 pub use faults::Faults;
+pub use hang::{Hang, MadeWay, hang};
 pub use invariant::{Invariant, Violation};
 pub use plan::{Class, FaultId, Plan};
 pub use run::{Outcome, run};

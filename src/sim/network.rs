@@ -6,12 +6,12 @@
 
 use crate::consensus::message::{Body, ClusterBody};
 use crate::consensus::types::NodeId;
-use crate::pipeline::trust::Verdict;
+use crate::pipeline::trust::first_word;
 use crate::wire::frame::{FrameDecoder, MAX_FRAME_BYTES};
-use crate::wire::hello::{Hello, Refusal, RefusalCode};
 use crate::wire::message::{Decoded, PeerMessage, decode_message, encode_message, encode_service};
 
 use super::counts::Count;
+use super::handshakes::Met;
 use super::invariant::{Invariant, broken, hold};
 use super::trace::{What, digest, name};
 use super::world::{Flight, Step, Thread, World};
@@ -32,6 +32,7 @@ impl World {
             return;
         }
         let message = self.by_wire(&message);
+        let directory = self.running(from).trust.own().directory;
         let id = self.network.name_message();
         let text = self.recorder.text(|| text(&message));
         let name = name(&message).into();
@@ -44,9 +45,9 @@ impl World {
         if self.network.percent(self.faults.duplicate_percent) {
             self.counts.add(Count::Duplicated);
             self.record(from, What::Duplicated { id });
-            self.launch(Flight { id, message: message.clone(), process });
+            self.launch(Flight { id, message: message.clone(), directory, process });
         }
-        self.launch(Flight { id, message, process });
+        self.launch(Flight { id, message, directory, process });
     }
 
     /// The same message, encoded and decoded again.
@@ -69,7 +70,7 @@ impl World {
         }
     }
 
-    fn drop_message(&mut self, node: NodeId, id: u64, why: &'static str, count: Count) {
+    pub(super) fn drop_message(&mut self, node: NodeId, id: u64, why: &'static str, count: Count) {
         self.counts.add(count);
         self.record(node, What::Dropped { id, why: why.into() });
     }
@@ -103,23 +104,27 @@ impl World {
 
     /// The network thread of the receiver reads it, or finds it in its socket once it goes on.
     pub(super) fn take_in(&mut self, flight: Flight) {
-        let Flight { id, message, process } = flight;
-        let (from, to) = (message.from(), message.to());
+        let (from, to) = (flight.message.from(), flight.message.to());
         let node = self.node_mut(to);
-        let is_there = node.process == process;
+        let is_there = node.process == flight.process;
         let Some(running) = node.running.as_mut().filter(|_| is_there) else {
-            self.record(to, What::Dropped { id, why: "the node is down".into() });
+            self.record(to, What::Dropped { id: flight.id, why: "the node is down".into() });
             return;
         };
         if running.paused {
             if running.socket.len() < SOCKET_CAPACITY {
-                running.socket.push(Flight { id, message, process });
+                running.socket.push(flight);
                 return;
             }
-            return self.drop_message(to, id, "its socket is full", Count::NoRoom);
+            return self.drop_message(to, flight.id, "its socket is full", Count::NoRoom);
         }
+        let admitted = match flight.message {
+            PeerMessage::Core(_) => self.admit(flight),
+            PeerMessage::Service(_) => Some(flight),
+        };
+        let Some(Flight { id, message, .. }) = admitted else { return };
         let name = name(&message);
-        match running.inbox.peers.try_push(message) {
+        match self.running(to).inbox.peers.try_push(message) {
             Ok(()) => {
                 self.record(to, What::Received { id, from, name: name.into() });
                 self.wake(to, Thread::Machine);
@@ -145,10 +150,10 @@ impl World {
         self.schedule(delay_us, Step::Dial(from, to));
     }
 
-    /// The hello: `to` judges the node that dials it, and `from` the node that it reached. Returns why `to`
-    /// refuses `from` for good, if it knew `from` by a different disk.
+    /// A node dials another, which may not answer. Returns why the dialler ends for good, if it believes that it
+    /// lost its disk.
     #[must_use]
-    pub(super) fn dial(&mut self, from: NodeId, to: NodeId) -> Option<Refusal> {
+    pub(super) fn dial(&mut self, from: NodeId, to: NodeId) -> Option<String> {
         let ends = (self.node(from).process, self.node(to).process);
         let link = self.network.link(from, to);
         link.is_dialled = false;
@@ -159,65 +164,23 @@ impl World {
         let is_cut = cut.contains(&(from, to)) || cut.contains(&(to, from));
         let answers = |id| self.node(id).running.as_ref().is_some_and(|running| !running.paused);
         if is_cut || !answers(from) || !answers(to) {
+            if answers(from) {
+                self.stranger_listens(from, to);
+            }
             self.dial_again(from, to, 20_000);
             return None;
         }
-        let (hello, answer) = (self.running(from).trust.own().clone(), self.running(to).trust.own().clone());
-        match self.judge(to, &hello) {
-            Judged::Trusted => {}
-            Judged::BindsFirst => {
-                self.dial_again(from, to, 5_000);
-                return None;
-            }
-            Judged::OtherDisk(refusal) => return Some(refusal),
-        }
-        match self.judge(from, &answer) {
-            Judged::Trusted => {
+        self.stranger_dials(from, to);
+        match self.shake_hands(from, to) {
+            Met::Open => {
                 self.network.link(from, to).connected = Some(ends);
                 self.counts.add(Count::Hellos);
+                self.transmit(first_word(from, to).into());
             }
-            Judged::BindsFirst => self.dial_again(from, to, 5_000),
-            Judged::OtherDisk(_) => self.dial_again(from, to, 20_000),
+            Met::Refused => self.dial_again(from, to, 20_000),
+            Met::Ends(why) => return Some(why),
         }
         None
-    }
-
-    /// How a node judges another's hello. A binding that it needs is on its way to its state machine.
-    fn judge(&mut self, id: NodeId, hello: &Hello) -> Judged {
-        match self.running(id).trust.judge(hello) {
-            Verdict::Accept => {
-                self.check_bound(id, hello);
-                Judged::Trusted
-            }
-            Verdict::Bind(binding) => {
-                // If it is full, the connection is closed, and dialled again.
-                let _ = self.running(id).inbox.bindings.try_push(binding);
-                self.wake(id, Thread::Machine);
-                Judged::BindsFirst
-            }
-            Verdict::Refuse(refusal) => {
-                hold!(
-                    Honesty,
-                    refusal.code == RefusalCode::WrongDirectory,
-                    "node {id} refuses node {}: {}",
-                    hello.node,
-                    refusal.text
-                );
-                Judged::OtherDisk(refusal)
-            }
-        }
-    }
-
-    /// A node whose messages count is bound durably to the disk that it has.
-    fn check_bound(&self, id: NodeId, hello: &Hello) {
-        let bound = self.node(id).account.bound.get(&hello.node).copied();
-        hold!(
-            Refusal,
-            bound == Some(hello.directory),
-            "node {id} lets node {} take part with directory {:x}, but has bound it durably to {bound:x?}",
-            hello.node,
-            hello.directory
-        );
     }
 
     /// The process is gone, and its connections with it; the others dial again.
@@ -246,13 +209,4 @@ fn text(message: &PeerMessage) -> String {
         PeerMessage::Core(message) => message.body.to_string(),
         PeerMessage::Service(service) => service.body.to_string(),
     }
-}
-
-/// What a hello led to.
-enum Judged {
-    Trusted,
-    /// The connection is closed until the binding is durable.
-    BindsFirst,
-    /// The node is bound to a different directory.
-    OtherDisk(Refusal),
 }

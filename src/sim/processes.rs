@@ -68,12 +68,15 @@ impl World {
         let percent = self.faults.power_cut_percent;
         let node = &mut self.nodes[id as usize - 1];
         let torn = node.running.as_ref().is_some_and(|it| it.writing.is_some()) && chaos.tears(id);
-        let socket = node.running.as_mut().map(|it| std::mem::take(&mut it.socket)).unwrap_or_default();
+        let unread = node.running.as_mut().map(|it| {
+            let (held, socket) = (std::mem::take(&mut it.unbound), std::mem::take(&mut it.socket));
+            held.into_iter().chain(socket).collect::<Vec<_>>()
+        });
         let cut = chaos.cuts_power(percent);
         counts.add_many(Count::PowerCuts, u64::from(cut || torn));
         node.crash(|| chaos.kept(cut, torn, counts));
         node.is_harmed |= torn;
-        for flight in socket {
+        for flight in unread.unwrap_or_default() {
             self.record(id, What::Dropped { id: flight.id, why: "the node is down".into() });
         }
         self.record(id, What::Crashed { why: why.into() });

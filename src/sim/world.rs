@@ -25,6 +25,7 @@ use crate::consensus::protocol::Role;
 use crate::consensus::quorum::Voters;
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
+use crate::wire::proof::Keys;
 
 use super::checker::Checker;
 use super::counts::{Count, Counts};
@@ -91,7 +92,7 @@ impl World {
                 window_bytes: shape.window_bytes,
                 seed: plan.seed.wrapping_mul(1000).wrapping_add(id << 32),
             };
-            Node::new(plan.protocol, config, shape.sizes, u128::from(id))
+            Node::new(plan.protocol, config, shape.sizes, keys(plan.seed, id), u128::from(id))
         };
         World {
             now_us: 0,
@@ -212,5 +213,15 @@ impl World {
         for thread in [Thread::Machine, Thread::Storage, Thread::Network, Thread::Applier] {
             self.wake(id, thread);
         }
+    }
+}
+
+/// The keys of a node. Every other cluster has one, and is about to replace it: some nodes have both already.
+fn keys(seed: u64, id: NodeId) -> Option<Keys> {
+    let [old, new] = [b"the old key of a simulation", b"the new key of a simulation"].map(|key| key.to_vec());
+    match (seed % 2, id % 2) {
+        (0, _) => None,
+        (_, 0) => Some(Keys::new(old, Some(new))),
+        _ => Some(Keys::new(old, None)),
     }
 }

@@ -8,3 +8,5 @@
 pub mod frame;
 pub mod hello;
 pub mod message;
+pub mod proof;
+pub mod refusal;

@@ -239,6 +239,7 @@ impl Protocol for Paxos {
             Input::Propose(proposals) => self.handle_propose(proposals, out),
             Input::Read { id } => self.handle_read(self.member.node(), id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
+            Input::MakeWay { to } => self.handle_make_way(&to, out),
         }
         if out.must_write() {
             out.hard_state = Some(self.hard_state());

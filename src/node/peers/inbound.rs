@@ -1,6 +1,10 @@
 //! The connections that peers (or strangers) dialled to this node: accepted, greeted, and then only read.
+//!
+//! The first message of a node that is not bound yet asks for its binding (`pipeline::trust`). Until that
+//! is durable, it is *held* with all that was read together with it, and nothing more is read from its
+//! connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,15 +14,16 @@ use mio::Token;
 use mio::net::TcpListener;
 
 use crate::consensus::types::NodeId;
-use crate::pipeline::inbox::Inbox;
+use crate::logfile::RateLimited;
+use crate::pipeline::handshake::{Handshake, Reply};
+use crate::pipeline::inbox::{Binding, Inbox};
+use crate::pipeline::trust::Admission;
 use crate::wire::frame::MAX_FRAME_BYTES;
-use crate::wire::hello::{Greeting, Hello};
+use crate::wire::hello::{Greeting, Introduction, Refusal, RefusalCode};
 use crate::wire::message::{Decoded, PeerMessage, ServiceBody, decode_message};
 
-use super::socket::{Ended, ReadEnd, Socket};
+use super::socket::{Ended, ReadEnd, Socket, random_nonce};
 use super::{PeerNetwork, TROUBLE_EVERY};
-use crate::logfile::RateLimited;
-use crate::pipeline::trust::Verdict;
 
 /// The highest number of connections accepted in one turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -28,14 +33,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// All inbound connections, and the listening socket.
 ///
-/// Invariant: at most `max_silent` connections have not sent a hello, and at most one connection of each peer
-/// is held, and one open; so their number is bounded.
+/// Invariant: at most `max_silent` connections are in their handshake, and at most one of each peer is
+/// open, held or not; so their number is bounded, and so is what is held: a turn of reading for each
+/// peer.
 pub(super) struct Inbounds {
     listener: TcpListener,
     /// By token, so the oldest come first.
     connections: BTreeMap<Token, Inbound>,
-    /// When one more connection comes, the oldest silent one is closed: a real peer sends its hello
-    /// immediately.
+    /// When one more connection comes, the oldest one in its handshake is closed: a real peer says what
+    /// it has to say immediately.
     max_silent: usize,
     /// When to accept even without an event.
     accept_at: Option<Instant>,
@@ -47,17 +53,23 @@ pub(super) struct Inbounds {
 struct Inbound {
     socket: Socket,
     address: SocketAddr,
-    stage: Stage,
-    /// When it is closed, unless it is open.
+    handshake: Handshake,
+    /// The peer that it belongs to, once both ends have accepted each other: its messages are read.
+    open: Option<Introduction>,
+    /// Its first message, and what was read with it, while its node id is being bound.
+    held: VecDeque<Bytes>,
+    /// When it is closed, unless it is read as an open connection.
     deadline: Instant,
 }
 
-enum Stage {
-    Silent,
-    /// From a node that is not bound yet: it is not read.
-    Held(Hello),
-    /// From this peer: its messages are read.
-    Open(NodeId),
+impl Inbound {
+    fn is_read(&self) -> bool {
+        self.open.is_some() && self.held.is_empty()
+    }
+
+    fn is_of(&self, peer: NodeId) -> bool {
+        self.open.as_ref().is_some_and(|introduction| introduction.node == peer)
+    }
 }
 
 impl Inbounds {
@@ -76,30 +88,26 @@ impl Inbounds {
         self.listener.local_addr()
     }
 
+    /// Whether messages of this peer are being read.
     pub(super) fn is_open(&self, node: NodeId) -> bool {
-        self.connections.values().any(|inbound| matches!(inbound.stage, Stage::Open(it) if it == node))
+        self.connections.values().any(|inbound| inbound.is_of(node) && inbound.is_read())
     }
 
     /// When there is something to do.
     pub(super) fn timer(&self, now: Instant) -> impl Iterator<Item = Instant> {
-        let closing = self.connections.values().filter(|inbound| !matches!(inbound.stage, Stage::Open(_)));
+        let closing = self.connections.values().filter(|inbound| !inbound.is_read());
         let unread = (!self.unread.is_empty()).then_some(now);
         closing.map(|inbound| inbound.deadline).chain(self.accept_at).chain(unread)
     }
 
     fn make_room_for_silent(&mut self) {
-        let mut silent = self.connections.iter().filter(|(_, it)| matches!(it.stage, Stage::Silent));
+        let mut silent = self.connections.iter().filter(|(_, inbound)| inbound.open.is_none());
         let oldest = silent.next().map(|(token, _)| *token);
         if let Some(oldest) = oldest
             && 1 + silent.count() >= self.max_silent
         {
             self.connections.remove(&oldest);
         }
-    }
-
-    /// Closes older connections of a peer when a newer one replaces them.
-    fn remove(&mut self, older: impl Fn(&Stage) -> bool) {
-        self.connections.retain(|_, inbound| !older(&inbound.stage));
     }
 }
 
@@ -112,19 +120,18 @@ impl PeerNetwork {
                 Ok((stream, address)) => {
                     let token = self.tokens.next();
                     self.inbounds.make_room_for_silent();
-                    // An error here means that the connection is already gone.
+                    // An error of the socket means that the connection is already gone.
                     let patience = self.limits.unacknowledged_timeout;
                     if let Ok(socket) = Socket::new(stream, token, self.poll.registry(), patience) {
-                        let deadline = now + self.limits.hello_timeout;
-                        let inbound = Inbound { socket, address, stage: Stage::Silent, deadline };
-                        self.inbounds.connections.insert(token, inbound);
+                        self.greet(token, socket, address, now);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => (),
                 Err(error) => {
-                    // Waiting connections stay in the kernel's queue, and no further event will report them.
+                    // Waiting connections stay in the kernel's queue, and no further event will report
+                    // them.
                     self.inbounds.accept_at = Some(now + ACCEPT_PAUSE);
                     self.inbounds.trouble.warn(now, || {
                         format!(
@@ -138,16 +145,31 @@ impl PeerNetwork {
         self.inbounds.accept_at = Some(now);
     }
 
+    fn greet(&mut self, token: Token, socket: Socket, address: SocketAddr, now: Instant) {
+        let deadline = now + self.limits.hello_timeout;
+        match random_nonce() {
+            Ok(nonce) => {
+                let (handshake, held) = (Handshake::listen(nonce), VecDeque::new());
+                let inbound = Inbound { socket, address, handshake, open: None, held, deadline };
+                self.inbounds.connections.insert(token, inbound);
+            }
+            Err(why) => self.refused.warn(now, || format!("closed {address}: {why}")),
+        }
+    }
+
     /// Reads a connection and acts on what it says; closes it when it has ended or sent something wrong.
     pub(super) fn serve(&mut self, token: Token, to_end: bool, inbox: &Inbox, now: Instant) {
         let Some(mut inbound) = self.inbounds.connections.remove(&token) else { return };
-        if matches!(inbound.stage, Stage::Held(_)) {
+        if !inbound.held.is_empty() {
             self.inbounds.connections.insert(token, inbound);
             return;
         }
         let mut payloads = vec![];
         let read = inbound.socket.read(&mut self.scratch, to_end, &mut payloads);
-        let handled = self.handle_payloads(&mut inbound, payloads, inbox, now);
+        let handled = match inbound.open {
+            Some(_) => self.take_messages(&mut inbound, payloads.into(), inbox, now),
+            None => self.take_greeting(&mut inbound, payloads, now),
+        };
         match handled.and(read) {
             Ok(end) => {
                 if end == ReadEnd::More {
@@ -159,35 +181,92 @@ impl PeerNetwork {
         }
     }
 
-    fn handle_payloads(
+    /// The dialler says one greeting at a time: it waits for the answer.
+    fn take_greeting(
         &mut self,
         inbound: &mut Inbound,
         payloads: Vec<Bytes>,
-        inbox: &Inbox,
         now: Instant,
     ) -> Result<(), Ended> {
         let mut payloads = payloads.into_iter();
-        if let Stage::Silent = inbound.stage {
-            let Some(payload) = payloads.next() else { return Ok(()) };
-            if payloads.next().is_some() {
-                return Err(Ended::Broken("sent more before its hello was answered".to_owned()));
-            }
-            return match Greeting::decode(payload)? {
-                Greeting::Hello(hello) => self.welcome(inbound, hello, inbox, now),
-                Greeting::Refusal(refusal) => Err(Ended::RefusedByPeer(refusal)),
-            };
+        let Some(payload) = payloads.next() else { return Ok(()) };
+        if payloads.next().is_some() {
+            return Err(Ended::Broken("sent more before it was answered".to_owned()));
         }
-        let Stage::Open(node) = inbound.stage else { return Ok(()) };
-        payloads.try_for_each(|payload| self.take_message(node, payload))
+        match inbound.handshake.take(Greeting::decode(payload)?, &mut self.trust) {
+            Ok(Reply::Say(greeting)) => answer(inbound, &greeting),
+            Ok(Reply::Open { theirs, say }) => {
+                self.check_asked(Binding { node: theirs.node, directory: theirs.directory })?;
+                say.map_or(Ok(()), |greeting| answer(inbound, &greeting))?;
+                self.open_inbound(inbound, theirs, now);
+                Ok(())
+            }
+            Err(failure) => {
+                let (why, say) = Ended::of_handshake(failure);
+                say.map_or(Ok(()), |greeting| answer(inbound, &greeting))?;
+                Err(why)
+            }
+        }
     }
 
-    fn take_message(&mut self, node: NodeId, payload: Bytes) -> Result<(), Ended> {
-        let counters = self.counters.entry(node).or_default();
+    /// Both ends have accepted each other. A newer connection of a peer replaces its older one.
+    fn open_inbound(&mut self, inbound: &mut Inbound, theirs: Introduction, now: Instant) {
+        let (node, start, address) = (theirs.node, theirs.start, inbound.address);
+        self.inbounds.connections.retain(|_, older| !older.is_of(node));
+        inbound.socket.set_limit(MAX_FRAME_BYTES);
+        if let Some(lines) = self.lines.get_mut(&node) {
+            lines.opened.info(now, || format!("node {node} sends from {address} (its start {start})"));
+        }
+        self.note_client_address(&theirs);
+        if let Some(outbound) = self.outbounds.get_mut(&node) {
+            outbound.handle_alive(start, now);
+        }
+        inbound.open = Some(theirs);
+    }
+
+    /// Takes the messages of an open connection, up to one that must wait for a binding: that one is
+    /// held, with all that follow.
+    fn take_messages(
+        &mut self,
+        inbound: &mut Inbound,
+        mut payloads: VecDeque<Bytes>,
+        inbox: &Inbox,
+        now: Instant,
+    ) -> Result<(), Ended> {
+        let Some((node, directory)) = inbound.open.as_ref().map(|it| (it.node, it.directory)) else {
+            return Ok(());
+        };
+        while let Some(payload) = payloads.pop_front() {
+            let Some(message) = self.read_message(node, payload.clone())? else { continue };
+            if let PeerMessage::Core(_) = message {
+                match self.trust.admit(node, directory) {
+                    Admission::Counts => (),
+                    Admission::BindsFirst(binding) => {
+                        self.ask_binding(binding, inbox, now)?;
+                        payloads.push_front(payload);
+                        inbound.held = payloads;
+                        inbound.deadline = now + self.limits.hello_timeout;
+                        return Ok(());
+                    }
+                    Admission::Refused => return Err(self.refuse_inbound(inbound)),
+                }
+            }
+            self.counters.entry(node).or_default().received += 1;
+            let is_ping = matches!(&message, PeerMessage::Service(it) if it.body == ServiceBody::Ping);
+            if !is_ping {
+                self.arrived.push_back(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what a peer says, unless only a newer version knows what it means.
+    fn read_message(&mut self, node: NodeId, payload: Bytes) -> Result<Option<PeerMessage>, Ended> {
         let message = match decode_message(payload)? {
             Decoded::Message(message) => message,
             Decoded::UnknownKind(_) => {
-                counters.unknown_kinds += 1;
-                return Ok(());
+                self.counters.entry(node).or_default().unknown_kinds += 1;
+                return Ok(None);
             }
         };
         let this = self.trust.own().node;
@@ -198,61 +277,34 @@ impl PeerNetwork {
                 message.to()
             )));
         }
-        counters.received += 1;
-        let is_ping = matches!(&message, PeerMessage::Service(it) if it.body == ServiceBody::Ping);
-        if !is_ping {
-            self.arrived.push_back(message);
-        }
-        Ok(())
+        Ok(Some(message))
     }
 
-    /// Judges a hello and answers it.
-    fn welcome(
-        &mut self,
-        inbound: &mut Inbound,
-        hello: Hello,
-        inbox: &Inbox,
-        now: Instant,
-    ) -> Result<(), Ended> {
-        let node = hello.node;
-        match self.trust.judge(&hello) {
-            Verdict::Accept => {
-                answer(inbound, &Greeting::Hello(self.trust.own().clone()))?;
-                self.inbounds.remove(|stage| match stage {
-                    Stage::Silent => false,
-                    Stage::Held(held) => held.node == node,
-                    Stage::Open(open) => *open == node,
-                });
-                inbound.socket.set_limit(MAX_FRAME_BYTES);
-                inbound.stage = Stage::Open(node);
-                log::info!("node {node} sends from {} (its start {})", inbound.address, hello.start);
-                self.note_client_address(&hello);
-                if let Some(outbound) = self.outbounds.get_mut(&node) {
-                    outbound.handle_alive(hello.start, now);
-                }
-            }
-            Verdict::Bind(binding) => {
-                self.ask_binding(binding, inbox, now)?;
-                self.inbounds.remove(|stage| matches!(stage, Stage::Held(held) if held.node == node));
-                inbound.stage = Stage::Held(hello);
-                inbound.deadline = now + self.limits.hello_timeout;
-            }
-            Verdict::Refuse(refusal) => {
-                answer(inbound, &Greeting::Refusal(refusal.clone()))?;
-                return Err(Ended::Refused(refusal));
-            }
+    /// The node id of an open connection is bound to a different directory by now.
+    fn refuse_inbound(&mut self, inbound: &mut Inbound) -> Ended {
+        let judged = inbound.open.as_ref().map_or(Ok(()), |theirs| self.trust.judge(theirs));
+        let refusal = judged.err().unwrap_or_else(|| Refusal::new(RefusalCode::WrongDirectory, ""));
+        if let Some(greeting) = inbound.handshake.refuse_open(&refusal) {
+            // It is closed in any case; a socket that takes nothing is only not told.
+            let _ = answer(inbound, &greeting);
         }
-        Ok(())
+        Ended::Refused(refusal)
     }
 
-    /// A node is bound now: answers its connection, if one is held.
-    pub(super) fn welcome_held(&mut self, node: NodeId, inbox: &Inbox, now: Instant) {
-        let held = |it: &Inbound| matches!(&it.stage, Stage::Held(hello) if hello.node == node);
-        let found = self.inbounds.connections.iter().find(|(_, inbound)| held(inbound));
+    /// A node is bound now: what its connection said counts, if it is from the directory that was bound.
+    pub(super) fn release_held(&mut self, node: NodeId, inbox: &Inbox, now: Instant) {
+        let mut connections = self.inbounds.connections.iter();
+        let found = connections.find(|(_, inbound)| inbound.is_of(node) && !inbound.held.is_empty());
         let Some(token) = found.map(|(token, _)| *token) else { return };
         let Some(mut inbound) = self.inbounds.connections.remove(&token) else { return };
-        let Stage::Held(hello) = std::mem::replace(&mut inbound.stage, Stage::Silent) else { return };
-        match self.welcome(&mut inbound, hello, inbox, now) {
+        let held = std::mem::take(&mut inbound.held);
+        // From here on its start is remembered.
+        let judged = inbound.open.as_ref().map_or(Ok(()), |theirs| self.trust.judge(theirs));
+        let taken = match judged {
+            Ok(()) => self.take_messages(&mut inbound, held, inbox, now),
+            Err(_) => Err(self.refuse_inbound(&mut inbound)),
+        };
+        match taken {
             Ok(()) => {
                 // Events that came while it was held were not acted on.
                 self.inbounds.unread.push(token);
@@ -262,8 +314,8 @@ impl PeerNetwork {
         }
     }
 
-    /// Reads on where there was more than one turn's share, accepts again, and closes connections that are
-    /// out of time.
+    /// Reads on where there was more than one turn's share, accepts again, and closes connections that
+    /// are out of time.
     pub(super) fn handle_inbound_time(&mut self, inbox: &Inbox, now: Instant) {
         for token in std::mem::take(&mut self.inbounds.unread) {
             // Read to the end: the event that told of it may already have passed.
@@ -274,27 +326,34 @@ impl PeerNetwork {
         }
         let trouble = &mut self.inbounds.trouble;
         self.inbounds.connections.retain(|_, inbound| {
-            let late = !matches!(inbound.stage, Stage::Open(_)) && inbound.deadline <= now;
+            let late = !inbound.is_read() && inbound.deadline <= now;
             if late {
-                trouble.warn(now, || format!("closed {}: it sent no hello in time", inbound.address));
+                let what =
+                    if inbound.open.is_some() { "its binding takes too long" } else { "no hello in time" };
+                trouble.warn(now, || format!("closed {}: {what}", inbound.address));
             }
             !late
         });
     }
 
     fn report_inbound_end(&mut self, inbound: &Inbound, why: &Ended, now: Instant) {
-        match (&inbound.stage, why) {
-            (Stage::Open(node), Ended::Closed) => log::info!("node {node} no longer sends: {why}"),
-            (Stage::Open(node), _) => {
-                self.strange.warn(now, || format!("closed the connection of node {node}: {why}"));
-            }
-            (_, Ended::Closed) => log::debug!("{} left without a hello", inbound.address),
-            _ => self.refused.warn(now, || format!("closed {}: {why}", inbound.address)),
+        let address = inbound.address;
+        let Some(node) = inbound.open.as_ref().map(|theirs| theirs.node) else {
+            return match why {
+                Ended::Closed => self.left.debug(now, || format!("{address} left without a hello")),
+                _ => self.refused.warn(now, || format!("closed {address}: {why}")),
+            };
+        };
+        let Some(lines) = self.lines.get_mut(&node) else { return };
+        match why {
+            Ended::Closed => lines.closed.info(now, || format!("node {node} no longer sends: {why}")),
+            _ => lines.strange.warn(now, || format!("closed the connection of node {node}: {why}")),
         }
     }
 }
 
-/// A greeting fits into the buffer of any fresh socket; if it does not, the connection is as good as dead.
+/// A greeting fits into the buffer of any fresh socket; if it does not, the connection is as good as
+/// dead.
 fn answer(inbound: &mut Inbound, greeting: &Greeting) -> Result<(), Ended> {
     let mut out = BytesMut::new();
     greeting.encode(&mut out)?;

@@ -21,9 +21,9 @@
 //! From then on the process has 2 T to read something, since Linux counts a window that stays shut as
 //! unacknowledged.
 //!
-//! **The listener's end.** A listener writes nothing after the hello, so it has nothing unacknowledged when
-//! its dialler vanishes. It does not judge by silence, because a process that stands still is silent as
-//! well. Instead its system asks the other one (keep-alive) when nothing came for as long as bytes may stay
+//! **The listener's end.** A listener writes nothing after the handshake, so it has nothing
+//! unacknowledged when its dialler vanishes. It does not judge by silence, because a process that stands
+//! still is silent as well. Instead its system asks the other one (keep-alive) when nothing came for as long as bytes may stay
 //! unacknowledged, in whole seconds, and closes the connection a second later if no answer came. Until then
 //! a half-open connection costs the one place that its node has: a newer connection of this node replaces it.
 //!
@@ -45,9 +45,9 @@ pub struct PeerLimits {
     pub backoff_max: Duration,
     /// How long an attempt to connect may take before a fresh one replaces it.
     pub connect_timeout: Duration,
-    /// How long the answer to a hello may take before the connection is dialled again.
+    /// How long each answer in the handshake may take before the connection is dialled again.
     pub answer_timeout: Duration,
-    /// How long a hello or the durable binding may take before the connection is closed.
+    /// How long a dialler's handshake or the durable binding may take before the connection is closed.
     pub hello_timeout: Duration,
     /// The most that may wait for one peer, give or take one message; beyond that new messages are dropped.
     pub out_buffer_bytes: usize,

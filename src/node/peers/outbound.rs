@@ -11,13 +11,16 @@ use mio::{Registry, Token};
 use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::wire::frame::FrameError;
-use crate::wire::hello::{Greeting, Hello};
+use crate::wire::hello::{Greeting, Introduction};
 use crate::wire::message::{Service, ServiceBody, encode_message, encode_service};
 
 use super::TROUBLE_EVERY;
-use super::socket::{Ended, Socket};
+use super::socket::{Ended, Socket, random_nonce};
 use super::{PeerLimits, Tokens};
 use crate::logfile::RateLimited;
+use crate::pipeline::handshake::{Failure, Handshake, Reply};
+use crate::pipeline::trust::{Trust, first_word};
+use crate::store::DirectoryId;
 
 /// An emptied out-buffer that is larger than this is freed.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -31,29 +34,31 @@ pub(super) struct Outbound {
     limits: PeerLimits,
     stage: Stage,
     socket: Option<Socket>,
-    /// In stage `Waiting`, when to dial; in stage `Open`, when to ping unless bytes wait; in the others, when
-    /// to give up.
+    /// In stage `Waiting`, when to dial; in stage `Open`, when to ping unless bytes wait; in the others,
+    /// when to give up.
     timer: Instant,
     /// When the latest attempt to connect began.
     dialled_at: Instant,
-    /// The upper bound of the time between two attempts; every failure raises it, and a sign of life resets
-    /// it.
+    /// The upper bound of the time between two attempts; every failure raises it, and a sign of life
+    /// resets it.
     backoff: Duration,
     out: BytesMut,
     sent: u64,
     dropped: u64,
     trouble: RateLimited,
+    opened: RateLimited,
+    closed: RateLimited,
 }
 
 enum Stage {
     Waiting,
     Connecting,
-    /// The hello is sent, the answer has not come yet.
-    Greeting,
-    /// Answered by a node that is not bound yet.
-    Held(Hello),
-    /// Accepted on both sides.
+    /// The hello is sent, and both ends have yet to accept each other.
+    Greeting(Handshake),
+    /// Accepted on both sides. The handshake still understands a refusal.
     Open {
+        handshake: Handshake,
+        directory: DirectoryId,
         start: u64,
     },
 }
@@ -80,6 +85,8 @@ impl Outbound {
             sent: 0,
             dropped: 0,
             trouble: RateLimited::new(TROUBLE_EVERY),
+            opened: RateLimited::new(TROUBLE_EVERY),
+            closed: RateLimited::new(TROUBLE_EVERY),
         }
     }
 
@@ -89,6 +96,10 @@ impl Outbound {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open { .. })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// When [`Outbound::handle_time`] has something to do.
@@ -154,17 +165,17 @@ impl Outbound {
         self.flush(now);
     }
 
-    /// Handles an event of its socket. Returns what the other end said, and why the connection has to end if
-    /// it does.
+    /// Handles an event of its socket. Returns what the other end said, and why the connection has to end
+    /// if it does.
     pub(super) fn handle_event(
         &mut self,
         event: &Event,
-        own: &Hello,
+        trust: &Trust,
         scratch: &mut [u8],
         now: Instant,
     ) -> (Option<Greeting>, Result<(), Ended>) {
         if event.is_writable()
-            && let Err(error) = self.handle_writable(own, now)
+            && let Err(error) = self.handle_writable(trust, now)
         {
             return (None, Err(error));
         }
@@ -175,74 +186,106 @@ impl Outbound {
         (None, Ok(()))
     }
 
-    fn handle_writable(&mut self, own: &Hello, now: Instant) -> Result<(), Ended> {
+    fn handle_writable(&mut self, trust: &Trust, now: Instant) -> Result<(), Ended> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         socket.handle_writable();
         if matches!(self.stage, Stage::Connecting) {
             if !socket.is_connected()? {
                 return Ok(());
             }
-            self.stage = Stage::Greeting;
+            let (handshake, hello) = Handshake::dial(trust, self.node, random_nonce()?);
+            self.stage = Stage::Greeting(handshake);
             self.timer = now + self.limits.answer_timeout;
-            Greeting::Hello(own.clone()).encode(&mut self.out)?;
+            hello.encode(&mut self.out)?;
         }
         socket.write(&mut self.out)?;
         Ok(())
     }
 
+    /// The listener says one greeting at a time: it waits for the answer, and none follows the last.
     fn read(&mut self, to_end: bool, scratch: &mut [u8]) -> (Option<Greeting>, Result<(), Ended>) {
-        let mut payloads = vec![];
+        let mut payloads: Vec<Bytes> = vec![];
         let Some(socket) = &mut self.socket else { return (None, Ok(())) };
         let ended = socket.read(scratch, to_end, &mut payloads).map(|_| ());
-        match self.read_greeting(payloads) {
+        match payloads.into_iter().next().map(Greeting::decode).transpose() {
             Ok(greeting) => (greeting, ended),
-            Err(error) => (None, Err(error)),
+            Err(error) => (None, Err(error.into())),
         }
     }
 
-    /// A hello answers ours, and a refusal may come at any time; the listener sends nothing else.
-    fn read_greeting(&self, payloads: Vec<Bytes>) -> Result<Option<Greeting>, Ended> {
-        let mut payloads = payloads.into_iter();
-        let Some(payload) = payloads.next() else { return Ok(None) };
-        let greeting = Greeting::decode(payload)?;
-        match (&self.stage, &greeting) {
-            (Stage::Greeting, _) | (_, Greeting::Refusal(_)) => Ok(Some(greeting)),
-            _ => Err(Ended::Broken("a second hello".to_owned())),
+    /// The other end's greeting. Returns who it is once both have accepted each other: then messages may
+    /// leave. A failure is for [`Outbound::part`].
+    pub(super) fn take(
+        &mut self,
+        greeting: Greeting,
+        trust: &mut Trust,
+        now: Instant,
+    ) -> Result<Option<Introduction>, Failure> {
+        let (Stage::Greeting(handshake) | Stage::Open { handshake, .. }) = &mut self.stage else {
+            return Err(Failure::Broken("a greeting before the hello".to_owned()));
+        };
+        match handshake.take(greeting, trust)? {
+            Reply::Say(greeting) => {
+                self.timer = now + self.limits.answer_timeout;
+                self.say(&greeting)?;
+                Ok(None)
+            }
+            Reply::Open { theirs, .. } => {
+                self.open(&theirs, now);
+                Ok(Some(theirs))
+            }
         }
     }
 
-    /// The other end must be bound first.
-    pub(super) fn hold(&mut self, hello: Hello, now: Instant) {
-        self.stage = Stage::Held(hello);
-        self.timer = now + self.limits.hello_timeout;
+    fn say(&mut self, greeting: &Greeting) -> Result<(), Failure> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        greeting.encode(&mut self.out).map_err(|error| Failure::Broken(error.to_string()))?;
+        socket.write(&mut self.out).map_err(|error| Failure::Broken(error.to_string()))
     }
 
-    /// The hello of a connection that waits for the binding.
-    pub(super) fn held(&self) -> Option<&Hello> {
-        match &self.stage {
-            Stage::Held(hello) => Some(hello),
-            _ => None,
-        }
+    /// The connection is about to be closed for this reason. Tells the other end, as far as its socket
+    /// takes it.
+    pub(super) fn part(&mut self, failure: &Failure) -> Ended {
+        let (why, say) = Ended::of_handshake(failure.clone());
+        // It is closed in any case; a socket that takes nothing is only not told.
+        let _ = say.map(|greeting| self.say(&greeting));
+        why
     }
 
-    /// Both sides have accepted: messages may leave.
-    pub(super) fn open(&mut self, start: u64, now: Instant) {
+    /// Both sides have accepted: messages may leave. The first one binds this node's id there.
+    fn open(&mut self, theirs: &Introduction, now: Instant) {
         assert!(self.socket.is_some(), "node {} cannot be open without a socket", self.node);
-        self.stage = Stage::Open { start };
+        let Stage::Greeting(handshake) = std::mem::replace(&mut self.stage, Stage::Waiting) else { return };
+        let (directory, start) = (theirs.directory, theirs.start);
+        self.stage = Stage::Open { handshake, directory, start };
         self.timer = now + self.limits.ping_every;
         self.backoff = self.limits.backoff_min;
-        log::info!("sending to node {} at {} (its start {start})", self.node, self.address);
+        let (node, address) = (self.node, self.address);
+        self.opened.info(now, || format!("sending to node {node} at {address} (its start {start})"));
+        self.send(&first_word(self.own, node), now);
+        self.flush(now);
     }
 
-    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not. An attempt to
-    /// connect to it will succeed now, unless it began when the peer could not be reached.
+    /// The node at the other end is bound to this directory now. On a connection that opened before, it
+    /// may be another one.
+    pub(super) fn handle_bound(&mut self, bound: DirectoryId, now: Instant) {
+        if matches!(self.stage, Stage::Open { directory, .. } if directory != bound) {
+            self.close(
+                &Ended::Broken("it has a different data directory than the node of its id".to_owned()),
+                now,
+            );
+        }
+    }
+
+    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not. An attempt
+    /// to connect to it will succeed now, unless it began when the peer could not be reached.
     pub(super) fn handle_alive(&mut self, peer_start: u64, now: Instant) {
         match self.stage {
             Stage::Waiting | Stage::Connecting => {
                 self.backoff = self.limits.backoff_min;
                 self.timer = self.timer.min(self.dialled_at + self.limits.backoff_min);
             }
-            Stage::Open { start } if start < peer_start => {
+            Stage::Open { start, .. } if start < peer_start => {
                 self.close(&Ended::Broken(format!("start {peer_start} follows {start}")), now);
             }
             _ => (),
@@ -252,9 +295,9 @@ impl Outbound {
     /// Ends the connection, drops what waits, and dials again: immediately, unless the attempt was short.
     pub(super) fn close(&mut self, why: &Ended, now: Instant) {
         match self.stage {
-            Stage::Open { .. } => {
-                log::info!("no longer sending to node {} at {}: {why}", self.node, self.address);
-            }
+            Stage::Open { .. } => self
+                .closed
+                .info(now, || format!("no longer sending to node {} at {}: {why}", self.node, self.address)),
             _ => self.trouble.warn(now, || {
                 format!("cannot connect to node {} at {}: {why}; trying again", self.node, self.address)
             }),
@@ -274,8 +317,9 @@ impl Outbound {
         match self.stage {
             Stage::Waiting => self.dial(registry, tokens, now),
             Stage::Connecting => self.close(&Ended::Broken("no answer".to_owned()), now),
-            Stage::Greeting => self.close(&Ended::Broken("no hello in time".to_owned()), now),
-            Stage::Held(_) => self.close(&Ended::Broken("its binding takes too long".to_owned()), now),
+            Stage::Greeting(_) => {
+                self.close(&Ended::Broken("no answer to the hello in time".to_owned()), now)
+            }
             Stage::Open { .. } => self.ping(now),
         }
     }
@@ -309,8 +353,8 @@ impl Outbound {
     }
 }
 
-/// Returns a time between half of `wait` and all of it, so that nodes that failed together do not come back
-/// together.
+/// Returns a time between half of `wait` and all of it, so that nodes that failed together do not come
+/// back together.
 fn jittered(wait: Duration) -> Duration {
     let random = getrandom::u64().unwrap_or(0) % 1024;
     wait / 2 + wait * random as u32 / 2048

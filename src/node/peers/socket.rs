@@ -8,8 +8,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
+use crate::pipeline::handshake::Failure;
 use crate::wire::frame::{FrameDecoder, FrameError};
-use crate::wire::hello::{GreetingError, MAX_GREETING_BYTES, Refusal};
+use crate::wire::hello::{Greeting, GreetingError, MAX_GREETING_BYTES, Nonce, Refusal};
 use crate::wire::message::MessageError;
 
 /// The most that is read from one connection in one turn (in whole reads), so that none starves the others.
@@ -37,6 +38,26 @@ pub(super) enum Ended {
     RefusedByPeer(Refusal),
     #[error("{0}")]
     Broken(String),
+}
+
+impl Ended {
+    /// Why a handshake ends a connection, and what the other end is told.
+    pub(super) fn of_handshake(failure: Failure) -> (Ended, Option<Greeting>) {
+        match failure {
+            Failure::Refused { refusal, say } => (Ended::Refused(refusal), say),
+            Failure::RefusedByPeer { refusal, .. } => (Ended::RefusedByPeer(refusal), None),
+            Failure::Broken(why) => (Ended::Broken(why), None),
+        }
+    }
+}
+
+/// A fresh number for a handshake.
+pub(super) fn random_nonce() -> Result<Nonce, Ended> {
+    let mut nonce = Nonce::default();
+    match getrandom::fill(&mut nonce) {
+        Ok(()) => Ok(nonce),
+        Err(error) => Err(Ended::Broken(format!("the system has no random numbers: {error}"))),
+    }
 }
 
 /// How a read ended, if it did not end the connection.

@@ -32,6 +32,8 @@ pub struct PeerState {
     pub dropped_in: u64,
     /// Messages from it of a kind that only a newer version knows.
     pub unknown_kinds: u64,
+    /// How often someone at its address took this node's data directory for the wrong one and was not believed.
+    pub disowned: u64,
 }
 
 /// All peers, written by the network thread once a turn.
@@ -53,6 +55,7 @@ impl PeerTable {
             received: 0,
             dropped_in: 0,
             unknown_kinds: 0,
+            disowned: 0,
         };
         let peers = peers.map(|(node, address)| (node, state(address))).collect();
         PeerTable { peers: Arc::new(Mutex::new(peers)) }

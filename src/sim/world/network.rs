@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::consensus::random::Random;
 use crate::consensus::types::NodeId;
+use crate::wire::hello::{Greeting, Nonce};
 
 /// All links.
 pub struct Network {
     pub random: Random,
+    /// Draws what strangers do, and nonces: without either, a run is the same otherwise.
+    pub strangers: Random,
     /// Links that lose everything, as pairs of from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     links: BTreeMap<(NodeId, NodeId), Link>,
+    /// What both ends said in turn when a link was opened last.
+    overheard: BTreeMap<(NodeId, NodeId), Vec<Greeting>>,
     last_message: u64,
 }
 
@@ -27,8 +32,10 @@ impl Network {
     pub fn new(seed: u64) -> Network {
         Network {
             random: Random::new(seed ^ 0x0E7),
+            strangers: Random::new(seed ^ 0x57A6E),
             cut: BTreeSet::new(),
             links: BTreeMap::new(),
+            overheard: BTreeMap::new(),
             last_message: 0,
         }
     }
@@ -44,6 +51,22 @@ impl Network {
                 link.connected = None;
             }
         }
+    }
+
+    /// A number that was not used before, as far as anyone knows.
+    pub fn nonce(&mut self) -> Nonce {
+        let halves = [self.strangers.draw(), self.strangers.draw()];
+        (u128::from(halves[0]) << 64 | u128::from(halves[1])).to_le_bytes()
+    }
+
+    /// A stranger hears all that is said when a link is opened.
+    pub fn overhear(&mut self, from: NodeId, to: NodeId, said: Vec<Greeting>) {
+        self.overheard.insert((from, to), said);
+    }
+
+    /// What he heard last, the dialler first.
+    pub fn overheard(&self, from: NodeId, to: NodeId) -> &[Greeting] {
+        self.overheard.get(&(from, to)).map_or(&[], Vec::as_slice)
     }
 
     /// Names the next message in the run, from 1.

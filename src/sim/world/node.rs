@@ -8,6 +8,7 @@ use crate::consensus::types::NodeId;
 use crate::store::engine::EngineError;
 use crate::store::memory::{Kept, MemoryEngine};
 use crate::store::{Founding, OpenError, Recovered, Store};
+use crate::wire::proof::Keys;
 
 use super::account::{Account, Written};
 use super::process::{CLUSTER, Running};
@@ -19,6 +20,8 @@ pub struct Node {
     protocol: ProtocolName,
     config: Config,
     sizes: Sizes,
+    /// The cluster's shared secret, if it has one.
+    keys: Option<Keys>,
     pub disk: Arc<MemoryEngine>,
     /// The id that a new disk would get; a different one after a wipe.
     pub directory: u128,
@@ -37,12 +40,19 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(protocol: ProtocolName, config: Config, sizes: Sizes, directory: u128) -> Node {
+    pub fn new(
+        protocol: ProtocolName,
+        config: Config,
+        sizes: Sizes,
+        keys: Option<Keys>,
+        directory: u128,
+    ) -> Node {
         Node {
             id: config.node,
             protocol,
             config,
             sizes,
+            keys,
             disk: Arc::default(),
             directory,
             clock: LocalClock::default(),
@@ -71,7 +81,8 @@ impl Node {
         let (store, recovered) = Store::open_on(self.disk.clone(), &founding, self.directory)?;
         self.clock = LocalClock::start(now_us, rate_permille);
         self.process += 1;
-        self.running = Some(Running::start(self.protocol, &self.config, self.sizes, store, &recovered));
+        let (sizes, keys) = (self.sizes, self.keys.clone());
+        self.running = Some(Running::start(self.protocol, &self.config, sizes, keys, store, &recovered));
         Ok(recovered)
     }
 

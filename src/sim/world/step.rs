@@ -61,6 +61,8 @@ pub enum Thread {
 pub struct Flight {
     pub id: u64,
     pub message: PeerMessage,
+    /// The directory of the process that sent it.
+    pub directory: u128,
     /// The process that it is for.
     pub process: u64,
 }
