@@ -8,6 +8,8 @@
 #[macro_use]
 mod common;
 
+#[path = "cluster/descriptors.rs"]
+mod descriptors;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/folder.rs"]
@@ -32,5 +34,7 @@ mod requests;
 mod restart;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/telnet.rs"]
 mod telnet;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -23,6 +24,10 @@ use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
 
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
 const REPLAY_WAIT: Duration = Duration::from_secs(5);
+
+/// How often freed memory is handed back to the system; longer than mimalloc keeps it for the next time,
+/// which is a second.
+const HAND_BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// How a server is told to end, besides signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,7 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
         code: Code::Config,
         text: format!("cannot handle signals: {error}"),
     })?;
+    raise_descriptor_limit();
     let warnings = config.warnings(client);
     let opened = Node::builder(config).client_port(client).log_file().open()?;
     let log = take_over_process(&opened);
@@ -94,7 +100,7 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
             node.id(),
             node.applied()
         );
-        node.wait()
+        wait_for_end(&ender)
     });
     match end {
         End::Failed(failure) => {
@@ -103,6 +109,22 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
             std::process::exit(failure.code as i32);
         }
         End::Asked => Ok(node.stop().map_or_else(|failure| failure.code, |()| Code::Ok)),
+    }
+}
+
+/// Waits for the end. In the meantime it lets a thread end once in a while: only then, or after many further
+/// allocations, does mimalloc hand freed memory back to the system, and what a flood of clients took would
+/// stay with an idle node forever.
+fn wait_for_end(ender: &Ender) -> End {
+    loop {
+        if let Some(end) = ender.wait(Some(HAND_BACK_EVERY)) {
+            return end;
+        }
+        // The allocator gets to know a thread by its first allocation.
+        let thread = std::thread::Builder::new().name("memory".into());
+        let spawned = thread.spawn(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(64))));
+        // Without it the memory is handed back later.
+        let _ = spawned.map(|thread| thread.join());
     }
 }
 
@@ -118,6 +140,13 @@ fn wait_for_replay(node: &Node, ender: &Ender) -> Option<End> {
         }
     }
     None
+}
+
+/// Raises the limit of descriptors as far as the system allows without privileges. A failure leaves it as it
+/// was, and the node makes the best of that.
+pub(super) fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// The node's log file becomes the process's, and a panic its end.

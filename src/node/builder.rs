@@ -16,7 +16,7 @@ use super::ending::ExitCode;
 use super::errors::StartError;
 use super::items::ApplySender;
 use super::parts::Parts;
-use super::{Node, wiring};
+use super::{Node, descriptors, wiring};
 
 /// What a node will be, before it starts. Made by [`Node::builder`].
 #[must_use = "a node that is not started does nothing"]
@@ -59,6 +59,10 @@ impl Builder {
 
     /// Serves clients (RESP2 and telnet lines, as `simplesvr` does) on this address; port 0 takes any free
     /// port ([`Node::client_address`]). Without this call there is no client port.
+    ///
+    /// If the process may not have enough descriptors for `limits.clients` next to those that peers, disk and
+    /// log need, fewer clients are served, and a warning says so when the node starts. The limit of the
+    /// process is left as it is.
     pub fn client_port(mut self, address: SocketAddr) -> Builder {
         self.client = Some(address);
         self
@@ -96,15 +100,19 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log
-    /// file: for callers that have something to do before the start.
+    /// Checks the configuration and that there are enough descriptors for peers, disk and log, opens (or
+    /// founds) the data directory and locks it, and then opens the log file: for callers that have something
+    /// to do before the start.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let wanted = self.client.map_or(0, |_| self.config.limits.clients);
+        let clients = descriptors::fit(wanted, self.config.peers.len() - 1)?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
         let log = self.log_file.then(|| logfile::open(&log_options(&self.config))).transpose();
         let log = log.map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let Builder { config, application, apply, client, peer_listener, .. } = self;
-        let parts = Parts { config, application, apply, client, peer_listener, store, recovered, log };
+        let parts =
+            Parts { config, application, apply, client, clients, peer_listener, store, recovered, log };
         Ok(Opened { parts })
     }
 }

@@ -143,6 +143,12 @@ pub struct PeerNetwork {
     strange: RateLimited,
 }
 
+/// The most sockets that the connections of so many peers take, besides the listener: those that they open,
+/// and one that this node opens to each of them.
+pub(super) fn most_connections(peers: usize) -> usize {
+    inbound::most_inbound(peers) + peers
+}
+
 /// Names connections. A name is never used again in a run, so that a late event never finds a different
 /// connection.
 struct Tokens {
@@ -427,7 +433,7 @@ impl PeerNetwork {
             if let Some(outbound) = self.outbounds.get(&node) {
                 state.connected_out = outbound.is_open();
                 state.queued_bytes = outbound.queued_bytes();
-                (state.sent, state.dropped_out) = outbound.counters();
+                (state.sent, state.dropped_out, state.unreached) = outbound.counters();
             }
             if let Some(counters) = self.counters.get(&node) {
                 state.connected_in = self.inbounds.is_open(node);

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
-use crate::consensus::protocol::Status;
 use crate::consensus::types::HardState;
 use crate::logfile::RateLimited;
 use crate::pipeline::inbox::{Inbox, Outgoing};
@@ -28,8 +26,6 @@ pub(super) struct StateMachineThread {
     pub(super) works: Arc<Queue<Work>>,
     pub(super) outgoing: Arc<Queue<Outgoing>>,
     pub(super) applier: Bell,
-    /// The state of the core, for everybody else; renewed each tick and whenever something happened.
-    pub(super) status: Arc<Mutex<Status>>,
     pub(super) events: EventLog,
 }
 
@@ -58,21 +54,16 @@ impl StateMachineThread {
         let before = self.state_machine.generation();
         let any = self.state_machine.take(&self.inbox, inputs);
         if self.state_machine.generation() != before {
-            *self.status.lock() = self.state_machine.status();
             info!("rebuilt from what is durable, as generation {}", self.state_machine.generation());
         }
         any
     }
 
     fn turn(&mut self, inputs: &mut Inputs) -> bool {
-        let ticked = inputs.tick_ms.is_some();
         let turn = self.state_machine.turn(inputs);
         // What peers forwarded in this turn took the room of these proposals: they come first in a later
         // turn.
         inputs.proposals = turn.left;
-        if ticked || !turn.events.is_empty() {
-            *self.status.lock() = self.state_machine.status();
-        }
         for event in &turn.events {
             self.events.log(event);
         }

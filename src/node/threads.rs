@@ -148,7 +148,6 @@ impl Starting<'_> {
             works: shared.works.clone(),
             outgoing: shared.outgoing.clone(),
             applier,
-            status: shared.status.clone(),
             events: EventLog::new(),
         };
         self.spawn("state-machine", move || thread.run())

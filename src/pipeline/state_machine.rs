@@ -2,8 +2,14 @@
 //!
 //! A turn takes everything that waits, so one Accept, one write and one answer serve many inputs. Left out:
 //! the thread, the queues and the clock (`node`), and what the core decides (`consensus`).
+//!
+//! **What others see of the core** is a copy of its status as it was after one turn, so that all figures in
+//! it belong together ([`StateMachine::published`]). It is renewed before the watermark is raised for the
+//! applier, so a client that was told an index never sees a lower watermark afterwards.
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, Restored};
@@ -112,6 +118,7 @@ pub struct StateMachine {
     /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
+    published: Arc<Mutex<Status>>,
 }
 
 impl StateMachine {
@@ -123,12 +130,28 @@ impl StateMachine {
         recent: Arc<Recent>,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
-        StateMachine { core, protocol, config, generation: 0, last_work: 0, suspended: false, recent }
+        let published = Arc::new(Mutex::new(core.status()));
+        StateMachine {
+            core,
+            protocol,
+            config,
+            generation: 0,
+            last_work: 0,
+            suspended: false,
+            recent,
+            published,
+        }
     }
 
     /// The status of the core.
     pub fn status(&self) -> Status {
         self.core.status()
+    }
+
+    /// The status of the core for other threads: as it was after the last turn that saw time pass, raised the
+    /// watermark or reported an event.
+    pub fn published(&self) -> Arc<Mutex<Status>> {
+        self.published.clone()
     }
 
     /// The incarnation of the core, counted from 0.
@@ -167,6 +190,7 @@ impl StateMachine {
             return Turn::default();
         }
         let mut batch = Batch::default();
+        let ticked = inputs.tick_ms.is_some();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
         }
@@ -190,8 +214,15 @@ impl StateMachine {
                 .iter()
                 .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
         }
+        if ticked || batch.chosen.is_some() || !batch.events.is_empty() {
+            self.publish();
+        }
         let bindings = std::mem::take(&mut inputs.bindings);
         self.sort(batch, bindings, left)
+    }
+
+    fn publish(&self) {
+        *self.published.lock() = self.core.status();
     }
 
     /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
@@ -235,6 +266,7 @@ impl StateMachine {
         self.generation += 1;
         self.suspended = false;
         self.recent.restart(new.chosen);
+        self.publish();
     }
 
     /// The last write of an orderly shutdown; `None` between a failed write and the rebuild.

@@ -36,6 +36,9 @@ pub(super) struct Outbound {
     out: BytesMut,
     sent: u64,
     dropped: u64,
+    /// Messages that were dropped before this connection was first open.
+    unreached: u64,
+    was_open: bool,
     trouble: RateLimited,
 }
 
@@ -65,6 +68,8 @@ impl Outbound {
             out: BytesMut::new(),
             sent: 0,
             dropped: 0,
+            unreached: 0,
+            was_open: false,
             trouble: RateLimited::new(TROUBLE_EVERY),
         }
     }
@@ -86,13 +91,18 @@ impl Outbound {
         self.out.len()
     }
 
-    pub(super) fn counters(&self) -> (u64, u64) {
-        (self.sent, self.dropped)
+    /// Messages that were sent, that were dropped, and that were dropped before the peer was first reached.
+    pub(super) fn counters(&self) -> (u64, u64, u64) {
+        (self.sent, self.dropped, self.unreached)
     }
 
     /// Queues a message, or drops and counts it: what cannot leave now would be stale later, and the
     /// protocol repeats it.
     pub(super) fn send(&mut self, message: &Message, now: Instant) {
+        if !self.was_open {
+            self.unreached += 1;
+            return;
+        }
         if !self.is_open() || self.out.len() >= self.limits.out_buffer_bytes {
             self.dropped += 1;
             return;
@@ -199,6 +209,7 @@ impl Outbound {
     pub(super) fn open(&mut self, start: u64) {
         assert!(self.socket.is_some(), "node {} cannot be open without a socket", self.node);
         self.stage = Stage::Open { start };
+        self.was_open = true;
         self.backoff = self.limits.backoff_min;
         log::info!("sending to node {} at {} (its start {start})", self.node, self.address);
     }
