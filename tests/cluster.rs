@@ -14,6 +14,8 @@ mod descriptors;
 mod disk;
 #[path = "cluster/folder.rs"]
 mod folder;
+#[path = "cluster/fork.rs"]
+mod fork;
 #[path = "cluster/harness.rs"]
 mod harness;
 #[path = "cluster/hostile.rs"]

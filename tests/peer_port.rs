@@ -29,7 +29,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody};
 use spaxos::consensus::types::{Ballot, Command, NodeId};
 use spaxos::node::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions, PeerState, PeerTable};
@@ -37,7 +37,7 @@ use spaxos::pipeline::inbox::{Binding, Inbox, Outgoing};
 use spaxos::pipeline::queue::Queue;
 use spaxos::wire::frame::{FrameDecoder, MAX_FRAME_BYTES, encode_frame};
 use spaxos::wire::hello::{Greeting, Hello, LOWEST_WIRE_VERSION, RefusalCode, WIRE_VERSION};
-use spaxos::wire::message::encode_message;
+use spaxos::wire::message::{Decoded, PeerMessage, Service, ServiceBody, decode_message, encode_message};
 
 /// Nothing here takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,7 +143,12 @@ impl Node {
     /// Takes what came in, and answers bindings.
     fn pump(&mut self) {
         self.inbox.bell.wait(Duration::from_millis(1));
-        self.inbox.peers.drain(&mut self.seen);
+        let mut messages = vec![];
+        self.inbox.peers.drain(&mut messages);
+        self.seen.extend(messages.into_iter().map(|message| match message {
+            PeerMessage::Core(message) => message,
+            PeerMessage::Service(service) => panic!("no test sends {service}"),
+        }));
         let before = self.bound.len();
         self.inbox.bindings.drain(&mut self.bound);
         for binding in &self.bound[before..] {
@@ -306,17 +311,27 @@ impl Raw {
 
     /// The greeting that the other end says, or `None` if it closes first.
     fn greeting(&mut self) -> Option<Greeting> {
+        self.payload().map(|payload| Greeting::decode(payload).unwrap())
+    }
+
+    /// The message that the other end says.
+    fn message(&mut self) -> Decoded {
+        decode_message(self.payload().expect("a message")).unwrap()
+    }
+
+    /// What the next frame holds, or `None` if the other end closes first.
+    fn payload(&mut self) -> Option<Bytes> {
         let mut byte = [0];
         loop {
             match self.stream.read(&mut byte) {
                 Ok(0) => return None,
                 Ok(_) => {
                     if let Some(payload) = self.decoder.decode(&mut &byte[..]).unwrap() {
-                        return Some(Greeting::decode(payload).unwrap());
+                        return Some(payload);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("neither a greeting nor a close: {error}"),
+                Err(error) => panic!("neither a frame nor a close: {error}"),
             }
         }
     }
@@ -545,6 +560,35 @@ fn silence_is_closed() {
     }
 }
 
+/// A peer whose connection opens and that never answers the hello is dialled again: its answer may be lost.
+#[test]
+fn a_hello_without_an_answer_is_repeated() {
+    let impatient = PeerLimits { answer_timeout: Duration::from_millis(100), ..limits() };
+    let pair = Pair::start_with(impatient, bindings([1, 2, 3]));
+    let _silent = pair.accept_as_three();
+    let mut raw = pair.accept_as_three();
+    raw.greet(hello(3, 1));
+    wait_until("node 3 is connected", || pair.one.peer(3).connected_out);
+}
+
+/// An open connection that has nothing to carry carries pings, and nobody but the network thread sees them.
+#[test]
+fn an_open_connection_carries_pings() {
+    let mut pair = Pair::start_with(
+        PeerLimits { ping_every: Duration::from_millis(20), ..limits() },
+        bindings([1, 2, 3]),
+    );
+    let mut raw = pair.accept_as_three();
+    raw.greet(hello(3, 1));
+    for _ in 0..3 {
+        let ping = Service { from: 1, to: 3, body: ServiceBody::Ping };
+        assert_eq!(raw.message(), Decoded::Message(PeerMessage::Service(ping)));
+    }
+    wait_until("node 2 pings as well", || pair.one.peer(2).received >= 3);
+    pair.one.pump();
+    assert_eq!(pair.one.seen, []);
+}
+
 /// 3: a peer that stops in the middle of a frame disturbs nobody, and its next connection replaces this one.
 #[test]
 fn silence_inside_of_a_frame_costs_nothing() {
@@ -600,7 +644,7 @@ fn strangers_are_refused_with_both_values() {
     pair.assert_refused(raft, RefusalCode::Protocol, &["paxos", "raft"]);
     pair.assert_refused(Hello { founding: 0xabc, ..three() }, RefusalCode::Founding, &["abc", "63"]);
     let newer = Hello { version: 900, lowest_version: 800, ..three() };
-    pair.assert_refused(newer, RefusalCode::Version, &["1", "900", "800"]);
+    pair.assert_refused(newer, RefusalCode::Version, &["2", "900", "800"]);
 }
 
 /// 8: a stranger that takes the id of a connected member is refused, and the member's connection stays.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use spaxos::consensus::message::{Body, ClusterBody, Message, PaxosBody, Range};
 use spaxos::consensus::types::{Ballot, Command, Entry, Kind, RequestId};
 use spaxos::sim::trace::{self, Failure, MAX_TEXT_CHARS, Recorder, Trace, TraceError, TraceEvent, What};
+use spaxos::wire::message::PeerMessage;
 
 const BALLOT: Ballot = Ballot { round: 3, node: 1 };
 
@@ -152,14 +153,14 @@ fn digests_of_messages() {
         ClusterBody::Forward { commands: vec![command(8, "hello")] }.into(),
     ];
     let mut all = std::collections::BTreeSet::new();
+    let to = |to, body: &Body| PeerMessage::Core(Message { from: 1, to, body: body.clone() });
     for body in &bodies {
-        assert!(body.to_string().starts_with(trace::name(body)), "{body}");
-        let message = Message { from: 1, to: 2, body: body.clone() };
+        let message = to(2, body);
+        assert!(body.to_string().starts_with(trace::name(&message)), "{body}");
         assert!(all.insert(trace::digest(&message)), "{message}");
-        assert!(all.insert(trace::digest(&Message { to: 3, ..message })), "{body} to 3");
+        assert!(all.insert(trace::digest(&to(3, body))), "{body} to 3");
     }
-    let message = Message { from: 1, to: 2, body: bodies[7].clone() };
-    assert_eq!(format!("{:016x}", trace::digest(&message)), "66a17fda7f5d93ca");
+    assert_eq!(format!("{:016x}", trace::digest(&to(2, &bodies[7]))), "66a17fda7f5d93ca");
 }
 
 /// Only the last events are kept, and texts are short, or not built at all.

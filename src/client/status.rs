@@ -41,6 +41,8 @@ pub struct NodeSection {
     pub uptime_ms: u64,
     /// Why it refuses proposals, if it does.
     pub refuses_proposals: Option<&'static str>,
+    /// Where nodes are known to have delivered something else than this one, as `INDEX:NODES`.
+    pub fork: Option<String>,
 }
 
 /// A node's log: `compacted <= applied <= chosen <= last`, and if it leads, `last - chosen` is
@@ -152,6 +154,7 @@ impl Default for NodeSection {
             leader: None,
             uptime_ms: 0,
             refuses_proposals: None,
+            fork: None,
         }
     }
 }
@@ -187,6 +190,7 @@ impl NodeSection {
             ("leader_address", leader_address),
             ("uptime_ms", self.uptime_ms.to_string()),
             ("accepts_proposals", self.refuses_proposals.unwrap_or("yes").to_owned()),
+            ("fork", self.fork.clone().unwrap_or("none".to_owned())),
         ])
     }
 }
@@ -321,7 +325,7 @@ mod tests {
         assert_eq!(
             text(&status, "Node"),
             "cluster:demo node:1 role:follower ballot:0.0 leader:none leader_address:none uptime_ms:12 \
-             accepts_proposals:yes "
+             accepts_proposals:yes fork:none "
         );
         assert_eq!(text(&status, "Log"), "compacted:1 applied:2 chosen:3 last:4 ");
         assert_eq!(
@@ -354,7 +358,7 @@ mod tests {
         assert_eq!(
             text,
             "cluster: node:0 role:leader ballot:3.1 leader:1 leader_address:127.0.0.1:9001 uptime_ms:0 \
-             accepts_proposals:the disk is full "
+             accepts_proposals:the disk is full fork:none "
         );
     }
 }

@@ -6,7 +6,9 @@ use crate::wire::frame::{FrameDecoder, FrameError, HEADER_BYTES, MAX_FRAME_BYTES
 use crate::wire::hello::{
     Greeting, GreetingError, Hello, LOWEST_WIRE_VERSION, MAX_GREETING_BYTES, WIRE_VERSION,
 };
-use crate::wire::message::{Decoded, MessageError, decode_message, encode_message};
+use crate::wire::message::{
+    Decoded, MessageError, PeerMessage, decode_message, encode_message, encode_service,
+};
 
 use super::pieces;
 
@@ -92,7 +94,11 @@ fn check_message(decoded: &Result<Decoded, MessageError>, len: usize) {
     };
     let shown = message.to_string();
     let mut frame = BytesMut::new();
-    encode_message(message, &mut frame).unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let encoded = match message {
+        PeerMessage::Core(message) => encode_message(message, &mut frame),
+        PeerMessage::Service(service) => encode_service(service, &mut frame),
+    };
+    encoded.unwrap_or_else(|error| panic!("{shown}: {error}"));
     let payload = frame.freeze().slice(HEADER_BYTES..);
     assert!(payload.len() <= len, "{len} bytes become {}: {shown}", payload.len());
     let again = decode_message(payload);

@@ -10,7 +10,7 @@ use crate::consensus::protocol::{Input, Proposal, Protocol};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::Command;
-use crate::wire::message::{Decoded, decode_message};
+use crate::wire::message::{Decoded, PeerMessage, decode_message};
 
 use super::pieces::Script;
 
@@ -53,7 +53,7 @@ fn run(protocol: ProtocolName, data: &[u8]) {
             _ => {
                 let length = usize::from(script.short() % 1024);
                 let payload = Bytes::copy_from_slice(script.take(length));
-                if let Ok(Decoded::Message(message)) = decode_message(payload) {
+                if let Ok(Decoded::Message(PeerMessage::Core(message))) = decode_message(payload) {
                     // What the connection checks: it is from the peer at the other end, and for this node.
                     let from = if message.from.is_multiple_of(2) { 2 } else { 3 };
                     core.step(Input::Message(Message { from, to: 1, ..message }), &mut batch);

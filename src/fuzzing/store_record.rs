@@ -52,7 +52,9 @@ fn check_decoded(content: &[u8], start: usize) {
             Item::Entry(entry) => drop(builder.entry(&entry.to_entry(&record))),
             Item::HardState(state) => drop(builder.hard_state(&state)),
             Item::Truncate(from) => drop(builder.truncate(from)),
-            Item::Checkpoint { compacted, max_round } => drop(builder.checkpoint(compacted, max_round)),
+            Item::Checkpoint { compacted, max_round, hash } => {
+                builder.checkpoint(compacted, max_round, hash);
+            }
             Item::Binding(node) => drop(builder.binding(node)),
         }
     }

@@ -107,7 +107,7 @@ fn write(engine: &Arc<MemoryEngine>, script: &mut Script) {
             }
             4 => {
                 let upto = store.hard_state().chosen.saturating_sub(u64::from(script.byte() % 4));
-                while store.compact(upto).expect("memory has room") {}
+                while store.compact(upto, u128::from(upto)).expect("memory has room") {}
             }
             _ => last = write_entries(&mut store, script, round, last),
         }

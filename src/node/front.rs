@@ -13,6 +13,7 @@ use crate::client::status::{
 use crate::consensus::protocol::{PeerStatus, Status};
 use crate::consensus::types::{Index, NodeId, RequestId};
 use crate::logfile::{LogControl, LogCounters};
+use crate::pipeline::fork::Fork;
 use crate::pipeline::storage::read_chosen;
 use crate::pipeline::waiters::Ticket;
 use crate::store::LogReadError;
@@ -144,6 +145,7 @@ impl NodeFront {
             leader: status.leader.map(|leader| (leader, self.address_of(leader))),
             uptime_ms: self.shared.clock.now_ms(),
             refuses_proposals: self.shared.health.refuses(),
+            fork: self.shared.fork.lock().as_ref().map(Fork::to_string),
         }
     }
 

@@ -21,9 +21,10 @@
 //! Nothing here waits for a peer: out-buffers and the number of connections that have not sent a hello are
 //! bounded ([`PeerLimits`]), and messages that find no room are dropped and counted, since the protocol
 //! repeats them. Messages that a connection still had queued when it ended are dropped as well, instead of
-//! being sent late.
+//! being sent late. `limits` explains how a connection that leads nowhere is noticed and replaced.
 
 mod inbound;
+mod limits;
 mod outbound;
 mod socket;
 mod table;
@@ -42,8 +43,10 @@ use crate::pipeline::inbox::{Binding, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::trust::{Trust, Verdict};
 use crate::wire::hello::{Greeting, Hello, RefusalCode};
+use crate::wire::message::{PeerMessage, Service};
 
 use inbound::Inbounds;
+pub use limits::PeerLimits;
 use outbound::Outbound;
 use socket::Ended;
 pub use table::{PeerState, PeerTable};
@@ -80,36 +83,6 @@ pub struct PeerOptions {
     pub on_fatal: Box<dyn Fn(Fatal) + Send>,
 }
 
-/// Times and sizes. The defaults are for a cluster; tests are less patient.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerLimits {
-    /// The first wait before a peer is dialled again; each failure doubles it.
-    pub backoff_min: Duration,
-    /// The longest of these waits.
-    pub backoff_max: Duration,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
-    /// How long a hello, its answer or the durable binding may take before the connection is closed.
-    pub hello_timeout: Duration,
-    /// The most that may wait for one peer, give or take one message; beyond that new messages are dropped.
-    pub out_buffer_bytes: usize,
-    /// How long out-buffers are flushed when the node stops.
-    pub flush_timeout: Duration,
-}
-
-impl Default for PeerLimits {
-    fn default() -> PeerLimits {
-        PeerLimits {
-            backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(2),
-            hello_timeout: Duration::from_secs(5),
-            out_buffer_bytes: 32 << 20,
-            flush_timeout: Duration::from_secs(1),
-        }
-    }
-}
-
 /// Why this node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -134,7 +107,7 @@ pub struct PeerNetwork {
     /// Bindings under way to the state machine, and when they may be sent again.
     asked: BTreeMap<NodeId, (Binding, Instant)>,
     /// Messages of this turn that are not yet in the inbox.
-    arrived: VecDeque<Message>,
+    arrived: VecDeque<PeerMessage>,
     counters: BTreeMap<NodeId, InCounters>,
     table: PeerTable,
     scratch: Vec<u8>,
@@ -144,9 +117,9 @@ pub struct PeerNetwork {
 }
 
 /// The most sockets that the connections of so many peers take, besides the listener: those that they open,
-/// and one that this node opens to each of them.
+/// and one that this node opens to each of them, or two while one replaces the other.
 pub(super) fn most_connections(peers: usize) -> usize {
-    inbound::most_inbound(peers) + peers
+    inbound::most_inbound(peers) + 2 * peers
 }
 
 /// Names connections. A name is never used again in a run, so that a late event never finds a different
@@ -183,6 +156,7 @@ impl PeerNetwork {
         let PeerOptions { mut peers, hello, bindings, limits, on_fatal, .. } = options;
         assert!(hello.node > 0, "node ids begin at 1, not {}", hello.node);
         peers.remove(&hello.node);
+        let own = hello.node;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
@@ -194,7 +168,7 @@ impl PeerNetwork {
         let mut trust = Trust::new(hello, peers.keys().copied());
         bindings.into_iter().for_each(|binding| trust.bind(binding));
         let now = Instant::now();
-        let outbound = |(&node, &address)| (node, Outbound::new(node, address, limits, now));
+        let outbound = |(&node, &address)| (node, Outbound::new(node, address, own, limits, now));
         let network = PeerNetwork {
             poll,
             trust,
@@ -280,6 +254,7 @@ impl PeerNetwork {
                 Outgoing::Messages { generation, messages } => {
                     self.route_messages(generation, messages, inbox, now);
                 }
+                Outgoing::Services(services) => self.route_services(&services, now),
                 Outgoing::Bound(binding) => self.handle_bound(binding, inbox, now),
             }
         }
@@ -308,6 +283,15 @@ impl PeerNetwork {
                 inbox.own.len(),
                 Inbox::OWN_CAPACITY
             );
+        }
+    }
+
+    fn route_services(&mut self, services: &[Service], now: Instant) {
+        for service in services {
+            match self.outbounds.get_mut(&service.to) {
+                Some(outbound) => outbound.send_service(service),
+                None => self.strange.warn(now, || format!("{service}, but node {} is no peer", service.to)),
+            }
         }
     }
 
@@ -343,7 +327,7 @@ impl PeerNetwork {
             Verdict::Refuse(refusal) => return Err(Ended::Refused(refusal)),
             Verdict::Bind(_) => outbound.hold(hello, now),
             Verdict::Accept => {
-                outbound.open(hello.start);
+                outbound.open(hello.start, now);
                 self.note_client_address(&hello);
             }
         }
@@ -422,7 +406,7 @@ impl PeerNetwork {
         }
         inbox.peers.try_push_all(&mut self.arrived);
         for message in self.arrived.drain(..) {
-            if let Some(counters) = self.counters.get_mut(&message.from) {
+            if let Some(counters) = self.counters.get_mut(&message.from()) {
                 counters.dropped += 1;
             }
         }

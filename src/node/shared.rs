@@ -5,7 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::consensus::protocol::Status;
+use crate::pipeline::fork::Fork;
 use crate::pipeline::inbox::{Inbox, Outgoing};
+use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
@@ -33,6 +35,10 @@ pub(super) struct Shared {
     /// The state of the core as it was after one turn: what the state machine publishes.
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
+    /// The running hash of what was delivered.
+    pub(super) marks: Arc<Mutex<Marks>>,
+    /// Nodes that delivered something else than this one, if any are known.
+    pub(super) fork: Arc<Mutex<Option<Fork>>>,
 }
 
 impl Shared {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
 use crate::consensus::types::HardState;
 use crate::logfile::RateLimited;
+use crate::pipeline::fork::Fork;
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
 
 use super::clock::Clock;
+use super::ending::{Ender, ExitCode};
 
 /// An event that may repeat without end is logged at most this often.
 const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
@@ -27,6 +30,8 @@ pub(super) struct StateMachineThread {
     pub(super) outgoing: Arc<Queue<Outgoing>>,
     pub(super) applier: Bell,
     pub(super) events: EventLog,
+    pub(super) fork: Arc<Mutex<Option<Fork>>>,
+    pub(super) ender: Ender,
 }
 
 impl StateMachineThread {
@@ -67,10 +72,16 @@ impl StateMachineThread {
         for event in &turn.events {
             self.events.log(event);
         }
+        if turn.fork_changed && !self.report_fork() {
+            return false;
+        }
         let generation = self.state_machine.generation();
         let mut sent = true;
         if !turn.early.is_empty() {
             sent = self.outgoing.push(Outgoing::Messages { generation, messages: turn.early }).is_ok();
+        }
+        if !turn.services.is_empty() {
+            sent &= self.outgoing.push(Outgoing::Services(turn.services)).is_ok();
         }
         if let Some(work) = turn.work {
             sent &= self.works.push(work).is_ok();
@@ -79,6 +90,20 @@ impl StateMachineThread {
             self.applier.ring();
         }
         sent
+    }
+
+    /// A fork is never mended here: all nodes report it, and one that is outvoted ends. Returns whether this
+    /// node goes on.
+    fn report_fork(&mut self) -> bool {
+        let fork = self.state_machine.fork().cloned();
+        *self.fork.lock() = fork.clone();
+        match fork {
+            Some(fork) if fork.is_outvoted => self.ender.fail(ExitCode::Data, outvoted(&fork)),
+            fork => {
+                self.events.log_fork(fork.as_ref());
+                true
+            }
+        }
     }
 
     /// An orderly end: the watermark is written, so that a restart knows it.
@@ -92,17 +117,42 @@ impl StateMachineThread {
     }
 }
 
+fn outvoted(fork: &Fork) -> String {
+    format!(
+        "this node's log differs from that of a majority, nodes {:?}, at or below index {}: its memory or its disk \
+         changed what it held, or it was told something false. Keep its data directory and log for whoever looks \
+         into it, check the machine, and run on without this node",
+        fork.nodes, fork.index
+    )
+}
+
 /// Writes events to the log. Those that repeat while there is no majority, or while a node lags, are logged
 /// only once in a while.
 pub(super) struct EventLog {
     campaigning: RateLimited,
     catching_up: RateLimited,
+    forks: RateLimited,
 }
 
 impl EventLog {
     pub(super) fn new() -> EventLog {
         let limited = || RateLimited::new(REPEATED_EVENT_EVERY);
-        EventLog { campaigning: limited(), catching_up: limited() }
+        EventLog { campaigning: limited(), catching_up: limited(), forks: limited() }
+    }
+
+    fn log_fork(&mut self, fork: Option<&Fork>) {
+        match fork {
+            Some(fork) => self.forks.error(Instant::now(), || {
+                format!(
+                    "the log forked: nodes {:?} delivered something else than this node at or below index {}. \
+                     Nobody knows which log is right without a majority that agrees and is proven by peers_key: \
+                     compare the logs of all nodes (spaxos check), stop the nodes that are wrong, and run on \
+                     without them",
+                    fork.nodes, fork.index
+                )
+            }),
+            None => self.forks.info(Instant::now(), || "no node differs any more in what it tells".to_owned()),
+        }
     }
 
     fn log(&mut self, event: &Event) {

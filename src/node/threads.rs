@@ -97,9 +97,10 @@ impl Starting<'_> {
         lines: Option<ChosenLog>,
     ) -> Result<(Arc<AtomicBool>, Bell, JoinHandle<()>), StartError> {
         let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::new());
-        let Shared { recent, reader, requests, .. } = &**self.shared;
+        let Shared { recent, reader, requests, marks, .. } = &**self.shared;
+        let (recent, reader, requests) = (recent.clone(), reader.clone(), requests.clone());
         let thread = ApplierThread {
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            applier: Applier::new(recent, reader, requests, application, marks.clone()),
             apply,
             shared: self.shared.clone(),
             answers,
@@ -148,6 +149,8 @@ impl Starting<'_> {
             works: shared.works.clone(),
             outgoing: shared.outgoing.clone(),
             applier,
+            fork: shared.fork.clone(),
+            ender: self.ender.clone(),
             events: EventLog::new(),
         };
         self.spawn("state-machine", move || thread.run())

@@ -12,8 +12,10 @@ use crate::consensus::config::Config as CoreConfig;
 use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
 use crate::logfile::{ChosenLog, Log};
+use crate::pipeline::fork::ForkWatch;
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::ledger;
+use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
@@ -81,9 +83,16 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     let (client_address, peer_address) = (ports.client_address, ports.peer_address);
     let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
     let seed = recovered.directory as u64 ^ recovered.start;
-    let state_machine =
-        StateMachine::new(config.protocol, core_config(&config, seed), restored(&recovered), recent.clone());
-    let shared = Arc::new(share(&config, &store, &recovered, &state_machine, recent, ports.network_bell));
+    let marks = Arc::new(Mutex::new(Marks::new(store.reader().compacted_point())));
+    let state_machine = StateMachine::new(
+        config.protocol,
+        core_config(&config, seed),
+        restored(&recovered),
+        recent.clone(),
+        fork_watch(&config, marks.clone()),
+    );
+    let shared =
+        Arc::new(share(&config, &store, &recovered, &state_machine, recent, marks, ports.network_bell));
     let front = Arc::new(NodeFront {
         cluster: config.cluster.clone(),
         node: config.node,
@@ -162,6 +171,7 @@ fn share(
     recovered: &Recovered,
     state_machine: &StateMachine,
     recent: Arc<Recent>,
+    marks: Arc<Mutex<Marks>>,
     network: Bell,
 ) -> Shared {
     let (clock, health) = (Clock::start(), Arc::<Health>::default());
@@ -185,7 +195,14 @@ fn share(
         applied: Applied::new(recovered.compacted),
         status: state_machine.published(),
         health,
+        marks,
+        fork: Arc::default(),
     }
+}
+
+fn fork_watch(config: &Config, marks: Arc<Mutex<Marks>>) -> ForkWatch {
+    let members: Vec<NodeId> = config.peers.keys().copied().collect();
+    ForkWatch::new(config.node, &members, false, marks)
 }
 
 fn proposer(config: &Config, recovered: &Recovered, shared: Arc<Shared>) -> Proposer {
@@ -283,7 +300,7 @@ fn peer_options(
         peers: config.peers.clone(),
         hello,
         bindings: bindings.map(|(node, directory)| Binding { node: *node, directory: *directory }).collect(),
-        limits: PeerLimits::default(),
+        limits: PeerLimits::of(config.timing.election_ms),
         on_fatal: Box::new(move |fatal: Fatal| {
             ender.fail(ExitCode::Data, fatal.to_string());
         }),

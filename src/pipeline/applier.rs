@@ -16,6 +16,7 @@ use crate::store::engine::EngineError;
 use crate::store::{LogReadError, LogReader};
 
 use super::ledger::Answer;
+use super::marks::Marks;
 use super::recent::Recent;
 use super::requests::Requests;
 use super::storage::read_chosen;
@@ -39,6 +40,8 @@ pub struct Applier {
     requests: Arc<Mutex<Requests>>,
     recent: Arc<Recent>,
     reader: LogReader,
+    /// The running hash of what was delivered.
+    marks: Arc<Mutex<Marks>>,
 }
 
 /// What a turn delivered.
@@ -91,10 +94,16 @@ impl Applier {
         reader: LogReader,
         requests: Arc<Mutex<Requests>>,
         application: Option<Box<dyn Application>>,
+        marks: Arc<Mutex<Marks>>,
     ) -> Applier {
         let applied = reader.compacted();
         requests.lock().ledger.start_at(applied);
-        Applier { applied, items: 0, application, requests, recent, reader }
+        let hashed = marks.lock().newest().index;
+        assert_eq!(
+            hashed, applied,
+            "delivery and its hash begin at one index, not at {applied} and {hashed}"
+        );
+        Applier { applied, items: 0, application, requests, recent, reader, marks }
     }
 
     /// Every index up to this one was delivered.
@@ -129,6 +138,9 @@ impl Applier {
         for entry in entries {
             self.deliver(entry, &mut requests, &mut delivered);
         }
+        drop(requests);
+        let mut marks = self.marks.lock();
+        delivered.entries.iter().for_each(|it| marks.deliver(&it.entry, it.counts));
         delivered.more = self.applied < chosen && !delivered.entries.is_empty();
         Ok(delivered)
     }
@@ -163,6 +175,7 @@ mod tests {
     use crate::consensus::types::{Ballot, Command};
     use crate::store::memory::MemoryEngine;
     use crate::store::{Change, Founding, Store, Write};
+    use crate::wire::message::Point;
 
     fn store_with(entries: &[Entry]) -> Store {
         let founding = Founding {
@@ -181,6 +194,10 @@ mod tests {
         Entry { index, ballot: Ballot { round, node: 1 }, command: Command::value(index, 1, value) }
     }
 
+    fn marks() -> Arc<Mutex<Marks>> {
+        Arc::new(Mutex::new(Marks::new(Point::default())))
+    }
+
     /// A leader that crashed and comes back holds entries that were never chosen. What it learns in their
     /// place may be chosen before it is written here. Then that is delivered, not what the store still holds.
     #[test]
@@ -191,7 +208,7 @@ mod tests {
         recent.put(None, &[entry(3, 2, "chosen")], 1);
         recent.raise_chosen(3);
         let requests = Arc::new(Mutex::new(Requests::new(100)));
-        let mut applier = Applier::new(recent, store.reader(), requests, None);
+        let mut applier = Applier::new(recent, store.reader(), requests, None, marks());
         let mut values = Vec::new();
         while applier.applied() < 3 {
             let delivered = applier.turn().unwrap();
@@ -224,7 +241,7 @@ mod tests {
         recent.raise_chosen(5);
         let requests = Arc::new(Mutex::new(Requests::new(100)));
         let journal = Box::new(Journal(Vec::new()));
-        let mut applier = Applier::new(recent, store.reader(), requests, Some(journal));
+        let mut applier = Applier::new(recent, store.reader(), requests, Some(journal), marks());
         let delivered = applier.turn().unwrap();
         let numbers: Vec<_> = delivered.entries.iter().map(|delivery| delivery.number).collect();
         assert_eq!(numbers, [None, Some(1), Some(2), None, Some(3)]);

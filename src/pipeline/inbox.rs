@@ -6,6 +6,7 @@ use crate::consensus::message::Message;
 use crate::consensus::protocol::Proposal;
 use crate::consensus::types::NodeId;
 pub use crate::store::{Binding, DirectoryId};
+use crate::wire::message::{PeerMessage, Service};
 
 use super::placement::Submission;
 use super::queue::{Bell, Queue};
@@ -44,8 +45,8 @@ pub struct Inbox {
     pub control: Queue<Control>,
     /// Own messages, by the network thread.
     pub own: Queue<OwnMessages>,
-    /// Peers' messages, by the network thread; weighed in bytes.
-    pub peers: Queue<Message>,
+    /// Peers' messages, for the core and for services, by the network thread; weighed in bytes.
+    pub peers: Queue<PeerMessage>,
     /// Peers that said hello for the first time, by the network thread. The node id must be bound durably to
     /// the directory before the peer's first message counts.
     pub bindings: Queue<Binding>,
@@ -87,7 +88,7 @@ impl Inbox {
         Inbox {
             control: Queue::new(4, |_| 1, bell.clone()),
             own: Queue::new(Inbox::OWN_CAPACITY, |_| 1, bell.clone()),
-            peers: Queue::new(peers_bytes, message_cost_bytes, bell.clone()),
+            peers: Queue::new(peers_bytes, PeerMessage::cost_bytes, bell.clone()),
             bindings: Queue::new(Inbox::BINDINGS_CAPACITY, |_| 1, bell.clone()),
             proposals: Queue::new(proposals_bytes, |proposal| proposal.command.cost_bytes(), bell.clone()),
             submissions: Queue::new(Inbox::SUBMISSIONS_CAPACITY_BYTES, Submission::cost_bytes, bell.clone()),
@@ -118,6 +119,8 @@ pub enum Outgoing {
         /// The messages, in the order in which they must be sent.
         messages: Vec<Message>,
     },
+    /// Messages of services to peers, which promise nothing.
+    Services(Vec<Service>),
     /// The binding is durable: the peer's messages may pass.
     Bound(Binding),
 }
@@ -129,6 +132,7 @@ impl Outgoing {
             Outgoing::Messages { messages, .. } => {
                 64 + messages.iter().map(message_cost_bytes).sum::<usize>()
             }
+            Outgoing::Services(services) => 64 + services.iter().map(Service::cost_bytes).sum::<usize>(),
             Outgoing::Bound(_) => 64,
         }
     }

@@ -8,8 +8,10 @@
 
 pub mod applier;
 pub mod chosen_line;
+pub mod fork;
 pub mod inbox;
 pub mod ledger;
+pub mod marks;
 pub mod placement;
 pub mod queue;
 pub mod recent;

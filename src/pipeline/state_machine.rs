@@ -18,7 +18,9 @@ use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
+use crate::wire::message::{PeerMessage, Service, ServiceBody};
 
+use super::fork::{Fork, ForkWatch};
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
@@ -40,7 +42,7 @@ pub struct Inputs {
     /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
-    pub peers: Vec<Message>,
+    pub peers: Vec<PeerMessage>,
     /// Peers to bind to their directories.
     pub bindings: Vec<Binding>,
     /// Clients' proposals.
@@ -96,6 +98,8 @@ impl Work {
 pub struct Turn {
     /// Messages to send immediately.
     pub early: Vec<Message>,
+    /// Messages of services to send immediately.
+    pub services: Vec<Service>,
     /// The work for storage, if there is any.
     pub work: Option<Work>,
     /// The new watermark, if it was raised ([`Recent`] has it already).
@@ -104,6 +108,8 @@ pub struct Turn {
     pub events: Vec<Event>,
     /// Proposals for which the core has no room yet.
     pub left: Vec<Proposal>,
+    /// Whether [`StateMachine::fork`] changed.
+    pub fork_changed: bool,
 }
 
 /// The core through all its incarnations, and what surrounds it.
@@ -119,6 +125,9 @@ pub struct StateMachine {
     suspended: bool,
     recent: Arc<Recent>,
     published: Arc<Mutex<Status>>,
+    fork_watch: ForkWatch,
+    /// Whether what the watch knows changed in this turn.
+    fork_changed: bool,
 }
 
 impl StateMachine {
@@ -128,18 +137,22 @@ impl StateMachine {
         config: Config,
         restored: Restored,
         recent: Arc<Recent>,
+        fork_watch: ForkWatch,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
         let published = Arc::new(Mutex::new(core.status()));
+        let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
         StateMachine {
             core,
             protocol,
             config,
-            generation: 0,
-            last_work: 0,
-            suspended: false,
+            generation,
+            last_work,
+            suspended,
             recent,
             published,
+            fork_watch,
+            fork_changed,
         }
     }
 
@@ -152,6 +165,11 @@ impl StateMachine {
     /// watermark or reported an event.
     pub fn published(&self) -> Arc<Mutex<Status>> {
         self.published.clone()
+    }
+
+    /// Whether nodes are known that delivered something else than this one.
+    pub fn fork(&self) -> Option<&Fork> {
+        self.fork_watch.fork()
     }
 
     /// The incarnation of the core, counted from 0.
@@ -191,13 +209,21 @@ impl StateMachine {
         }
         let mut batch = Batch::default();
         let ticked = inputs.tick_ms.is_some();
+        let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
+            services = self.fork_watch.handle_tick(now_ms);
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
-        for message in own.flat_map(|own| own.messages).chain(inputs.peers.drain(..)) {
+        for message in own.flat_map(|own| own.messages) {
             self.core.step(Input::Message(message), &mut batch);
+        }
+        for message in inputs.peers.drain(..) {
+            match message {
+                PeerMessage::Core(message) => self.core.step(Input::Message(message), &mut batch),
+                PeerMessage::Service(service) => self.handle_service(service),
+            }
         }
         let placed = self.propose_submissions(std::mem::take(&mut inputs.submissions), &mut batch);
         let mut left = std::mem::take(&mut inputs.proposals);
@@ -218,7 +244,8 @@ impl StateMachine {
             self.publish();
         }
         let bindings = std::mem::take(&mut inputs.bindings);
-        self.sort(batch, bindings, left)
+        let fork_changed = std::mem::take(&mut self.fork_changed);
+        Turn { services, fork_changed, ..self.sort(batch, bindings, left) }
     }
 
     fn publish(&self) {
@@ -243,6 +270,16 @@ impl StateMachine {
             taken.push((placed, ids));
         }
         taken
+    }
+
+    /// Routes what a peer's service says. The core never sees it.
+    fn handle_service(&mut self, service: Service) {
+        match service.body {
+            ServiceBody::Ping => {}
+            ServiceBody::Hashes { points } => {
+                self.fork_changed |= self.fork_watch.handle_hashes(service.from, &points);
+            }
+        }
     }
 
     /// Stops the core after a failed write: what it holds in memory is no longer what is durable, so it does
@@ -287,7 +324,7 @@ impl StateMachine {
         }
         let work = (!work.is_empty()).then_some(work);
         self.last_work += u64::from(work.is_some());
-        Turn { early, work, chosen, events, left }
+        Turn { early, work, chosen, events, left, ..Turn::default() }
     }
 }
 
@@ -300,6 +337,7 @@ mod tests {
     use crate::consensus::proposals::Proposals;
     use crate::consensus::quorum::Voters;
     use crate::consensus::types::{Ballot, Command, MAX_PAYLOAD_BYTES};
+    use crate::pipeline::marks::{Marks, Point};
 
     const BALLOT: Ballot = Ballot { round: 1, node: 1 };
 
@@ -315,7 +353,9 @@ mod tests {
             seed: 1,
         };
         let recent = Arc::new(Recent::new(1 << 20, 0));
-        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent);
+        let marks = Arc::new(Mutex::new(Marks::new(Point::default())));
+        let watch = ForkWatch::new(1, &[1, 2, 3], false, marks);
+        let mut machine = StateMachine::new(ProtocolName::Paxos, config, Restored::default(), recent, watch);
         let granted = ClusterBody::PreVoteReply { ballot: BALLOT, granted: true, promised: Ballot::ZERO };
         let (chosen, compacted, first, last) = (0, 0, 1, 1);
         let promise = PaxosBody::Promise {
@@ -332,6 +372,7 @@ mod tests {
         }
         let say = |from, body: Body| Message { from, to: 1, body };
         let peers = vec![say(2, granted.into()), say(2, promise.clone().into()), say(3, promise.into())];
+        let peers = peers.into_iter().map(PeerMessage::Core).collect();
         let _ = machine.turn(&mut Inputs { peers, ..Inputs::default() });
         assert_eq!(machine.status().leader, Some(1), "{:?}", machine.status());
         machine
@@ -355,7 +396,7 @@ mod tests {
         assert_eq!(first.left.len(), 0);
         assert!(machine.core.room() > 0);
         let body = ClusterBody::Forward { commands: vec![large(1000, 2)] };
-        let peers = vec![Message { from: 2, to: 1, body: body.into() }];
+        let peers = vec![Message { from: 2, to: 1, body: body.into() }.into()];
         let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });
         let held = machine.status().pending - nearly - 1;
         assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");

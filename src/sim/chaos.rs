@@ -90,5 +90,6 @@ fn every_ms(faults: &Faults, class: Class) -> u64 {
         Class::TornWrite => faults.torn_write_every_ms,
         Class::BitFlip => faults.bit_flip_every_ms,
         Class::Wipe => faults.wipe_every_ms,
+        Class::MemoryFlip => faults.memory_flip_every_ms,
     }
 }

@@ -190,10 +190,11 @@ impl Checker {
         }
     }
 
-    /// A node durably removed the entries from an index on: none of them may be chosen.
+    /// A node durably removed the entries from an index on: none of them may have counted towards what is
+    /// chosen. Called before the hard state of the same write.
     pub fn truncated(&mut self, node: NodeId, first: Index) {
         if let Some(raft) = &mut self.raft {
-            raft.truncated(node, first);
+            raft.truncated(node, first, &self.chosen_under);
         }
     }
 
@@ -218,7 +219,7 @@ impl Checker {
             None => self.choose(*index, command, *ballot),
             // With an entry, all entries before it are chosen.
             Some(raft) => {
-                for (index, command) in raft.choose(node, *index) {
+                for (index, command) in raft.choose(nodes, *index, *ballot) {
                     self.choose(index, &command, *ballot);
                 }
             }

@@ -78,6 +78,8 @@ counts! {
     TornRecords: "torn writes on a disk",
     BitFlips: "flipped bits",
     Wipes: "wiped disks",
+    MemoryFlips: "flipped bits in memory",
+    Outvoted: "nodes that a majority told that their log differs",
     Refused: "nodes that refused their disk, or were refused",
 }
 

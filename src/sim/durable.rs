@@ -51,15 +51,15 @@ impl World {
 
     fn become_durable(&mut self, id: NodeId, work: &Written) {
         let account = &mut self.nodes[id as usize - 1].account;
+        if let Some(first) = work.truncate {
+            self.checker.truncated(id, first);
+            account.entries.split_off(&first);
+        }
         if let Some(hard_state) = work.hard_state {
             self.checker.durable(id, account.hard_state, hard_state);
             account.hard_state = hard_state;
         }
         self.checker.behind(id, &work.messages);
-        if let Some(first) = work.truncate {
-            self.checker.truncated(id, first);
-            account.entries.split_off(&first);
-        }
         for entry in &work.entries {
             self.checker.voted(id, entry);
             account.entries.insert(entry.index, (entry.ballot, entry.command.clone()));

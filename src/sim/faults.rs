@@ -84,6 +84,9 @@ pub struct Faults {
     pub bit_flip_every_ms: u64,
     /// A node loses its disk, and starts with an empty one: the others must not let it take part.
     pub wipe_every_ms: u64,
+    /// A bit flips in what a process remembers of the log that it delivered: the others must tell it, and it
+    /// must end.
+    pub memory_flip_every_ms: u64,
 }
 
 impl Default for Faults {
@@ -125,6 +128,7 @@ impl Faults {
             torn_write_every_ms: 0,
             bit_flip_every_ms: 0,
             wipe_every_ms: 0,
+            memory_flip_every_ms: 0,
         }
     }
 
@@ -164,6 +168,7 @@ impl Faults {
             wipe_every_ms: pick(&[0, 0, 0, 1000]),
             stall_permille: pick(&[0, 0, 1, 5]),
             stall_ms: pick(&[5, 100, 300]),
+            memory_flip_every_ms: pick(&[0, 0, 0, 1000]),
         }
     }
 

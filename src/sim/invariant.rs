@@ -59,12 +59,14 @@ pub enum Invariant {
     /// See there.
     EqualStates,
     /// See there.
+    Fork,
+    /// See there.
     Assertion,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 24] = [
+    pub const ALL: [Invariant; 25] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -88,6 +90,7 @@ impl Invariant {
         Invariant::Liveness,
         Invariant::EqualLogs,
         Invariant::EqualStates,
+        Invariant::Fork,
         Invariant::Assertion,
     ];
 
@@ -117,6 +120,7 @@ impl Invariant {
             Invariant::Liveness => "serves again",
             Invariant::EqualLogs => "equal logs",
             Invariant::EqualStates => "equal states",
+            Invariant::Fork => "a fork is told",
             Invariant::Assertion => "assertion",
         }
     }
@@ -126,8 +130,8 @@ impl Invariant {
         match self {
             Invariant::Agreement => "all nodes deliver the same command at an index, over all incarnations",
             Invariant::Chosen => {
-                "what a majority durably holds under one ballot stays the only command at its index, and a node \
-                 takes nothing else for chosen"
+                "what a majority durably holds under one ballot stays the only command at its index, a node takes \
+                 nothing else for chosen, and (Raft) removes no copy that counted"
             }
             Invariant::Order => "a process delivers 1, 2, 3, … without gaps or repeats",
             Invariant::Validity => "what is chosen was proposed, or is a no-op",
@@ -170,6 +174,10 @@ impl Invariant {
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
             Invariant::EqualStates => {
                 "after the same index the applications of all nodes are in the same state, over all incarnations"
+            }
+            Invariant::Fork => {
+                "a node whose memory no longer has the log that it delivered is outvoted and ends within 5 s of the end of \
+                 faults, and no other node ends or is said to differ"
             }
             Invariant::Assertion => "an assertion of the production code",
         }

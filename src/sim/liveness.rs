@@ -1,11 +1,14 @@
 //! The end of faults: from then on what is left of the cluster must recover.
 
-use crate::consensus::types::Index;
+use crate::consensus::types::{Index, NodeId};
 
 use super::cluster::Cluster;
 use super::faults::Faults;
 use super::invariant::hold;
 use super::world::{Node, Step, World};
+
+/// How long a fork may go unnoticed: each node tells once a second, and answers a second later.
+const FORK_US: u64 = 5_000_000;
 
 impl Cluster {
     /// Faults end: the network heals, disks work, all that can run runs.
@@ -59,8 +62,27 @@ impl Cluster {
             );
             self.step();
         }
+        let last_us = self.now_us() + FORK_US;
+        while let Some(id) = self.world.flipped() {
+            let world = &self.world;
+            hold!(
+                Fork,
+                world.now_us < last_us,
+                "node {id} is not told that its log differs\n{}",
+                standing(world)
+            );
+            self.step();
+        }
         self.ids().for_each(|id| self.world.compare(id));
         self.world.compare_ends(last);
+    }
+}
+
+impl World {
+    /// A node that runs with a flipped bit in its memory.
+    fn flipped(&self) -> Option<NodeId> {
+        let is_flipped = |node: &&Node| node.running.as_ref().is_some_and(|running| running.is_flipped);
+        self.nodes.iter().find(is_flipped).map(|node| node.id)
     }
 }
 

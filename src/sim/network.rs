@@ -4,12 +4,12 @@
 //! A message goes through its wire form on the way. Left out: streams (each message is on its own, so there
 //! is more disorder than a connection would allow) and time-outs of connections.
 
-use crate::consensus::message::{Body, ClusterBody, Message};
+use crate::consensus::message::{Body, ClusterBody};
 use crate::consensus::types::NodeId;
 use crate::pipeline::trust::Verdict;
 use crate::wire::frame::{FrameDecoder, MAX_FRAME_BYTES};
 use crate::wire::hello::{Hello, Refusal, RefusalCode};
-use crate::wire::message::{Decoded, decode_message, encode_message};
+use crate::wire::message::{Decoded, PeerMessage, decode_message, encode_message, encode_service};
 
 use super::counts::Count;
 use super::invariant::{Invariant, broken, hold};
@@ -24,8 +24,8 @@ const SOCKET_CAPACITY: usize = 500;
 
 impl World {
     /// A node sends a message to another.
-    pub(super) fn transmit(&mut self, message: Message) {
-        let (from, to) = (message.from, message.to);
+    pub(super) fn transmit(&mut self, message: PeerMessage) {
+        let (from, to) = (message.from(), message.to());
         let process = self.node(to).process;
         let ends = (self.node(from).process, process);
         if self.network.link(from, to).connected != Some(ends) {
@@ -33,18 +33,9 @@ impl World {
         }
         let message = self.by_wire(&message);
         let id = self.network.name_message();
-        let text = self.recorder.text(|| message.body.to_string());
-        // A page of chosen entries promises nothing, but storage sends it, behind a write.
-        let waits =
-            message.body.promises() || matches!(message.body, Body::Cluster(ClusterBody::Learn { .. }));
-        let sent = What::Sent {
-            id,
-            to,
-            name: name(&message.body).into(),
-            early: !waits,
-            digest: digest(&message),
-            text,
-        };
+        let text = self.recorder.text(|| text(&message));
+        let name = name(&message).into();
+        let sent = What::Sent { id, to, name, early: !waits(&message), digest: digest(&message), text };
         self.record(from, sent);
         self.counts.add(Count::Messages);
         if self.network.percent(self.faults.loss_percent) {
@@ -59,9 +50,12 @@ impl World {
     }
 
     /// The same message, encoded and decoded again.
-    fn by_wire(&mut self, message: &Message) -> Message {
+    fn by_wire(&mut self, message: &PeerMessage) -> PeerMessage {
         self.buffer.clear();
-        let encoded = encode_message(message, &mut self.buffer);
+        let encoded = match message {
+            PeerMessage::Core(message) => encode_message(message, &mut self.buffer),
+            PeerMessage::Service(service) => encode_service(service, &mut self.buffer),
+        };
         hold!(Honesty, encoded.is_ok(), "{message} cannot be encoded: {encoded:?}");
         let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
         let frame = decoder.decode(&mut &self.buffer[..]);
@@ -81,7 +75,7 @@ impl World {
     }
 
     fn launch(&mut self, flight: Flight) {
-        let (from, to) = (flight.message.from, flight.message.to);
+        let (from, to) = (flight.message.from(), flight.message.to());
         let faults = &self.faults;
         let (late_percent, late_us) = (faults.late_percent, faults.late_ms * 1000);
         let mut delay_us = self.network.random.between(faults.delay_min_us, faults.delay_max_us + 1);
@@ -99,7 +93,7 @@ impl World {
 
     /// A message arrives, if its link is up and so is the process that it is for.
     pub(super) fn arrive(&mut self, flight: Flight) {
-        let (from, to) = (flight.message.from, flight.message.to);
+        let (from, to) = (flight.message.from(), flight.message.to());
         self.network.link(from, to).in_flight -= 1;
         if self.network.cut.contains(&(from, to)) {
             return self.drop_message(to, flight.id, "the network is split", Count::CutOff);
@@ -110,7 +104,7 @@ impl World {
     /// The network thread of the receiver reads it, or finds it in its socket once it goes on.
     pub(super) fn take_in(&mut self, flight: Flight) {
         let Flight { id, message, process } = flight;
-        let (from, to) = (message.from, message.to);
+        let (from, to) = (message.from(), message.to());
         let node = self.node_mut(to);
         let is_there = node.process == process;
         let Some(running) = node.running.as_mut().filter(|_| is_there) else {
@@ -124,7 +118,7 @@ impl World {
             }
             return self.drop_message(to, id, "its socket is full", Count::NoRoom);
         }
-        let name = name(&message.body);
+        let name = name(&message);
         match running.inbox.peers.try_push(message) {
             Ok(()) => {
                 self.record(to, What::Received { id, from, name: name.into() });
@@ -232,6 +226,25 @@ impl World {
         for peer in self.ids().filter(|peer| *peer != id) {
             self.dial_soon(peer, id);
         }
+    }
+}
+
+/// Whether the message leaves behind a write. A page of chosen entries promises nothing, but storage sends
+/// it.
+fn waits(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Core(message) => {
+            message.body.promises() || matches!(message.body, Body::Cluster(ClusterBody::Learn { .. }))
+        }
+        PeerMessage::Service(_) => false,
+    }
+}
+
+/// What a message says, without its ends.
+fn text(message: &PeerMessage) -> String {
+    match message {
+        PeerMessage::Core(message) => message.body.to_string(),
+        PeerMessage::Service(service) => service.body.to_string(),
     }
 }
 

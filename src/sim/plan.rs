@@ -92,11 +92,13 @@ pub enum Class {
     BitFlip,
     /// A disk is empty.
     Wipe,
+    /// A bit of a process's memory changes.
+    MemoryFlip,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 13] = [
+    pub const ALL: [Class; 14] = [
         Class::Partition,
         Class::Crash,
         Class::CrashAll,
@@ -110,6 +112,7 @@ impl Class {
         Class::TornWrite,
         Class::BitFlip,
         Class::Wipe,
+        Class::MemoryFlip,
     ];
 
     /// As it is written in a [`FaultId`].
@@ -128,6 +131,7 @@ impl Class {
             Class::TornWrite => "torn_write",
             Class::BitFlip => "bit_flip",
             Class::Wipe => "wipe",
+            Class::MemoryFlip => "memory_flip",
         }
     }
 }

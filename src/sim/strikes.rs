@@ -1,13 +1,15 @@
 //! What a fault does to the world as it begins, a function for each class.
 //!
-//! Faults that cost a node for good (torn writes, flipped bits, wiped disks) happen to a minority only: no
-//! system survives more. Left out: when a fault comes, and how it ends (`chaos.rs`).
+//! Faults that may cost a node for good (torn writes, flipped bits, wiped disks) happen to a minority only:
+//! no system survives more. Left out: when a fault comes, and how it ends (`chaos.rs`).
 
 use std::ops::ControlFlow;
 
 use crate::consensus::types::NodeId;
 use crate::store::engine::{EngineError, Journal as _};
 use crate::store::memory::{Kept, Key, MemoryEngine};
+
+use crate::pipeline::marks::{Marks, Point};
 
 use super::counts::Count;
 use super::partition::Partition;
@@ -48,6 +50,7 @@ impl World {
             Class::TornWrite if is_up && self.may_harm(id) => self.chaos.torn = Some(id),
             Class::BitFlip if self.may_harm(id) => self.flip_bit(&strike),
             Class::Wipe if self.may_harm(id) && self.is_known(id) => self.wipe_disk(&strike),
+            Class::MemoryFlip if is_up && self.may_harm(id) => self.flip_memory(&strike),
             _ => {}
         }
     }
@@ -172,6 +175,20 @@ impl World {
         self.end_and_restart(id, "killed, and its disk gone");
         self.node_mut(id).wipe();
         self.checker.wiped(id);
+    }
+
+    /// The process remembers another log than the one it delivered, which is the same to the other nodes.
+    fn flip_memory(&mut self, strike: &Strike) {
+        let id = strike.node;
+        self.happens(strike, Count::MemoryFlips, || format!("a bit flips in the memory of node {id}"));
+        let running = self.running(id);
+        let mut marks = running.marks.lock();
+        let Point { index, hash } = marks.newest();
+        *marks = Marks::new(Point { index, hash: hash ^ (1 << (strike.dice.variant % 128)) });
+        drop(marks);
+        running.is_flipped = true;
+        let node = self.node_mut(id);
+        (node.is_harmed, node.was_flipped) = (true, true);
     }
 
     /// Whether a majority is left without this node and all that were harmed.

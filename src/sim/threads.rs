@@ -107,6 +107,9 @@ impl World {
         if turn.chosen.is_some() {
             self.wake(id, Thread::Applier);
         }
+        if turn.fork_changed {
+            self.watch_fork(id);
+        }
     }
 
     fn note(&mut self, id: NodeId, event: &Event) {

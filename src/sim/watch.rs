@@ -81,6 +81,25 @@ impl World {
         hold!(Honesty, status.ignored == 0, "node {id} took {} messages for nonsense", status.ignored);
     }
 
+    /// A node was told of a fork, or that there is none: only what a flipped bit explains. If it is outvoted
+    /// it ends, as `node` does.
+    pub(super) fn watch_fork(&mut self, id: NodeId) {
+        let Some(fork) = self.running(id).machine.fork().cloned() else { return };
+        let was_flipped = |node: NodeId| self.node(node).was_flipped;
+        hold!(
+            Fork,
+            was_flipped(id) || fork.nodes.iter().all(|node| was_flipped(*node)),
+            "node {id} says that nodes {:?} differ from {}, but no bit flipped there",
+            fork.nodes,
+            fork.index
+        );
+        if fork.is_outvoted {
+            hold!(Fork, self.running(id).is_flipped, "node {id} is outvoted at {}, but is right", fork.index);
+            self.counts.add(Count::Outvoted);
+            self.lose(id, "its log differs from a majority's", &fork.to_string());
+        }
+    }
+
     /// Records a new role or ballot in the trace.
     fn watch_role(&mut self, id: NodeId, role: Role, ballot: Ballot) {
         if self.running(id).told == (role, ballot) {

@@ -15,6 +15,8 @@ pub struct LogIndex {
     /// The chunks by index / [`CHUNK`]. No chunk holds zeros only.
     chunks: BTreeMap<u64, Box<[u64; CHUNK as usize]>>,
     compacted: Index,
+    /// The running hash of the log up to `compacted`.
+    compacted_hash: u128,
     last: Index,
 }
 
@@ -33,6 +35,11 @@ impl LogIndex {
     /// Entries up to this index are no longer kept.
     pub fn compacted(&self) -> Index {
         self.compacted
+    }
+
+    /// The running hash of the log up to [`LogIndex::compacted`].
+    pub fn compacted_hash(&self) -> u128 {
+        self.compacted_hash
     }
 
     /// The lowest index with an entry, from `from` on.
@@ -66,8 +73,8 @@ impl LogIndex {
         self.last = self.highest().unwrap_or(self.compacted).max(self.compacted);
     }
 
-    /// Forgets the entries up to an index.
-    pub fn compact(&mut self, upto: Index) {
+    /// Forgets the entries up to an index, but not their hash.
+    pub fn compact(&mut self, upto: Index, hash: u128) {
         if upto <= self.compacted {
             return;
         }
@@ -77,7 +84,7 @@ impl LogIndex {
             chunk[..(first % CHUNK) as usize].fill(0);
         }
         self.drop_if_empty(first / CHUNK);
-        self.compacted = upto;
+        (self.compacted, self.compacted_hash) = (upto, hash);
         self.last = self.last.max(upto);
     }
 
@@ -124,7 +131,7 @@ mod tests {
                         model.retain(|index, _| *index < at);
                     }
                     1 => {
-                        index.compact(at);
+                        index.compact(at, 0);
                         compacted = compacted.max(at);
                         model.retain(|index, _| *index > at);
                     }

@@ -178,10 +178,11 @@ impl Store {
         self.write_tail()
     }
 
-    /// Forgets the entries up to `upto`, which must be chosen, and deletes records that hold nothing else, up
-    /// to 256 of them in one durable write. Returns whether there are more to delete; if so, call it again.
-    /// Later writes use the records' space again, but the file does not shrink.
-    pub fn compact(&mut self, upto: Index) -> Result<bool, WriteError> {
+    /// Forgets the entries up to `upto`, which must be chosen and whose running hash is `hash`, and deletes
+    /// records that hold nothing else, up to 256 of them in one durable write. Returns whether there are more
+    /// to delete; if so, call it again. Later writes use the records' space again, but the file does not
+    /// shrink.
+    pub fn compact(&mut self, upto: Index, hash: u128) -> Result<bool, WriteError> {
         assert!(!self.failed, "a compaction after a failed write: rebuild the store first");
         assert!(
             upto <= self.hard_state.chosen,
@@ -197,7 +198,7 @@ impl Store {
             for node in self.bindings.keys() {
                 self.builder.binding(*node);
             }
-            self.builder.checkpoint(upto, self.max_round);
+            self.builder.checkpoint(upto, self.max_round, hash);
             state
         });
         self.builder.finish();
@@ -214,7 +215,7 @@ impl Store {
         self.delete_records()?;
         if let Some(record) = checkpoint {
             self.hard_state_record = record;
-            self.shared.index.write().compact(upto);
+            self.shared.index.write().compact(upto, hash);
         }
         Ok(self.first < self.deletable)
     }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::consensus::types::{Ballot, Command, Entry};
+use crate::wire::message::Point;
 
 /// Checks an empty engine against the contract of its traits.
 pub(crate) fn check_contract(engine: &dyn Engine) {
@@ -162,6 +163,8 @@ impl Model {
 
     fn check(&self, reader: &LogReader) {
         assert_eq!((reader.last(), reader.compacted()), (self.last(), self.compacted));
+        let Point { index, hash } = reader.compacted_point();
+        assert_eq!((index, hash), (self.compacted, u128::from(self.compacted)), "the hash of what is gone");
         let mut seen = BTreeMap::new();
         let mut next = 0;
         while let Some(first) = reader.next_entry(next) {
@@ -210,7 +213,7 @@ pub(crate) fn run(place: &dyn Place, script: &[Step]) {
             }
             Step::Compact { back } => {
                 let upto = model.hard_state.chosen.saturating_sub(*back);
-                while store.compact(upto).unwrap() {}
+                while store.compact(upto, u128::from(upto)).unwrap() {}
                 model.entries.retain(|index, _| *index > upto);
                 model.compacted = model.compacted.max(upto);
             }

@@ -10,6 +10,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::consensus::types::{Entry, Index};
 
+use crate::wire::message::Point;
+
 use super::engine::Engine;
 use super::error::LogReadError;
 use super::index::LogIndex;
@@ -81,6 +83,12 @@ impl LogReader {
     /// Entries up to this index are no longer kept.
     pub fn compacted(&self) -> Index {
         self.shared.index.read().compacted()
+    }
+
+    /// The running hash of the log that is no longer kept, where that ends.
+    pub fn compacted_point(&self) -> Point {
+        let index = self.shared.index.read();
+        Point { index: index.compacted(), hash: index.compacted_hash() }
     }
 
     /// The highest index with a durable entry.

@@ -51,6 +51,8 @@ pub enum Item<'a> {
         compacted: Index,
         /// The highest round ever stored.
         max_round: Round,
+        /// The running hash of the log up to there.
+        hash: u128,
     },
     /// A binding was put along with this record, which has a number, so that a lost binding is noticed.
     Binding(NodeId),
@@ -137,8 +139,8 @@ impl Builder {
     }
 
     /// Adds [`Item::Checkpoint`].
-    pub fn checkpoint(&mut self, compacted: Index, max_round: Round) -> u64 {
-        self.small(ITEM_CHECKPOINT, &[compacted, max_round])
+    pub fn checkpoint(&mut self, compacted: Index, max_round: Round, hash: u128) -> u64 {
+        self.small(ITEM_CHECKPOINT, &[compacted, max_round, (hash >> 64) as u64, hash as u64])
     }
 
     /// Adds [`Item::Binding`].
@@ -299,7 +301,11 @@ impl<'a> Items<'a> {
                 Item::HardState(HardState { promised, chosen: input.varint()? })
             }
             ITEM_TRUNCATE => Item::Truncate(input.varint()?),
-            ITEM_CHECKPOINT => Item::Checkpoint { compacted: input.varint()?, max_round: input.varint()? },
+            ITEM_CHECKPOINT => {
+                let (compacted, max_round) = (input.varint()?, input.varint()?);
+                let hash = (u128::from(input.varint()?) << 64) | u128::from(input.varint()?);
+                Item::Checkpoint { compacted, max_round, hash }
+            }
             ITEM_BINDING => Item::Binding(input.varint()?),
             _ => return Err(Damage::Malformed("it holds an item of unknown kind")),
         }))
@@ -402,7 +408,9 @@ mod tests {
                 Item::Entry(entry) => Ok(entry.to_entry(record)),
                 Item::HardState(state) => Err(Item::HardState(state)),
                 Item::Truncate(from) => Err(Item::Truncate(from)),
-                Item::Checkpoint { compacted, max_round } => Err(Item::Checkpoint { compacted, max_round }),
+                Item::Checkpoint { compacted, max_round, hash } => {
+                    Err(Item::Checkpoint { compacted, max_round, hash })
+                }
                 Item::Binding(node) => Err(Item::Binding(node)),
             });
         }
@@ -427,8 +435,8 @@ mod tests {
                 builder.entry(&entry);
                 expected.push(Ok(entry));
             }
-            builder.checkpoint(3, 9);
-            expected.push(Err(Item::Checkpoint { compacted: 3, max_round: 9 }));
+            builder.checkpoint(3, 9, session);
+            expected.push(Err(Item::Checkpoint { compacted: 3, max_round: 9, hash: session }));
             builder.finish();
             prop_assert_eq!(read_back(&builder), expected);
         }

@@ -236,8 +236,8 @@ impl Scan {
                 Item::Checkpoint { compacted, .. } if compacted == Index::MAX => {
                     return Err(Damage::Malformed("it names an impossible index"));
                 }
-                Item::Checkpoint { compacted, max_round } => {
-                    self.log.index.compact(compacted);
+                Item::Checkpoint { compacted, max_round, hash } => {
+                    self.log.index.compact(compacted, hash);
                     self.log.max_round = self.log.max_round.max(max_round);
                 }
                 Item::Binding(node) => drop(self.log.bound.insert(node)),

@@ -157,7 +157,7 @@ fn a_lost_binding_is_refused() {
         store.write(&bound).unwrap();
         write(&mut store, &[entry(1, 1, 10)], Some(state(1, 1))).unwrap();
         if compacts {
-            assert!(!store.compact(1).unwrap());
+            assert!(!store.compact(1, 5).unwrap());
             assert!(engine.read(1).unwrap().is_none(), "its record is gone");
         }
         drop(Store::open_on(engine.clone(), &founding(), 7).expect("everything is there"));

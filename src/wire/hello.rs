@@ -19,10 +19,10 @@ use super::frame::{FrameError, encode_frame};
 pub const MAX_GREETING_BYTES: usize = 4096;
 
 /// The wire version that this build speaks.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// The oldest wire version that this build can talk to.
-pub const LOWEST_WIRE_VERSION: u32 = 1;
+pub const LOWEST_WIRE_VERSION: u32 = 2;
 
 /// "spax": tells a node of spaxos from anything else that listens or calls.
 const MAGIC: u32 = u32::from_le_bytes(*b"spax");
@@ -351,7 +351,7 @@ mod tests {
             (
                 Hello { version: 9, lowest_version: 8, ..hello() },
                 RefusalCode::Version,
-                "version 1",
+                "version 2",
                 "lowest 8",
             ),
             (Hello { cluster: "prod".into(), ..hello() }, RefusalCode::Cluster, "demo", "prod"),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub struct Options {
     pub nodes: u64,
     /// `client.timeout_ms`
     pub timeout_ms: u64,
+    /// `timing.election_ms`, T
+    pub election_ms: u64,
     /// More lines of `[log]`.
     pub log: &'static str,
     /// More lines of `[limits]`.
@@ -40,8 +42,15 @@ pub struct Options {
 
 impl Options {
     pub fn nodes(protocol: ProtocolName, nodes: u64) -> Options {
-        Options { protocol, nodes, timeout_ms: 60_000, log: "", limits: "" }
+        Options { protocol, nodes, timeout_ms: 60_000, election_ms: 400, log: "", limits: "" }
     }
+}
+
+/// Where a node runs.
+pub struct Place {
+    pub address: IpAddr,
+    /// The command that runs others there; empty if they need none.
+    pub enter: Vec<String>,
 }
 
 pub struct Cluster {
@@ -52,6 +61,7 @@ pub struct Cluster {
 pub struct Node {
     pub id: u64,
     pub client: SocketAddr,
+    pub enter: Vec<String>,
     pub config: PathBuf,
     pub data: PathBuf,
     pub log: PathBuf,
@@ -61,30 +71,39 @@ pub struct Node {
 }
 
 impl Cluster {
-    /// A cluster that is configured and not started.
+    /// A cluster that is configured and not started, on a loopback address of its own.
     pub fn prepare(options: Options) -> Cluster {
+        let ids = 1..=options.nodes as u16;
+        let ports: Vec<u16> = ids.flat_map(|id| [9000 + id, 10_000 + id]).collect();
+        let address = own_address(&ports);
+        Cluster::prepare_at(options, |_| Place { address, enter: vec![] })
+    }
+
+    /// A cluster that is configured and not started.
+    pub fn prepare_at(options: Options, place: impl Fn(u64) -> Place) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let ids = || 1..=options.nodes;
-        let ports: Vec<u16> = ids().flat_map(|id| [9000 + id as u16, 10_000 + id as u16]).collect();
-        let address = own_address(&ports);
         let peers: String = ids()
-            .map(|id| format!("[[peers]]\nnode = {id}\naddress = \"{address}:{}\"\n", 10_000 + id))
+            .map(|id| (id, SocketAddr::new(place(id).address, 10_000 + id as u16)))
+            .map(|(id, address)| format!("[[peers]]\nnode = {id}\naddress = \"{address}\"\n"))
             .collect();
         let node = |id| {
             let data = dir.path().join(format!("node{id}"));
             let log = data.join("simplesvr.log");
             let config = dir.path().join(format!("node{id}.toml"));
-            let Options { protocol, timeout_ms, log: more_log, limits, .. } = options;
+            let Options { protocol, timeout_ms, election_ms, log: more_log, limits, .. } = options;
+            let heartbeat_ms = election_ms * 3 / 20;
             let text = format!(
                 "cluster = \"test\"\nnode = {id}\nprotocol = \"{protocol}\"\ndata = {data:?}\n\
                  [log]\nfile = {log:?}\n{more_log}\n{peers}\
-                 [timing]\nelection_ms = 400\nheartbeat_ms = 60\n[limits]\n{limits}\n\
+                 [timing]\nelection_ms = {election_ms}\nheartbeat_ms = {heartbeat_ms}\n[limits]\n{limits}\n\
                  [client]\ntimeout_ms = {timeout_ms}\n[store]\ncache_mb = 4\nfree_mb = 0\n"
             );
             fs::write(&config, text).unwrap();
             let output = dir.path().join(format!("node{id}.out"));
+            let Place { address, enter } = place(id);
             let client = SocketAddr::new(address, 9000 + id as u16);
-            (id, Node { id, client, config, data, log, output, child: None })
+            (id, Node { id, client, enter, config, data, log, output, child: None })
         };
         Cluster { nodes: ids().map(node).collect(), dir }
     }
@@ -193,8 +212,9 @@ impl Drop for Cluster {
 impl Node {
     /// The server on this node's configuration; its output goes to [`Node::output`].
     pub fn command(&self) -> Command {
-        let mut command = Command::new(SIMPLESVR);
-        command.arg(&self.config).arg(self.client.to_string());
+        let mut words = self.enter.iter().map(String::as_str).chain([SIMPLESVR]);
+        let mut command = Command::new(words.next().expect("at least the server's name"));
+        command.args(words).arg(&self.config).arg(self.client.to_string());
         self.capture(&mut command);
         command
     }

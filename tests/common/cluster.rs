@@ -209,15 +209,15 @@ impl Cluster {
         let count = count.min(node.unflushed.len());
         let (mut sent, mut written) = (Vec::new(), Vec::new());
         for write in node.unflushed.drain(..count) {
+            if let Some(first) = write.truncate {
+                self.checker.truncated(id, first);
+                node.disk.entries.split_off(&first);
+            }
             if let Some(hard_state) = write.hard_state {
                 self.checker.durable(id, node.disk.hard_state, hard_state);
                 node.disk.hard_state = hard_state;
             }
             self.checker.behind(id, &write.messages);
-            if let Some(first) = write.truncate {
-                self.checker.truncated(id, first);
-                node.disk.entries.split_off(&first);
-            }
             for entry in write.entries {
                 self.checker.voted(id, &entry);
                 node.disk.highest_round = node.disk.highest_round.max(entry.ballot.round);

@@ -69,7 +69,7 @@ impl Tracer {
                 }
                 Input::Message(message) => {
                     let id = self.take(message);
-                    let name = name(&message.body).into();
+                    let name = name(&message.clone().into()).into();
                     self.record(node, What::Received { id, from: message.from, name });
                 }
                 Input::Propose(proposals) => {
@@ -103,7 +103,8 @@ impl Tracer {
 
     pub fn sent(&mut self, message: &Message, early: bool) {
         self.messages += 1;
-        let (name, digest) = (name(&message.body).into(), digest(message));
+        let said = message.clone().into();
+        let (name, digest) = (name(&said).into(), digest(&said));
         let (id, text) = (self.messages, message.body.to_string());
         self.under_way.push((id, message.clone()));
         self.record(message.from, What::Sent { id, to: message.to, name, early, digest, text });

@@ -13,7 +13,7 @@ use crate::consensus::types::NodeId;
 use crate::pipeline::inbox::Inbox;
 use crate::wire::frame::MAX_FRAME_BYTES;
 use crate::wire::hello::{Greeting, Hello};
-use crate::wire::message::{Decoded, decode_message};
+use crate::wire::message::{Decoded, PeerMessage, ServiceBody, decode_message};
 
 use super::socket::{Ended, ReadEnd, Socket};
 use super::{PeerNetwork, TROUBLE_EVERY};
@@ -123,7 +123,8 @@ impl PeerNetwork {
                     let token = self.tokens.next();
                     self.inbounds.make_room_for_silent();
                     // An error here means that the connection is already gone.
-                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry()) {
+                    let patience = self.limits.unacknowledged_timeout;
+                    if let Ok(socket) = Socket::new(stream, token, self.poll.registry(), patience) {
                         let deadline = now + self.limits.hello_timeout;
                         let inbound = Inbound { socket, address, stage: Stage::Silent, deadline };
                         self.inbounds.connections.insert(token, inbound);
@@ -200,14 +201,18 @@ impl PeerNetwork {
             }
         };
         let this = self.trust.own().node;
-        if message.from != node || message.to != this {
+        if message.from() != node || message.to() != this {
             return Err(Ended::Broken(format!(
                 "a message from node {} to node {} on the connection of node {node} to node {this}",
-                message.from, message.to
+                message.from(),
+                message.to()
             )));
         }
         counters.received += 1;
-        self.arrived.push_back(message);
+        let is_ping = matches!(&message, PeerMessage::Service(it) if it.body == ServiceBody::Ping);
+        if !is_ping {
+            self.arrived.push_back(message);
+        }
         Ok(())
     }
 

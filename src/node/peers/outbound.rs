@@ -12,7 +12,7 @@ use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::wire::frame::FrameError;
 use crate::wire::hello::{Greeting, Hello};
-use crate::wire::message::encode_message;
+use crate::wire::message::{Service, ServiceBody, encode_message, encode_service};
 
 use super::TROUBLE_EVERY;
 use super::socket::{Ended, Socket};
@@ -26,12 +26,18 @@ const KEPT_BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Outbound {
     pub(super) node: NodeId,
     address: SocketAddr,
+    /// This node.
+    own: NodeId,
     limits: PeerLimits,
     stage: Stage,
     socket: Option<Socket>,
-    /// In stage `Waiting`, when to dial; in stage `Open`, without meaning; in the others, when to give up.
+    /// In stage `Waiting`, when to dial; in stage `Open`, when to ping unless bytes wait; in the others, when
+    /// to give up.
     timer: Instant,
-    /// The upper bound of the next wait; every failure raises it, an open connection resets it.
+    /// When the latest attempt to connect began.
+    dialled_at: Instant,
+    /// The upper bound of the time between two attempts; every failure raises it, and a sign of life resets
+    /// it.
     backoff: Duration,
     out: BytesMut,
     sent: u64,
@@ -56,14 +62,22 @@ enum Stage {
 }
 
 impl Outbound {
-    pub(super) fn new(node: NodeId, address: SocketAddr, limits: PeerLimits, now: Instant) -> Outbound {
+    pub(super) fn new(
+        node: NodeId,
+        address: SocketAddr,
+        own: NodeId,
+        limits: PeerLimits,
+        now: Instant,
+    ) -> Outbound {
         Outbound {
             node,
             address,
+            own,
             limits,
             stage: Stage::Waiting,
             socket: None,
             timer: now,
+            dialled_at: now,
             backoff: limits.backoff_min,
             out: BytesMut::new(),
             sent: 0,
@@ -84,7 +98,8 @@ impl Outbound {
 
     /// When [`Outbound::handle_time`] has something to do.
     pub(super) fn timer(&self) -> Option<Instant> {
-        (!self.is_open()).then_some(self.timer)
+        let waits_for_socket = self.is_open() && !self.out.is_empty();
+        (!waits_for_socket).then_some(self.timer)
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -99,17 +114,33 @@ impl Outbound {
     /// Queues a message, or drops and counts it: what cannot leave now would be stale later, and the
     /// protocol repeats it.
     pub(super) fn send(&mut self, message: &Message, now: Instant) {
-        if !self.was_open {
-            self.unreached += 1;
-            return;
-        }
-        if !self.is_open() || self.out.len() >= self.limits.out_buffer_bytes {
-            self.dropped += 1;
-            return;
+        if !self.has_room() {
+            return self.count_dropped();
         }
         match encode_message(message, &mut self.out) {
             Ok(()) => self.sent += 1,
             Err(error) => self.drop_too_long(message, error, now),
+        }
+    }
+
+    /// The same for a message of a service, which is small.
+    pub(super) fn send_service(&mut self, service: &Service) {
+        if self.has_room() && encode_service(service, &mut self.out).is_ok() {
+            self.sent += 1;
+        } else {
+            self.count_dropped();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.is_open() && self.out.len() < self.limits.out_buffer_bytes
+    }
+
+    fn count_dropped(&mut self) {
+        if self.was_open {
+            self.dropped += 1;
+        } else {
+            self.unreached += 1;
         }
     }
 
@@ -121,7 +152,12 @@ impl Outbound {
         }
         if let Err(error) = socket.write(&mut self.out) {
             self.close(&Ended::Io(error), now);
-        } else if self.out.is_empty() && self.out.capacity() > KEPT_BUFFER_BYTES {
+            return;
+        }
+        if self.is_open() {
+            self.timer = now + self.limits.ping_every;
+        }
+        if self.out.is_empty() && self.out.capacity() > KEPT_BUFFER_BYTES {
             self.out = BytesMut::new();
         }
     }
@@ -163,7 +199,7 @@ impl Outbound {
                 return Ok(());
             }
             self.stage = Stage::Greeting;
-            self.timer = now + self.limits.hello_timeout;
+            self.timer = now + self.limits.answer_timeout;
             Greeting::Hello(own.clone()).encode(&mut self.out)?;
         }
         socket.write(&mut self.out)?;
@@ -206,18 +242,23 @@ impl Outbound {
     }
 
     /// Both sides have accepted: messages may leave.
-    pub(super) fn open(&mut self, start: u64) {
+    pub(super) fn open(&mut self, start: u64, now: Instant) {
         assert!(self.socket.is_some(), "node {} cannot be open without a socket", self.node);
         self.stage = Stage::Open { start };
         self.was_open = true;
+        self.timer = now + self.limits.ping_every;
         self.backoff = self.limits.backoff_min;
         log::info!("sending to node {} at {} (its start {start})", self.node, self.address);
     }
 
-    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not.
+    /// The peer dialled us in this run of its own: it is alive, and its earlier runs are not. An attempt to
+    /// connect to it will succeed now, unless it began when the peer could not be reached.
     pub(super) fn handle_alive(&mut self, peer_start: u64, now: Instant) {
         match self.stage {
-            Stage::Waiting => self.timer = self.timer.min(now + self.limits.backoff_min),
+            Stage::Waiting | Stage::Connecting => {
+                self.backoff = self.limits.backoff_min;
+                self.timer = self.timer.min(self.dialled_at + self.limits.backoff_min);
+            }
             Stage::Open { start } if start < peer_start => {
                 self.close(&Ended::Broken(format!("start {peer_start} follows {start}")), now);
             }
@@ -225,7 +266,7 @@ impl Outbound {
         }
     }
 
-    /// Ends the connection, drops what waits, and dials again after a while.
+    /// Ends the connection, drops what waits, and dials again: immediately, unless the attempt was short.
     pub(super) fn close(&mut self, why: &Ended, now: Instant) {
         match self.stage {
             Stage::Open { .. } => {
@@ -238,26 +279,29 @@ impl Outbound {
         self.stage = Stage::Waiting;
         self.socket = None;
         self.out = BytesMut::new();
-        self.timer = now + jittered(self.backoff);
+        self.timer = self.dialled_at + jittered(self.backoff);
         self.backoff = (2 * self.backoff).min(self.limits.backoff_max);
     }
 
-    /// Dials, or gives up, when it is time.
+    /// Dials, pings or gives up, when it is time.
     pub(super) fn handle_time(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
-        if self.is_open() || now < self.timer {
+        if self.timer().is_none_or(|timer| now < timer) {
             return;
         }
         match self.stage {
             Stage::Waiting => self.dial(registry, tokens, now),
             Stage::Connecting => self.close(&Ended::Broken("no answer".to_owned()), now),
+            Stage::Greeting => self.close(&Ended::Broken("no hello in time".to_owned()), now),
             Stage::Held(_) => self.close(&Ended::Broken("its binding takes too long".to_owned()), now),
-            _ => self.close(&Ended::Broken("no hello in time".to_owned()), now),
+            Stage::Open { .. } => self.ping(now),
         }
     }
 
     fn dial(&mut self, registry: &Registry, tokens: &mut Tokens, now: Instant) {
-        let socket =
-            TcpStream::connect(self.address).and_then(|stream| Socket::new(stream, tokens.next(), registry));
+        self.dialled_at = now;
+        let patience = self.limits.unacknowledged_timeout;
+        let socket = TcpStream::connect(self.address)
+            .and_then(|stream| Socket::new(stream, tokens.next(), registry, patience));
         match socket {
             Ok(socket) => {
                 self.socket = Some(socket);
@@ -266,6 +310,11 @@ impl Outbound {
             }
             Err(error) => self.close(&Ended::Io(error), now),
         }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        self.send_service(&Service { from: self.own, to: self.node, body: ServiceBody::Ping });
+        self.flush(now);
     }
 
     #[cold]

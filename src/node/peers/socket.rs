@@ -15,13 +15,8 @@ use crate::wire::message::MessageError;
 /// The most that is read from one connection in one turn (in whole reads), so that none starves the others.
 const READ_TURN_BYTES: usize = 1 << 20;
 
-/// A silent connection is probed after this time, and given up after three probes at intervals of a third of
-/// it: the machine may have vanished without a word.
-const KEEP_ALIVE: Duration = Duration::from_secs(6);
-
-/// Bytes that the other machine does not acknowledge for this long end the connection. The kernel itself
-/// would wait a quarter of an hour, with pauses of minutes after a healed partition.
-const UNACKNOWLEDGED_MS: u32 = 10_000;
+/// A silent connection ends after so many unanswered probes, if no time limit ends it earlier.
+const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +58,14 @@ pub(super) struct Socket {
 impl Socket {
     /// Registers a connected or connecting stream. Until [`Socket::set_limit`] it accepts only frames of
     /// greetings.
-    pub(super) fn new(mut stream: TcpStream, token: Token, registry: &Registry) -> io::Result<Socket> {
+    pub(super) fn new(
+        mut stream: TcpStream,
+        token: Token,
+        registry: &Registry,
+        unacknowledged_timeout: Duration,
+    ) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
-        detect_dead_peers(&stream)?;
+        detect_dead_peers(&stream, unacknowledged_timeout)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Socket { stream, token, decoder: FrameDecoder::new(MAX_GREETING_BYTES), blocked: false })
     }
@@ -143,12 +143,15 @@ impl Socket {
     }
 }
 
-fn detect_dead_peers(stream: &TcpStream) -> io::Result<()> {
+/// Has the system give up a connection whose other end acknowledges nothing for this long, be it bytes or, on
+/// a silent connection, probes; see [`limits`](super::limits).
+fn detect_dead_peers(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    let whole_seconds = Duration::from_secs(timeout.as_millis().div_ceil(1000) as u64);
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
-    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 3)?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_tcp_keepidle(stream, whole_seconds)?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_PROBES)?;
     #[cfg(target_os = "linux")]
-    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MS)?;
+    sockopt::set_tcp_user_timeout(stream, timeout.as_millis() as u32)?;
     Ok(())
 }

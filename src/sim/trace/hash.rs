@@ -8,11 +8,13 @@ mod cluster;
 mod numbers;
 mod paxos;
 mod raft;
+mod service;
 
 use self::numbers::Numbers;
 use super::What;
-use crate::consensus::message::{Body, Message};
+use crate::consensus::message::Body;
 use crate::consensus::types::NodeId;
+use crate::wire::message::PeerMessage;
 
 /// The hash of the events so far.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +92,14 @@ impl TraceHash {
 }
 
 /// The kind of a message, with which its text begins.
-pub fn name(body: &Body) -> &'static str {
+pub fn name(message: &PeerMessage) -> &'static str {
+    match message {
+        PeerMessage::Core(message) => core_name(&message.body),
+        PeerMessage::Service(service) => service::name(&service.body),
+    }
+}
+
+fn core_name(body: &Body) -> &'static str {
     match body {
         Body::Cluster(body) => cluster::name(body),
         Body::Paxos(body) => paxos::name(body),
@@ -99,14 +108,17 @@ pub fn name(body: &Body) -> &'static str {
 }
 
 /// All that a message says, in one number: the same for the same message on every machine.
-pub fn digest(message: &Message) -> u64 {
+pub fn digest(message: &PeerMessage) -> u64 {
     let mut out = Numbers::default();
-    out.numbers(&[message.from, message.to]);
-    match &message.body {
-        Body::Cluster(body) => cluster::feed(body, &mut out),
-        Body::Paxos(body) => paxos::feed(body, &mut out),
-        Body::Raft(body) => raft::feed(body, &mut out),
+    out.numbers(&[message.from(), message.to()]);
+    match message {
+        PeerMessage::Core(message) => match &message.body {
+            Body::Cluster(body) => cluster::feed(body, &mut out),
+            Body::Paxos(body) => paxos::feed(body, &mut out),
+            Body::Raft(body) => raft::feed(body, &mut out),
+        },
+        PeerMessage::Service(service) => service::feed(&service.body, &mut out),
     }
-    out.word(name(&message.body));
+    out.word(name(message));
     out.finish()
 }

@@ -30,6 +30,8 @@ pub struct Node {
     pub lost: Option<&'static str>,
     /// Its disk was harmed: the node may refuse it.
     pub is_harmed: bool,
+    /// A bit flipped in the memory of one of its processes.
+    pub was_flipped: bool,
     /// What the simulator knows to be durable on its disk.
     pub account: Account,
 }
@@ -48,6 +50,7 @@ impl Node {
             process: 0,
             lost: None,
             is_harmed: false,
+            was_flipped: false,
             account: Account::default(),
         }
     }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::consensus::config::Config;
-use crate::consensus::message::Message;
 use crate::consensus::protocol::{Proposal, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, NodeId};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::fork::ForkWatch;
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
+use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
@@ -25,6 +26,7 @@ use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
 use crate::pipeline::trust::Trust;
 use crate::store::{Binding, LogReader, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
+use crate::wire::message::PeerMessage;
 
 use super::super::application::Chain;
 use super::shape::Sizes;
@@ -70,6 +72,9 @@ pub struct Running {
     pub disk_factor: u64,
     /// Something was put into the queues of storage or network: they must be woken.
     pub has_handed_on: bool,
+    pub marks: Arc<Mutex<Marks>>,
+    /// What it remembers of the log that it delivered is not true any more.
+    pub is_flipped: bool,
     /// Bitset of [`Thread`](super::Thread)s that have a step scheduled.
     pub scheduled: u8,
     /// Of those, the ones that do not run until then, whatever happens.
@@ -98,14 +103,23 @@ impl Running {
             trust.bind(Binding { node: *node, directory: *directory });
         });
         let config = Config { seed: config.seed ^ recovered.start, ..config.clone() };
-        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone());
         let reader = store.reader();
+        let marks = Arc::new(Mutex::new(Marks::new(reader.compacted_point())));
+        let members: Vec<NodeId> = recovered.founding.members.keys().copied().collect();
+        let watch = ForkWatch::new(id, &members, true, marks.clone());
+        let machine = StateMachine::new(protocol, config, restored(recovered), recent.clone(), watch);
         let application = Some(Box::new(Chain::default()) as _);
         Running {
             told: (Role::Follower, machine.status().promised),
             machine,
             storage: Storage::new(id, store, recent.clone()),
-            applier: Applier::new(recent.clone(), reader.clone(), requests.clone(), application),
+            applier: Applier::new(
+                recent.clone(),
+                reader.clone(),
+                requests.clone(),
+                application,
+                marks.clone(),
+            ),
             reader,
             recent,
             requests,
@@ -127,6 +141,8 @@ impl Running {
             disk_busy_until_us: 0,
             disk_factor: 1,
             has_handed_on: false,
+            marks,
+            is_flipped: false,
             scheduled: 0,
             stalled: 0,
         }
@@ -170,6 +186,10 @@ impl Running {
         if !turn.early.is_empty() {
             let messages = turn.early.clone();
             self.machine_stuck.push_back(Effect::Early(Outgoing::Messages { generation, messages }));
+        }
+        if !turn.services.is_empty() {
+            let services = std::mem::take(&mut turn.services);
+            self.machine_stuck.push_back(Effect::Early(Outgoing::Services(services)));
         }
         self.machine_stuck.extend(turn.work.take().map(Effect::Work));
         self.machine_is_free();
@@ -222,12 +242,15 @@ impl Running {
 
     /// Takes all that waits: own messages go back, and what is bound is trusted. Returns the messages to
     /// others, and what is bound.
-    pub fn send(&mut self, id: NodeId) -> (Vec<Message>, Vec<Binding>) {
+    pub fn send(&mut self, id: NodeId) -> (Vec<PeerMessage>, Vec<Binding>) {
         let mut items = Vec::new();
         self.outgoing.drain(&mut items);
         let (mut sent, mut bound) = (Vec::new(), Vec::new());
         for item in items {
             match item {
+                Outgoing::Services(services) => {
+                    sent.extend(services.into_iter().map(PeerMessage::Service));
+                }
                 Outgoing::Bound(binding) => {
                     self.trust.bind(binding);
                     bound.push(binding);
@@ -235,7 +258,7 @@ impl Running {
                 Outgoing::Messages { generation, messages } => {
                     let (own, others): (Vec<_>, Vec<_>) =
                         messages.into_iter().partition(|message| message.to == id);
-                    sent.extend(others);
+                    sent.extend(others.into_iter().map(PeerMessage::Core));
                     if !own.is_empty() {
                         let pushed = self.inbox.own.try_push(OwnMessages { generation, messages: own });
                         assert!(pushed.is_ok(), "room for own messages is reserved: {pushed:?}");

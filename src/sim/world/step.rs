@@ -1,8 +1,8 @@
 //! The kinds of step that a run is made of, as plain data: what happens to whom.
 
-use crate::consensus::message::Message;
 use crate::consensus::types::NodeId;
 use crate::pipeline::waiters::Ticket;
+use crate::wire::message::PeerMessage;
 
 use super::super::plan::Class;
 
@@ -60,7 +60,7 @@ pub enum Thread {
 #[derive(Clone)]
 pub struct Flight {
     pub id: u64,
-    pub message: Message,
+    pub message: PeerMessage,
     /// The process that it is for.
     pub process: u64,
 }

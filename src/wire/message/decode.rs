@@ -11,8 +11,10 @@ use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, MAX_PAYLOAD_B
 
 use super::check::{check_command, check_entry};
 use super::error::MessageError;
-use super::record::{OwnedLists, Values, entry_field, field};
-use super::{cluster, paxos, raft};
+use super::point::{MAX_POINTS, Point};
+use super::record::{OwnedLists, Values, entry_field, field, point_field};
+use super::service::Service;
+use super::{PeerMessage, cluster, paxos, raft, service};
 
 /// The most entries, commands or ranges in one message, since no window is larger. More are refused.
 pub const MAX_ITEMS: usize = 65_536;
@@ -21,7 +23,7 @@ pub const MAX_ITEMS: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// The decoded message, as sane as one message can be judged by itself.
-    Message(Message),
+    Message(PeerMessage),
     /// A message of this kind, which must be ignored and counted.
     UnknownKind(u64),
 }
@@ -42,12 +44,18 @@ pub(super) fn decode(frame: Bytes) -> Result<Decoded, MessageError> {
                 push(&mut lists.commands, item.into_command()?, |read| items_left(&frame, rest, read))?;
             }
             field::RANGES => read_ranges(take_bytes(wire_type, &mut rest)?, &mut lists.ranges)?,
+            field::POINTS => read_point(take_bytes(wire_type, &mut rest)?, &mut lists.points)?,
             _ => read_value(number, wire_type, &mut rest, &mut values)?,
         }
     }
+    let (from, to) = (values.from, values.to);
+    if let Some(body) = service::to_body(&values, &mut lists) {
+        service::check(&body)?;
+        return Ok(Decoded::Message(Service { from, to, body }.into()));
+    }
     let Some(body) = to_body(&values, &mut lists) else { return Ok(Decoded::UnknownKind(values.kind)) };
     check_body(&body)?;
-    Ok(Decoded::Message(Message { from: values.from, to: values.to, body }))
+    Ok(Decoded::Message(Message { from, to, body }.into()))
 }
 
 /// The body that the fields of a record form; `None` for an unknown kind.
@@ -155,6 +163,24 @@ fn read_ranges(mut rest: &[u8], ranges: &mut Vec<Range>) -> Result<(), MessageEr
         let range = Range { first, last: decode_varint(&mut rest)? };
         push(ranges, range, |_| rest.len() / 2)?;
     }
+    Ok(())
+}
+
+fn read_point(mut rest: &[u8], points: &mut Vec<Point>) -> Result<(), MessageError> {
+    if points.len() == MAX_POINTS {
+        return Err(MessageError::Nonsense(format!("more than {MAX_POINTS} points in one message")));
+    }
+    let (mut index, mut high, mut low) = (0, 0, 0);
+    while rest.has_remaining() {
+        let (number, wire_type) = decode_key(&mut rest)?;
+        match number {
+            point_field::INDEX => index = take_uint(wire_type, &mut rest)?,
+            point_field::HASH_HIGH => high = take_fixed(wire_type, &mut rest)?,
+            point_field::HASH_LOW => low = take_fixed(wire_type, &mut rest)?,
+            _ => skip_field(wire_type, number, &mut rest, DecodeContext::default())?,
+        }
+    }
+    points.push(Point { index, hash: (u128::from(high) << 64) | u128::from(low) });
     Ok(())
 }
 

@@ -8,14 +8,19 @@ use crate::consensus::message::{Body, Message, Range};
 use crate::consensus::types::{Command, Entry};
 use crate::wire::frame::{FrameError, encode_frame};
 
-use super::record::{BorrowedLists, Values, entry_field, field};
-use super::{cluster, paxos, raft};
+use super::point::Point;
+use super::record::{BorrowedLists, Values, entry_field, field, point_field};
+use super::service::Service;
+use super::{cluster, paxos, raft, service};
 
 /// A key of at most 2 bytes and a varint of at most 10, for each of the 17 single fields of a record.
 const MAX_VALUES_BYTES: usize = 17 * 12;
 
 /// The 9 fields of an entry without its payload.
 const MAX_ENTRY_HEAD_BYTES: usize = 9 * 11;
+
+/// The 3 fields of a point.
+const MAX_POINT_BYTES: usize = 3 * 11;
 
 pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameError> {
     let (values, lists) = to_record(message);
@@ -28,6 +33,15 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameE
             put_item(field::COMMANDS, None, command, out);
         }
         put_ranges(lists.ranges, out);
+    })
+}
+
+pub(super) fn encode_service(service: &Service, out: &mut BytesMut) -> Result<(), FrameError> {
+    let values = Values { from: service.from, to: service.to, ..Values::default() };
+    let (values, points) = service::to_record(&service.body, values);
+    encode_frame(out, |out| {
+        put_values(&values, out);
+        points.iter().for_each(|point| put_point(point, out));
     })
 }
 
@@ -102,6 +116,17 @@ fn put_ranges(ranges: &[Range], out: &mut BytesMut) {
     for number in numbers() {
         encode_varint(number, out);
     }
+}
+
+fn put_point(point: &Point, out: &mut BytesMut) {
+    let mut head = [0; MAX_POINT_BYTES];
+    let mut rest = &mut head[..];
+    put_uint(point_field::INDEX, point.index, &mut rest);
+    put_fixed(point_field::HASH_HIGH, (point.hash >> 64) as u64, &mut rest);
+    put_fixed(point_field::HASH_LOW, point.hash as u64, &mut rest);
+    let used = MAX_POINT_BYTES - rest.len();
+    put_length(field::POINTS, used, out);
+    out.extend_from_slice(&head[..used]);
 }
 
 /// The key and length of something whose bytes follow.

@@ -21,12 +21,17 @@
 //!   bool   granted         = 17;
 //!   uint64 position_index  = 18;
 //!   uint64 position_round  = 19;
-//!   uint64 number          = 20;
-//! }
+//!   uint64 number          = 20;          message Point {
+//!   repeated Point points   = 21;           uint64  index     = 1;
+//! }                                         fixed64 hash_high = 2;
+//!                                           fixed64 hash_low  = 3;
+//!                                         }
 //! ```
 
 use crate::consensus::message::Range;
 use crate::consensus::types::{Ballot, Command, Entry, Index, NodeId, Position};
+
+use super::point::Point;
 
 /// The numbers of the fields in a record.
 pub(super) mod field {
@@ -50,6 +55,14 @@ pub(super) mod field {
     pub const POSITION_INDEX: u32 = 18;
     pub const POSITION_ROUND: u32 = 19;
     pub const NUMBER: u32 = 20;
+    pub const POINTS: u32 = 21;
+}
+
+/// The numbers of the fields in a point.
+pub(super) mod point_field {
+    pub const INDEX: u32 = 1;
+    pub const HASH_HIGH: u32 = 2;
+    pub const HASH_LOW: u32 = 3;
 }
 
 /// The numbers of the fields in an entry or a forwarded command.
@@ -86,11 +99,12 @@ pub(super) struct Values {
 
 /// The fields of a record that are lists.
 #[derive(Debug, Default)]
-pub(super) struct Lists<Entries, Ranges, Commands> {
+pub(super) struct Lists<Entries, Ranges, Commands, Points> {
     pub entries: Entries,
     pub ranges: Ranges,
     pub commands: Commands,
+    pub points: Points,
 }
 
-pub(super) type OwnedLists = Lists<Vec<Entry>, Vec<Range>, Vec<Command>>;
-pub(super) type BorrowedLists<'a> = Lists<&'a [Entry], &'a [Range], &'a [Command]>;
+pub(super) type OwnedLists = Lists<Vec<Entry>, Vec<Range>, Vec<Command>, Vec<Point>>;
+pub(super) type BorrowedLists<'a> = Lists<&'a [Entry], &'a [Range], &'a [Command], &'a [Point]>;

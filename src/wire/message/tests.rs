@@ -4,6 +4,7 @@ mod cluster;
 mod paxos;
 mod raft;
 mod samples;
+mod service;
 
 use std::mem::size_of;
 use std::time::Instant;
@@ -60,11 +61,23 @@ struct Twin {
     position_round: u64,
     #[prost(uint64, tag = "20")]
     number: u64,
+    #[prost(message, repeated, tag = "21")]
+    points: Vec<TwinPoint>,
     /// What a newer version might add.
     #[prost(message, optional, tag = "900")]
     future: Option<TwinEntry>,
     #[prost(uint64, repeated, tag = "901")]
     futures: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TwinPoint {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(fixed64, tag = "2")]
+    hash_high: u64,
+    #[prost(fixed64, tag = "3")]
+    hash_low: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -104,9 +117,13 @@ fn messages() -> impl Strategy<Value = Message> {
     (any::<u64>(), any::<u64>(), bodies()).prop_map(|(from, to, body)| Message { from, to, body })
 }
 
+fn services() -> impl Strategy<Value = Service> {
+    (any::<u64>(), any::<u64>(), service::bodies()).prop_map(|(from, to, body)| Service { from, to, body })
+}
+
 /// The bytes of memory that a decoded message holds in addition to its frame.
 fn memory(decoded: &Decoded) -> usize {
-    let Decoded::Message(message) = decoded else { return 0 };
+    let Decoded::Message(PeerMessage::Core(message)) = decoded else { return 0 };
     match &message.body {
         Body::Paxos(PaxosBody::Promise { entries, .. } | PaxosBody::Accept { entries, .. })
         | Body::Raft(RaftBody::Append { entries, .. })
@@ -121,7 +138,18 @@ proptest! {
     /// A message that is written is read back.
     #[test]
     fn messages_survive_the_wire(message in messages()) {
-        prop_assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message)));
+        prop_assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message.into())));
+    }
+
+    /// So is a service message, and any protobuf library reads and writes the same.
+    #[test]
+    fn services_survive_the_wire(service in services()) {
+        let bytes = samples::service_payload(&service);
+        let decoded = Ok(Decoded::Message(service.into()));
+        prop_assert_eq!(&decode_message(bytes.clone()), &decoded);
+        let twin = Twin::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(twin.encoded_len(), bytes.len());
+        prop_assert_eq!(decode_message(twin.encode_to_vec().into()), decoded);
     }
 
     /// The bytes are protobuf in the schema of the module's documentation, in both directions.
@@ -131,7 +159,7 @@ proptest! {
         let twin = Twin::decode(bytes.clone()).unwrap();
         prop_assert_eq!(twin.encoded_len(), bytes.len());
         let written = Bytes::from(twin.encode_to_vec());
-        prop_assert_eq!(decode_message(written), Ok(Decoded::Message(message)));
+        prop_assert_eq!(decode_message(written), Ok(Decoded::Message(message.into())));
     }
 
     /// Rolling upgrade: fields that a newer version adds, in the record and in entries, are skipped.
@@ -144,7 +172,7 @@ proptest! {
         twin.future = Some(TwinEntry { number, ..TwinEntry::default() });
         twin.futures = vec![number; 3];
         let written = Bytes::from(twin.encode_to_vec());
-        prop_assert_eq!(decode_message(written), Ok(Decoded::Message(message)));
+        prop_assert_eq!(decode_message(written), Ok(Decoded::Message(message.into())));
     }
 
     /// Any bytes are an error or a message, never a panic.
@@ -184,10 +212,27 @@ fn recorded_frames_stay() {
         assert_eq!(hex, recorded, "{message}");
         let payload = bytes.freeze().slice(HEADER_BYTES..);
         kinds.push(Twin::decode(payload.clone()).unwrap().kind);
-        assert_eq!(decode_message(payload), Ok(Decoded::Message(message)));
+        assert_eq!(decode_message(payload), Ok(Decoded::Message(message.into())));
     }
     kinds.sort_unstable();
     assert_eq!(kinds, (1..=kinds.len() as u64).collect::<Vec<_>>());
+    assert!(kinds.last() <= Some(&MAX_CORE_KIND), "{kinds:?}");
+}
+
+/// The same for services, whose kinds begin above those of cores.
+#[test]
+fn recorded_frames_of_services_stay() {
+    let mut kinds = Vec::new();
+    for (body, recorded) in service::recorded() {
+        let service = Service { from: 1, to: 2, body };
+        let payload = samples::service_payload(&service);
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, recorded, "{service}");
+        kinds.push(Twin::decode(payload.clone()).unwrap().kind);
+        assert_eq!(decode_message(payload), Ok(Decoded::Message(service.into())));
+    }
+    let expected: Vec<_> = (MAX_CORE_KIND + 1..).take(kinds.len()).collect();
+    assert_eq!(kinds, expected);
 }
 
 /// A message kind of a newer version is not an error; a command of a newer kind keeps its byte.
@@ -200,7 +245,7 @@ fn unknown_kinds_are_told_apart_and_kept() {
     newer.command.kind = Kind::Unknown(200);
     let body = PaxosBody::Accept { ballot: ballot(1), chosen: 4, entries: vec![newer] };
     let message = Message { from: 1, to: 2, body: body.into() };
-    assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message)));
+    assert_eq!(decode_message(payload(&message)), Ok(Decoded::Message(message.into())));
 }
 
 /// Payloads are slices of the frame, not copies.
@@ -208,11 +253,10 @@ fn unknown_kinds_are_told_apart_and_kept() {
 fn payloads_share_the_frame() {
     let body = ClusterBody::Learn { chosen: 9, entries: (1..=9).map(entry).collect() };
     let frame = payload(&Message { from: 1, to: 2, body: body.into() });
-    let Ok(Decoded::Message(Message { body: Body::Cluster(ClusterBody::Learn { entries, .. }), .. })) =
-        decode_message(frame.clone())
-    else {
+    let Ok(Decoded::Message(PeerMessage::Core(message))) = decode_message(frame.clone()) else {
         panic!("the message is sane, but was refused");
     };
+    let Body::Cluster(ClusterBody::Learn { entries, .. }) = message.body else { panic!("{message}") };
     let range = frame.as_ptr_range();
     assert!(entries.iter().all(|entry| range.contains(&entry.command.payload.as_ptr())));
 }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use crate::consensus::message::{Body, Message};
 use crate::consensus::types::{Ballot, Command, Entry, Index, Kind, RequestId};
 use crate::wire::frame::{FrameDecoder, MAX_FRAME_BYTES};
-use crate::wire::message::{MAX_INDEX, MessageError, decode_message, encode_message};
+use crate::wire::message::{
+    MAX_INDEX, MessageError, Service, decode_message, encode_message, encode_service,
+};
 
 pub fn frame(message: &Message) -> BytesMut {
     let mut out = BytesMut::new();
@@ -16,6 +18,12 @@ pub fn frame(message: &Message) -> BytesMut {
 
 pub fn payload(message: &Message) -> Bytes {
     FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut &frame(message)[..]).unwrap().unwrap()
+}
+
+pub fn service_payload(service: &Service) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_service(service, &mut out).unwrap();
+    FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut &out[..]).unwrap().unwrap()
 }
 
 /// Checks that impossible contents are refused, with a text that contains `why`.
