@@ -55,13 +55,26 @@ pub struct Config {
     pub client: ClientConfig,
     /// `[store]`.
     pub store: StoreConfig,
+    source: Source,
 }
+
+/// The file that a configuration was read from, if it was. Configurations from different files may be equal.
+#[derive(Clone, Debug, Default)]
+struct Source(Option<PathBuf>);
+
+impl PartialEq for Source {
+    fn eq(&self, _: &Source) -> bool {
+        true
+    }
+}
+
+impl Eq for Source {}
 
 /// `[log]`: the log file and the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// `file`: where chosen and diagnostic lines go; `simplesvr.log` in the data directory by default. A FIFO
-    /// or a device works as well.
+    /// or a device works as well; each start writes the lines of the whole log into it again.
     pub file: PathBuf,
     /// `level`: the least important level of diagnostic lines that is written: `error`, `warn`, `info`
     /// (default), `debug` or `trace`. Chosen lines are written whatever the level.
@@ -203,7 +216,8 @@ impl Config {
     }
 
     fn check_rules(&self) -> rules::Result<()> {
-        let Config { cluster, node, data, peers, log, timing, limits, client, store, protocol: _ } = self;
+        let Config { cluster, node, data, peers, log, timing, limits, client, store, protocol: _, source: _ } =
+            self;
         rules::cluster(cluster)?;
         in_range("node", *node, &rules::NODE, "")?;
         rules::peers(peers)?;
@@ -232,7 +246,14 @@ impl Config {
         let path = path.as_ref();
         let text =
             reader::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Config::parse(&text, path)
+        let config = Config::parse(&text, path)?;
+        Ok(Config { source: Source(Some(path.to_owned())), ..config })
+    }
+
+    /// The files that belong to the configuration, each with what it is: nothing else may be written into
+    /// them.
+    pub(crate) fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.source.0.iter().map(|path| ("the configuration", path.as_path()))
     }
 
     /// Reads a text. `path` is what errors name.

@@ -201,9 +201,9 @@ fn the_cores_are_as_short_as_the_readme_says() {
     };
     let (paxos, raft) = (lines(&|path| path.starts_with("paxos/")), lines(&|path| path.starts_with("raft/")));
     let shared = lines(&|path| !path.starts_with("paxos/") && !path.starts_with("raft/"));
-    assert!(paxos < 1600 && raft < 1600 && shared < 3600, "{paxos} and {raft} lines, {shared} shared");
+    assert!(paxos < 1600 && raft < 1600 && shared < 4500, "{paxos} and {raft} lines, {shared} shared");
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let said = ["fewer than 1,600 lines", "fewer than 3,600 that both share"];
+    let said = ["fewer than 1,600 lines", "fewer than 4,500 that both share"];
     assert!(said.iter().all(|text| readme.contains(text)), "the README says {said:?}");
 }
 

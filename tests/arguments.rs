@@ -1,7 +1,8 @@
 //! The command lines of both programs: a mistake is exit 1 with plain words, an answer is exit 0.
 
+use std::fs::File;
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Wrong arguments of the server.
 #[test]
@@ -67,6 +68,48 @@ fn answers_help_and_version() {
     }
     for output in [spaxos(&["--help"]), simplesvr(&["--help"]), spaxos(&["bench", "--help"])] {
         assert!(output.status.success() && !output.stdout.is_empty());
+    }
+}
+
+/// A result that cannot be printed is a failure with plain words; a reader that has gone away is none.
+#[test]
+fn a_result_that_nobody_can_see_is_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let line = "2026-11-21T07:39:49.123456Z [INFO] chosen index=1 reqid=1 ballot=1.1 from=1 value=\"v\"\n";
+    std::fs::write(at("simplesvr.log"), line).unwrap();
+    std::fs::write(
+        at("node.toml"),
+        "cluster = \"a\"\nnode = 1\nprotocol = \"paxos\"\ndata = \"data\"\n\
+        [[peers]]\nnode = 1\naddress = \"127.0.0.1:1\"\n",
+    )
+    .unwrap();
+    assert!(spaxos(&["sim", "--seed", "1", "--events", "50", "--trace", &at("trace")]).status.success());
+    let spaxos = env!("CARGO_BIN_EXE_spaxos");
+    let commands: [(&str, &[&str]); 8] = [
+        (spaxos, &["check", &at("simplesvr.log")]),
+        (spaxos, &["sim", "--seeds", "0..2", "--events", "50"]),
+        (spaxos, &["sim", "--split", "chained", "--seeds", "0..1"]),
+        (spaxos, &["trace", &at("trace")]),
+        (spaxos, &["trace", "--html", &at("trace")]),
+        (spaxos, &["bench", "core", "--entries", "10", "--runs", "1"]),
+        (spaxos, &["--help"]),
+        (env!("CARGO_BIN_EXE_simplesvr"), &["--check", &at("node.toml")]),
+    ];
+    for (program, arguments) in commands {
+        let run = |out: Stdio| Command::new(program).args(arguments).stdout(out).output().unwrap();
+        let full = run(File::options().write(true).open("/dev/full").unwrap().into());
+        let words = String::from_utf8_lossy(&full.stderr).into_owned();
+        assert!(!full.status.success() && full.status.code().is_some(), "{arguments:?} succeeds");
+        assert!(
+            arguments == ["--help"] || words.contains("No space left on device"),
+            "{arguments:?}: {words}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let unread = run(writer.into());
+        let words = String::from_utf8_lossy(&unread.stderr).into_owned();
+        assert!(unread.status.success() && !words.contains("Broken pipe"), "{arguments:?}: {words}");
     }
 }
 

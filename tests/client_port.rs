@@ -345,7 +345,7 @@ fn memory_for_clients_is_bounded() {
 #[test]
 fn memory_for_many_small_clients_is_bounded() {
     const CLIENTS: usize = 60;
-    const SENT: usize = 40_000;
+    const SENT: usize = 20_000;
     let port = Port::with(|options| {
         options.connections = CLIENTS + 4;
         options.memory_bytes = 1 << 20;

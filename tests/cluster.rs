@@ -20,12 +20,16 @@ mod fork;
 mod harness;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/hung.rs"]
+mod hung;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]
 mod log;
 #[path = "cluster/majority.rs"]
 mod majority;
+#[path = "cluster/names.rs"]
+mod names;
 #[path = "cluster/pause.rs"]
 mod pause;
 #[path = "cluster/record.rs"]
@@ -34,8 +38,14 @@ mod record;
 mod requests;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/shim.rs"]
+mod shim;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/small_disk.rs"]
+mod small_disk;
+#[path = "cluster/starting.rs"]
+mod starting;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/telnet.rs"]

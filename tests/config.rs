@@ -90,6 +90,15 @@ fn wrong_keys_are_told_with_their_place_and_what_is_allowed() {
     }
 }
 
+/// A missing key is told without a line that has nothing to do with it, such as a comment.
+#[test]
+fn a_missing_key_is_not_blamed_on_a_comment() {
+    let text = format!("# about this node\n\n{}", FORM.replacen("cluster = \"demo\"\n", "", 1));
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(error.starts_with("node.toml:3:1: missing key `cluster`; cluster, node, protocol,"), "{error}");
+    assert!(!error.contains(", in `"), "{error}");
+}
+
 #[test]
 fn wrong_values_are_told_with_their_place_and_what_is_allowed() {
     for (from, to, said) in [

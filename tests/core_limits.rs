@@ -16,9 +16,14 @@ use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{PeerStatus, Protocol};
 use spaxos::consensus::protocols::ProtocolName;
-use spaxos::consensus::types::{Ballot, Command, Kind, MAX_PAYLOAD_BYTES, RequestId};
+use spaxos::consensus::types::{
+    Ballot, Command, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_BYTES, MAX_WINDOW_ENTRIES, RequestId,
+};
 
-use common::one_core::{FIRST, Node, ballot, campaign, config, entry, has, lists, pre_vote, send};
+use common::one_core::{
+    FIRST, Node, accept, append, at, ballot, campaign, config, entry, has, lists, pre_vote, promise, send,
+    support,
+};
 
 each_protocol!(
     nonsense_is_counted_and_nothing_else,
@@ -26,7 +31,8 @@ each_protocol!(
     the_status_counts,
     a_leaders_window_is_exact,
     a_page_is_exact,
-    a_repeated_forward_is_dropped,
+    a_repeated_forward_means_nothing,
+    a_leader_remembers_65536_requests,
 );
 
 /// The leader that the others' messages are from.
@@ -187,12 +193,66 @@ fn a_page_is_exact(protocol: ProtocolName) {
     }
 }
 
-/// What a leader has already is dropped when it is forwarded again, and counted.
-fn a_repeated_forward_is_dropped(protocol: ProtocolName) {
+/// What a leader has already means nothing when it is forwarded again: it is not dropped for lack of room.
+/// The same holds once it is chosen, until the sender is known to have it.
+fn a_repeated_forward_means_nothing(protocol: ProtocolName) {
     let mut node = Node::leader(protocol);
-    for times in 0..3 {
-        let _ = node.told(2, ClusterBody::Forward { commands: vec![Command::value(1, 2, "v")] });
+    let standing = |node: &Node| {
         let status = node.core.status();
-        assert_eq!((status.pending, status.last, status.dropped), (1, 2, times));
+        (status.pending, status.last, status.dropped)
+    };
+    let forward = |from, number| ClusterBody::Forward { commands: vec![Command::value(number, from, "v")] };
+    for _ in 0..3 {
+        let _ = node.told(2, forward(2, 1));
+        assert_eq!(standing(&node), (1, 2, 0));
+    }
+    node = node.matched(2);
+    assert_eq!(node.core.status().chosen, 2);
+    for from in [2, 3] {
+        let _ = node.told(from, forward(from, 1));
+        assert_eq!(standing(&node), (0, 2, 0));
+    }
+    for (chosen, last) in [(1, 2), (2, 3)] {
+        let sent_ms = node.now_ms;
+        let _ = node.told(2, ClusterBody::HeartbeatReply { ballot: FIRST, chosen, sent_ms });
+        let _ = node.told(2, forward(2, 1));
+        assert_eq!(node.core.status().last, last, "it has {chosen}");
+    }
+}
+
+/// A leader remembers the last 65,536 requests that it knows to be chosen, whoever led when they were.
+fn a_leader_remembers_65536_requests(protocol: ProtocolName) {
+    const REMEMBERED: u64 = 65_536;
+    let config = Config { window_entries: MAX_WINDOW_ENTRIES, window_bytes: MAX_WINDOW_BYTES, ..config() };
+    let mut node = Node::new(protocol, config, Restored::default());
+    let earlier = ballot(1, 2);
+    let chosen = |index| entry(index, earlier);
+    for first in (1..=1 + REMEMBERED).step_by(1000) {
+        let entries: Vec<_> = (first..(first + 1000).min(REMEMBERED + 2)).map(chosen).collect();
+        let last = entries.last().expect("not empty").index;
+        let body = match protocol {
+            ProtocolName::Paxos => accept(earlier, last, entries),
+            ProtocolName::Raft => append(earlier, last, at(first - 1, 1.min(first - 1)), &entries),
+        };
+        let _ = node.told(2, body);
+    }
+    assert_eq!(node.core.status().chosen, REMEMBERED + 1);
+    let mut node = node.until_it_asks();
+    let own = ballot(2, 1);
+    let batch = node.told(2, ClusterBody::PreVoteReply { ballot: own, granted: true, promised: earlier });
+    let own_answer = batch.messages.iter().find(|message| message.to == 1).expect("it supports itself");
+    let _ = node.told(1, own_answer.body.clone());
+    let next = REMEMBERED + 2;
+    let _ = node.told(
+        2,
+        match protocol {
+            ProtocolName::Paxos => promise(own, next - 1, (next, next), vec![]),
+            ProtocolName::Raft => support(protocol, own),
+        },
+    );
+    assert_eq!(node.core.status().last, next, "it leads: that is its no-op");
+    for (reqid, last) in [(2, next), (REMEMBERED + 1, next), (1, next + 1)] {
+        let _ = node.told(3, ClusterBody::Forward { commands: vec![Command::value(reqid, 3, "v")] });
+        assert_eq!(node.core.status().last, last, "request {reqid}");
     }
 }

@@ -201,6 +201,10 @@ fn suffer(protocol: ProtocolName, seed: u64) -> Status {
         if nonsense.random.between(0, 20) == 0 {
             core.step(Input::Transfer { to: nonsense.random.between(0, 5) }, &mut batch);
         }
+        if nonsense.random.between(0, 20) == 0 {
+            let to = (0..nonsense.random.between(0, 4)).map(|_| nonsense.random.between(0, 5)).collect();
+            core.step(Input::MakeWay { to }, &mut batch);
+        }
         let Status { promised, chosen, last, .. } = core.status();
         nonsense.known(promised.round, chosen, last);
         for _ in 0..nonsense.random.between(0, 5) {

@@ -130,6 +130,12 @@ enum Command {
     Read(NodeId),
     /// A node is asked to hand leadership over: `transfer 1 to=2`.
     Transfer(NodeId, #[arg(key = "to")] NodeId),
+    /// A node is in trouble, and these are not: `make_way 1 2 3`; without others, the trouble is over.
+    MakeWay(NodeId, #[arg(optional)] Vec<NodeId>),
+    /// A node's disk hangs: nothing that it writes becomes durable until `recover 1`.
+    Hang(NodeId),
+    /// A node's disk goes on.
+    Recover(NodeId),
     /// What is held is in flight again.
     Release,
     /// Writes become durable and the messages behind them leave: `flush 1`; without nodes, on all.
@@ -239,6 +245,9 @@ fn node_command(cluster: &mut Cluster, command: &Command) -> Result<(), Box<dyn 
         Command::ProposeFor(id, ms, values) => propose(cluster, *id, values, *ms)?,
         Command::Read(id) => drop(cluster.read(*id)),
         Command::Transfer(id, to) => drop(cluster.transfer(*id, *to)),
+        Command::MakeWay(id, to) => drop(cluster.make_way(*id, to.clone())),
+        Command::Hang(id) => drop(cluster.hung.insert(*id)),
+        Command::Recover(id) => drop(cluster.hung.remove(id)),
         Command::Flush(ids) if ids.is_empty() => {
             for id in cluster.ids() {
                 cluster.flush(id, usize::MAX);

@@ -33,7 +33,7 @@ fn each_kind() -> Vec<What> {
         What::Writing { write: 1, works: 1, entries: 1, text: "[1@3.1:7=\"hello\"]".into() },
         What::Dropped { id: 2, why: "lost".into() },
         What::Duplicated { id: 1 },
-        What::Durable { write: 1, promised: BALLOT, chosen: 0, entries: 1, text: String::new() },
+        What::Durable { write: 1, promised: BALLOT, chosen: 0, entries: 1 },
         What::Received { id: 1, from: 2, name: "Accept".into() },
         What::WriteFailed { write: 2, flush: false, text: "no room".into() },
         What::WriteFailed { write: 3, flush: true, text: "input/output error".into() },

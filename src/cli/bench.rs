@@ -15,7 +15,6 @@ mod requests;
 pub mod usage;
 
 use std::fs;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -28,6 +27,7 @@ use crate::consensus::protocols::ProtocolName;
 
 use super::cluster::{self, Cluster, Interrupt};
 use super::error::Error;
+use super::output;
 use record::{Outcome, Progress, Window};
 use report::Row;
 use usage::Usage;
@@ -128,12 +128,12 @@ fn run_rounds(arguments: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
             measure(arguments, leader, &arguments.pids, &name, interrupt)?
         };
         if arguments.json {
-            print(&format!("{}\n", row.json()));
+            output::print(&format!("{}\n", row.json()))?;
         }
         rows.push(row);
     }
     if !arguments.json {
-        print(&report::table(&rows));
+        output::print(&report::table(&rows))?;
     }
     Ok(())
 }
@@ -166,8 +166,7 @@ fn run_failover(arguments: &Bench, kills: u32, interrupt: &Interrupt) -> Result<
     } else {
         gaps.table()
     };
-    print(&text);
-    Ok(())
+    output::print(&text)
 }
 
 /// One round: warm up, sample, wait, sample.
@@ -235,7 +234,7 @@ fn sleep_until(end: Instant, name: &str, progress: &Progress, interrupt: &Interr
             let answered = progress.answered.load(Ordering::Relaxed);
             let rate = (answered - counted) as f64 / now.duration_since(printed).as_secs_f64();
             let errors = progress.errors.load(Ordering::Relaxed);
-            eprintln!("{name}: {rate:.0} ops/s, {answered} so far, {errors} errors");
+            output::tell(&format!("{name}: {rate:.0} ops/s, {answered} so far, {errors} errors"));
             (printed, counted) = (now, answered);
         }
         if now >= end {
@@ -249,7 +248,7 @@ fn report_errors(outcome: &Outcome) {
     if let Some(first) = &outcome.first_error {
         let kinds: Vec<String> =
             outcome.errors.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
-        eprintln!("errors: {}; the first: {first}", kinds.join(", "));
+        output::tell(&format!("errors: {}; the first: {first}", kinds.join(", ")));
     }
 }
 
@@ -311,7 +310,7 @@ impl OwnDirectory {
 impl Drop for OwnDirectory {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}; remove it yourself", self.0.display());
+            output::tell(&format!("cannot remove {}: {error}; remove it yourself", self.0.display()));
         }
     }
 }
@@ -351,9 +350,4 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(secs) if (0.1..=86_400.0).contains(&secs) => Ok(secs),
         _ => Err("give seconds from 0.1 to 86400".to_string()),
     }
-}
-
-/// Prints a result. A reader that has gone away is not an error of the measurement.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -82,6 +82,11 @@ impl Interrupt {
         Ok(Interrupt(flag))
     }
 
+    /// As if a signal had come.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether one came.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -12,6 +12,7 @@ use crate::consensus::protocols::ProtocolName;
 
 use super::cluster::{Cluster, Interrupt, Node, Spec};
 use super::error::Error;
+use super::output::print_line as say;
 use super::resp::{Connection, Reply};
 
 const NODES: usize = 3;
@@ -48,7 +49,7 @@ pub fn run(arguments: &Demo) -> Result<(), Error> {
 
 fn show_and_watch(arguments: &Demo, interrupt: &Interrupt) -> Result<(), Error> {
     let _lock = take_directory(&arguments.dir, arguments.fresh)?;
-    println!("starting {NODES} nodes under {} ...", arguments.dir.display());
+    say(&format!("starting {NODES} nodes under {} ...", arguments.dir.display()))?;
     let spec = Spec {
         dir: arguments.dir.clone(),
         nodes: NODES,
@@ -58,34 +59,34 @@ fn show_and_watch(arguments: &Demo, interrupt: &Interrupt) -> Result<(), Error> 
     };
     let mut cluster = Cluster::start(&spec, interrupt.clone())?;
     let leader = cluster.wait_for_leader()?;
-    print_nodes(&cluster, leader);
+    print_nodes(&cluster, leader)?;
     propose(&cluster.nodes()[leader])?;
     for node in cluster.nodes() {
         print_chosen(node, interrupt)?;
     }
-    print_example(&cluster.nodes()[leader]);
-    watch(&mut cluster, interrupt);
-    println!("\nending all nodes ...");
-    Ok(())
+    print_example(&cluster.nodes()[leader])?;
+    watch(&mut cluster, interrupt)?;
+    say("\nending all nodes ...")
 }
 
-fn print_nodes(cluster: &Cluster, leader: usize) {
+fn print_nodes(cluster: &Cluster, leader: usize) -> Result<(), Error> {
     for (position, node) in cluster.nodes().iter().enumerate() {
         let role = if position == leader { "leads" } else { "follows" };
-        println!("  node {} {role:8} clients: {}   log: {}", node.id, node.client, node.log.display());
+        say(&format!("  node {} {role:8} clients: {}   log: {}", node.id, node.client, node.log.display()))?;
     }
+    Ok(())
 }
 
 /// Proposes the values as reqids 1, 2, 3 …, as any Redis client would.
 fn propose(node: &Node) -> Result<(), Error> {
     let failed = || format!("propose at node {} ({})", node.id, node.client);
     let mut connection = Connection::open(node.client, STEP_TIMEOUT).map_err(Error::io(failed()))?;
-    println!("\nproposing at node {}:", node.id);
+    say(&format!("\nproposing at node {}:", node.id))?;
     for (reqid, value) in (1u64..).zip(VALUES) {
         let text = reqid.to_string();
         let reply = connection.ask(&[b"PROP", text.as_bytes(), value.as_bytes()]);
         match reply.map_err(Error::io(failed()))? {
-            Reply::Integer(index) => println!("  PROP {reqid} {value}    chosen at index {index}"),
+            Reply::Integer(index) => say(&format!("  PROP {reqid} {value}    chosen at index {index}"))?,
             other => return Err(Error::Message(format!("PROP {reqid} {value} was answered {other:?}"))),
         }
     }
@@ -100,8 +101,8 @@ fn print_chosen(node: &Node, interrupt: &Interrupt) -> Result<(), Error> {
         let lines = chosen_values(&String::from_utf8_lossy(&content));
         Ok(Some(lines).filter(|lines| lines.len() >= VALUES.len()))
     })?;
-    println!("\nlog of node {}:", node.id);
-    lines.iter().for_each(|line| println!("  {line}"));
+    say(&format!("\nlog of node {}:", node.id))?;
+    lines.iter().try_for_each(|line| say(&format!("  {line}")))?;
     Ok(())
 }
 
@@ -114,21 +115,22 @@ fn chosen_values(log: &str) -> Vec<String> {
         .collect()
 }
 
-fn print_example(leader: &Node) {
+fn print_example(leader: &Node) -> Result<(), Error> {
     let (ip, port) = (leader.client.ip(), leader.client.port());
-    println!("\nTry it yourself, at any of the nodes:");
-    println!("  telnet {ip} {port}        then type:  PROP {} your text", VALUES.len() + 1);
-    println!("  redis-cli -p {port} LOG 1 10");
-    println!("Kill a node with -9 and go on. Ctrl-C ends all of them.");
+    say("\nTry it yourself, at any of the nodes:")?;
+    say(&format!("  telnet {ip} {port}        then type:  PROP {} your text", VALUES.len() + 1))?;
+    say(&format!("  redis-cli -p {port} LOG 1 10"))?;
+    say("Kill a node with -9 and go on. Ctrl-C ends all of them.")
 }
 
-fn watch(cluster: &mut Cluster, interrupt: &Interrupt) {
+fn watch(cluster: &mut Cluster, interrupt: &Interrupt) -> Result<(), Error> {
     while !interrupt.is_set() {
         if let Some(words) = cluster.take_dead() {
-            println!("\n{words}\nThe other nodes go on as long as there is a majority of {NODES}.");
+            say(&format!("\n{words}\nThe other nodes go on as long as there is a majority of {NODES}."))?;
         }
         sleep(WATCH_INTERVAL);
     }
+    Ok(())
 }
 
 /// Makes the directory ready and locked for this demo. A used one is refused, or, with `fresh`, emptied if it

@@ -10,9 +10,11 @@ pub mod demo;
 pub mod dump;
 pub mod error;
 mod instance_line;
+mod output;
 pub mod rank;
 pub mod resp;
 pub mod serve;
+mod signals;
 pub mod sim;
 pub mod trace;
 mod version;
@@ -94,13 +96,8 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Spaxos { command: Tool::Demo(arguments) }) => end("demo", demo::run(&arguments)),
         Ok(Spaxos { command: Tool::Bench(arguments) }) => end("bench", bench::run(&arguments)),
         Ok(Spaxos { command: Tool::Rank(arguments) }) => rank::run(&arguments),
-        Ok(Spaxos { command: Tool::Check(arguments) }) => {
-            check::run(&arguments, &mut std::io::stdout().lock())
-        }
-        Ok(Spaxos { command: Tool::Dump { dir } }) => {
-            let dumped = dump::run(&dir, &mut std::io::stdout().lock());
-            end("dump", dumped.map_err(|error| Error::Message(error.to_string())))
-        }
+        Ok(Spaxos { command: Tool::Check(arguments) }) => check::run(&arguments),
+        Ok(Spaxos { command: Tool::Dump { dir } }) => end("dump", dump::print(&dir)),
         Ok(Spaxos { command: Tool::Sim(arguments) }) => end("sim", sim::run(&arguments)),
         Ok(Spaxos { command: Tool::Trace(arguments) }) => end("trace", trace::run(&arguments)),
         Err(error) => refuse(&error),
@@ -123,7 +120,9 @@ pub fn simplesvr(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// By default it would kill the process by SIGXFSZ.
 fn take_file_size_signal() {
     if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
-        eprintln!("SIGXFSZ cannot be handled, so a file-size limit would kill the process: {error}");
+        output::tell(&format!(
+            "SIGXFSZ cannot be handled, so a file-size limit would kill the process: {error}"
+        ));
     }
 }
 
@@ -131,7 +130,7 @@ fn end(command: &str, result: Result<(), Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spaxos {command}: {error}");
+            output::tell(&format!("spaxos {command}: {error}"));
             ExitCode::from(1)
         }
     }
@@ -139,9 +138,8 @@ fn end(command: &str, result: Result<(), Error>) -> ExitCode {
 
 /// Prints clap's text: help and version are answers (0), all else is a mistake (1).
 fn refuse(error: &clap::Error) -> ExitCode {
-    // A closed terminal must not turn `--help | head` into a panic.
-    let _ = error.print();
-    ExitCode::from(u8::from(error.use_stderr()))
+    let printed = output::unless_nobody_reads(error.print());
+    ExitCode::from(u8::from(error.use_stderr() || printed.is_err()))
 }
 
 fn client_address(text: &str) -> Result<SocketAddr, String> {

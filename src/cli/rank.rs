@@ -38,6 +38,7 @@ use crate::node::{ExitCode as Code, Items, Node, Received, StartError, apply_cha
 use self::instance_log::InstanceLog;
 use super::cluster::Interrupt;
 use super::error::Error;
+use super::output;
 use super::serve;
 
 const VALUE_BYTES: usize = 1000;
@@ -85,15 +86,16 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: &Rank) -> ExitCode {
     match start_and_run(arguments) {
         Ok(code) => ExitCode::from(code as u8),
-        Err(StartError { code, text }) => {
-            eprintln!("spaxos rank: {text}");
+        Err(StartError { code, text, .. }) => {
+            output::tell(&format!("spaxos rank: {text}"));
             ExitCode::from(code as u8)
         }
     }
 }
 
 fn start_and_run(arguments: &Rank) -> Result<Code, StartError> {
-    let refused = |error: Error| StartError { code: Code::Config, text: error.to_string() };
+    serve::exit_on_panic();
+    let refused = |error: Error| StartError::new(Code::Config, error.to_string());
     let path = arguments
         .config
         .clone()
@@ -114,7 +116,7 @@ fn start_and_run(arguments: &Rank) -> Result<Code, StartError> {
     let ending = running.run(&interrupt);
     match ending {
         Ok(None) => {
-            running.node.stop().map_err(|failure| StartError { code: failure.code, text: failure.text })?;
+            running.node.stop().map_err(|failure| StartError::new(failure.code, failure.text))?;
             Ok(Code::Ok)
         }
         // Nothing more is acknowledged or written: what the other threads still do must not matter.
@@ -124,7 +126,7 @@ fn start_and_run(arguments: &Rank) -> Result<Code, StartError> {
         }
         Err(error) => {
             log.flush();
-            Err(StartError { code: Code::Disk, text: error.to_string() })
+            Err(StartError::new(Code::Disk, error.to_string()))
         }
     }
 }

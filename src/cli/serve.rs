@@ -1,29 +1,38 @@
 //! `simplesvr CONFIG IP:PORT` and `spaxos serve`: one node, from startup to its exit code.
 //!
-//! Signals: SIGINT and SIGTERM end the node in order (a second one immediately), SIGHUP reopens the log file,
-//! SIGUSR1 writes the status into it. A panic is an assertion of ours that failed: it is logged, and the
+//! What signals do is in `signals`. A panic is an assertion of ours that failed: it is logged, and the
 //! process ends with exit code 4, so that no thread outlives another's.
+//!
+//! A disk that is full when the node starts is waited for, as one that fills up later is: the server serves
+//! nothing in the meantime, says so once in a while, and starts when there is room. An exit code would not
+//! do: a supervisor gives up on a program that ends again and again.
 
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
 
-use crate::client::front::Front;
 use crate::config::Config;
 use crate::directory;
-use crate::logfile::LogControl;
+use crate::logfile::{LogControl, RateLimited};
 use crate::node::{End, Ender, ExitCode as Code, Node, Opened, StartError};
+
+use super::output;
+use super::signals::{Served, SignalThread};
 
 /// How long `ready` waits for what was chosen in earlier runs to be delivered again.
 const REPLAY_WAIT: Duration = Duration::from_secs(5);
+/// How much longer than a proposal may take an orderly end may take.
+const MORE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a start waits before it looks again whether a full disk has room.
+const ROOM_PROBE: Duration = Duration::from_secs(1);
+/// How often it says that it waits.
+const WAITING_EVERY: Duration = Duration::from_secs(60);
 
 /// How often freed memory is handed back to the system; longer than mimalloc keeps it for the next time,
 /// which is a second.
@@ -39,10 +48,10 @@ pub struct Until {
 
 /// Serves until it is told to end; the exit code says why it ended.
 pub fn run(config: &Path, client: SocketAddr, until: Until) -> ExitCode {
-    match serve(config, client, until) {
+    match SignalThread::start().and_then(|signals| serve(config, client, until, &signals)) {
         Ok(code) => ExitCode::from(code as u8),
-        Err(StartError { code, text }) => {
-            eprintln!("{text}");
+        Err(StartError { code, text, .. }) => {
+            output::tell(&text);
             ExitCode::from(code as u8)
         }
     }
@@ -52,32 +61,30 @@ pub fn run(config: &Path, client: SocketAddr, until: Until) -> ExitCode {
 pub fn check(config: &Path) -> ExitCode {
     match Config::load(config) {
         Ok(valid) => {
-            println!(
-                "{}: valid, node {} of {} in cluster {}",
-                config.display(),
-                valid.node,
-                valid.peers.len(),
-                valid.cluster
-            );
-            ExitCode::SUCCESS
+            let (file, nodes) = (config.display(), valid.peers.len());
+            let text = format!("{file}: valid, node {} of {nodes} in cluster {}", valid.node, valid.cluster);
+            match output::print_line(&text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    output::tell(&error.to_string());
+                    ExitCode::from(Code::Config as u8)
+                }
+            }
         }
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(&error.to_string());
             ExitCode::from(Code::Config as u8)
         }
     }
 }
 
-fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartError> {
-    let config =
-        Config::load(path).map_err(|error| StartError { code: Code::Config, text: error.to_string() })?;
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(|error| StartError {
-        code: Code::Config,
-        text: format!("cannot handle signals: {error}"),
-    })?;
+fn serve(path: &Path, client: SocketAddr, until: Until, signals: &SignalThread) -> Result<Code, StartError> {
+    exit_on_panic();
+    let config = Config::load(path).map_err(|error| StartError::new(Code::Config, error.to_string()))?;
     raise_descriptor_limit();
     let warnings = config.warnings(client);
-    let opened = Node::builder(config).client_port(client).log_file().open()?;
+    let patience = Duration::from_millis(config.client.timeout_ms) + MORE_PATIENCE;
+    let opened = when_there_is_room(|| Node::builder(config.clone()).client_port(client).log_file().open())?;
     let log = take_over_process(&opened);
     for warning in warnings {
         warn!("{warning}");
@@ -87,10 +94,10 @@ fn serve(path: &Path, client: SocketAddr, until: Until) -> Result<Code, StartErr
         log.flush();
     })?;
     let ender = node.ender();
+    signals.serve(Served::new(ender.clone(), log.clone(), node.front(), patience));
     if until.stdin_closes {
-        end_with_stdin(ender.clone());
+        end_with_stdin(signals.clone());
     }
-    handle_signals(signals, ender.clone(), log.clone(), node.front());
     let end = wait_for_replay(&node, &ender).unwrap_or_else(|| {
         // The line that scripts wait for.
         info!(
@@ -128,6 +135,25 @@ fn wait_for_end(ender: &Ender) -> End {
     }
 }
 
+/// Opens a node, and waits as long as there is no room on the disk for that.
+fn when_there_is_room(open: impl Fn() -> Result<Opened, StartError>) -> Result<Opened, StartError> {
+    let mut warnings = RateLimited::new(WAITING_EVERY);
+    loop {
+        match open() {
+            Err(error) if error.may_pass => {
+                // The log file is not open yet.
+                if warnings.allow(Instant::now()).is_some() {
+                    output::tell(&format!(
+                        "{error}. Nothing is served until there is room; it is tried again and again"
+                    ));
+                }
+                std::thread::sleep(ROOM_PROBE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Waits until the log that this node had is delivered again, but at most [`REPLAY_WAIT`]: it serves in the
 /// meantime, and a log file that takes no lines must not keep it from saying so. Returns the end, if that
 /// came first.
@@ -149,65 +175,43 @@ pub(super) fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// The node's log file becomes the process's, and a panic its end.
+/// The process's log, once it is open.
+static LOG: OnceLock<LogControl> = OnceLock::new();
+
+/// The node's log file becomes the process's.
 pub(super) fn take_over_process(opened: &Opened) -> LogControl {
     let log = opened.log().expect("a server has a log file");
     let _ = log.install();
-    exit_on_panic(log.control());
-    log.control()
+    LOG.get_or_init(|| log.control()).clone()
 }
 
 /// A panic ends the process, except for those of sled that `directory` catches and turns into errors.
-fn exit_on_panic(log: LogControl) {
-    std::panic::set_hook(Box::new(move |panic| {
+pub(super) fn exit_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
         let Some(code) = directory::exit_code_of_panic() else { return };
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("?");
         let backtrace = std::backtrace::Backtrace::force_capture();
         let what = if code == Code::Disk as u8 { "the storage engine failed" } else { "an assertion failed" };
-        error!("{what} in thread {name}: {panic}; please report it with these lines\n{backtrace}");
-        log.flush();
+        let text =
+            format!("{what} in thread {name}: {panic}; please report it with these lines\n{backtrace}");
+        match LOG.get() {
+            Some(log) => {
+                error!("{text}");
+                log.flush();
+            }
+            None => output::tell(&text),
+        }
         std::process::exit(i32::from(code));
     }));
 }
 
-fn handle_signals(mut signals: Signals, ender: Ender, log: LogControl, front: Arc<dyn Front>) {
-    let handle = move || {
-        let mut asked = false;
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => match log.reopen() {
-                    Ok(()) => info!("SIGHUP: the log file was opened again"),
-                    Err(error) => error!("SIGHUP: {error}; lines still go into the old file"),
-                },
-                SIGUSR1 => log_status(&*front),
-                _ if asked => std::process::exit(128 + signal),
-                _ => {
-                    asked = true;
-                    ender.ask();
-                }
-            }
-        }
-    };
-    let spawned = std::thread::Builder::new().name("signals".into()).spawn(handle);
-    if let Err(error) = spawned {
-        error!("cannot start the signals thread: {error}");
-    }
-}
-
-fn log_status(front: &dyn Front) {
-    for (section, lines) in front.status().lines() {
-        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key}:{value}")).collect();
-        info!("status {section}: {}", lines.join(" "));
-    }
-}
-
 /// The parent holds the other end of standard input: its end, however it comes, is this node's.
-fn end_with_stdin(ender: Ender) {
+fn end_with_stdin(signals: SignalThread) {
     let wait = move || {
         let mut buffer = [0; 256];
         while std::io::stdin().read(&mut buffer).is_ok_and(|count| count > 0) {}
-        ender.ask();
+        signals.end();
     };
     if let Err(error) = std::thread::Builder::new().name("stdin".into()).spawn(wait) {
         error!("cannot start the stdin thread: {error}");

@@ -23,6 +23,7 @@ use clap::Args;
 
 use super::cluster::Interrupt;
 use super::error::Error;
+use super::output;
 use super::version;
 use crate::consensus::protocols::ProtocolName;
 use crate::sim::trace::MAX_EVENTS;
@@ -102,8 +103,8 @@ pub fn run(arguments: &Sim) -> Result<(), Error> {
     if let Some(splits) = &arguments.split {
         let (text, served) =
             splits::run(splits, arguments.protocol, arguments.nodes, &seeds, jobs(arguments));
-        print(&text);
-        return served.map_err(Error::Message);
+        let printed = output::print(&text);
+        return served.map_err(Error::Message).and(printed);
     }
     let campaign = Campaign {
         plan: plan(arguments, seeds.start),
@@ -125,19 +126,19 @@ fn conclude(
     took: Duration,
     interrupt: &Interrupt,
 ) -> Result<(), Error> {
-    print(&report::table(campaign, tally));
+    let printed = output::print(&report::table(campaign, tally));
     if let Some(file) = &arguments.summary {
         let text = report::summary(campaign, tally, took);
         std::fs::write(file, text).map_err(Error::io(format!("write {}", file.display())))?;
     }
     if let Some((plan, failure)) = &tally.failure {
-        print(&failure::tell(plan, failure, Duration::from_secs(arguments.shrink), interrupt));
+        output::print(&failure::tell(plan, failure, Duration::from_secs(arguments.shrink), interrupt))?;
         return Err(Error::Message(failure.summary(plan.seed)));
     }
     if arguments.summary.is_some() {
         report::check_reach(campaign, tally).map_err(Error::Message)?;
     }
-    Ok(())
+    printed
 }
 
 /// Runs a single seed, and keeps all its events.
@@ -203,9 +204,4 @@ fn seeds(arguments: &Sim) -> Result<(Range<u64>, Option<Instant>), Error> {
 fn jobs(arguments: &Sim) -> usize {
     let processors = || available_parallelism().map_or(1, usize::from);
     arguments.jobs.map_or_else(processors, usize::from)
-}
-
-fn print(text: &str) {
-    // A closed pipe must not turn `| head` into a panic.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::Error;
+use super::output;
 use crate::sim::trace::{MAX_TRACE_BYTES, Trace};
 
 /// What `spaxos trace` is given.
@@ -43,8 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     if arguments.html {
         let path = arguments.output.clone().unwrap_or_else(|| arguments.file.with_extension("html"));
         write_file(&path, |out| html::write(&trace, out))?;
-        println!("{}: open it in a browser", path.display());
-        return Ok(());
+        return output::print(&format!("{}: open it in a browser\n", path.display()));
     }
     let write = |out: &mut dyn Write, text: Option<&str>| match text {
         Some(text) => out.write_all(text.as_bytes()),
@@ -54,10 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let diagram = diagram.transpose().map_err(|error| Error::Message(error.to_string()))?;
     match &arguments.output {
         Some(path) => write_file(path, |out| write(out, diagram.as_deref())),
-        None => match write(&mut io::stdout().lock(), diagram.as_deref()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("print it")(error)),
-            _ => Ok(()),
-        },
+        None => output::write(|out| write(out, diagram.as_deref())),
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::consensus::protocol::Role;
 use crate::consensus::types::{Ballot, Index, NodeId};
+use crate::wire::message::Trouble;
 
 /// The state of a node at one moment, in sections. Counters are since the start of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct NodeSection {
     pub refuses_proposals: Option<&'static str>,
     /// Where nodes are known to have delivered something else than this one, as `INDEX:NODES`.
     pub fork: Option<String>,
+    /// What keeps it from leading while others can.
+    pub trouble: Trouble,
 }
 
 /// A node's log: `compacted <= applied <= chosen <= last`, and if it leads, `last - chosen` is
@@ -155,6 +158,7 @@ impl Default for NodeSection {
             uptime_ms: 0,
             refuses_proposals: None,
             fork: None,
+            trouble: Trouble::None,
         }
     }
 }
@@ -191,6 +195,7 @@ impl NodeSection {
             ("uptime_ms", self.uptime_ms.to_string()),
             ("accepts_proposals", self.refuses_proposals.unwrap_or("yes").to_owned()),
             ("fork", self.fork.clone().unwrap_or("none".to_owned())),
+            ("trouble", self.trouble.to_string()),
         ])
     }
 }
@@ -325,7 +330,7 @@ mod tests {
         assert_eq!(
             text(&status, "Node"),
             "cluster:demo node:1 role:follower ballot:0.0 leader:none leader_address:none uptime_ms:12 \
-             accepts_proposals:yes fork:none "
+             accepts_proposals:yes fork:none trouble:none "
         );
         assert_eq!(text(&status, "Log"), "compacted:1 applied:2 chosen:3 last:4 ");
         assert_eq!(
@@ -352,13 +357,14 @@ mod tests {
             ballot: Ballot { round: 3, node: 1 },
             leader: Some((1, "127.0.0.1:9001".into())),
             refuses_proposals: Some("the disk is full"),
+            trouble: Trouble::LogFile,
             ..NodeSection::default()
         };
         let text = text(&NodeStatus { node, ..NodeStatus::default() }, "Node");
         assert_eq!(
             text,
             "cluster: node:0 role:leader ballot:3.1 leader:1 leader_address:127.0.0.1:9001 uptime_ms:0 \
-             accepts_proposals:the disk is full fork:none "
+             accepts_proposals:the disk is full fork:none trouble:log-file "
         );
     }
 }

@@ -14,7 +14,7 @@ use crate::consensus::protocols::{ProtocolName, UnknownProtocol};
 use crate::consensus::types::{MAX_PAYLOAD_BYTES, NodeId};
 
 use super::rules::{self, Allowed};
-use super::{ClientConfig, Config, Limits, LogConfig, StoreConfig};
+use super::{ClientConfig, Config, Limits, LogConfig, Source, StoreConfig};
 use super::{Terminal, Timing, parse_address};
 
 /// The longest configuration that is read.
@@ -119,7 +119,8 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
 pub fn parse(text: &str) -> Result<Config> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        Wrong { at, what: shape_error(text, at, error.message()) }
+        let what = shape_error(text, at, error.message());
+        Wrong { at: if has_line(text, at, error.message()) { at } else { first_key(text) }, what }
     })?;
     let node = node_id("node", &raw.node)?;
     let peers = peers(&raw.peers)?;
@@ -136,6 +137,7 @@ pub fn parse(text: &str) -> Result<Config> {
         limits: limits(&raw.limits)?,
         client: client(&raw.client)?,
         store: store(&raw.store)?,
+        source: Source::default(),
     })
 }
 
@@ -157,13 +159,31 @@ pub fn with_defaults(
         limits: limits(&RawLimits::default())?,
         client: client(&RawClient::default())?,
         store: store(&RawStore::default())?,
+        source: Source::default(),
     })
+}
+
+/// Whether what is wrong is on the line that serde names. A key that is missing has no line, only the table
+/// that lacks it, and if that is the whole file serde names the first line, whatever that is.
+fn has_line(text: &str, at: usize, message: &str) -> bool {
+    !message.starts_with("missing field") || line_at(text, at).starts_with('[')
+}
+
+fn line_at(text: &str, at: usize) -> &str {
+    let (line, _) = position(text, at);
+    text.lines().nth(line - 1).unwrap_or_default().trim()
+}
+
+/// Where the first line begins that is neither empty nor a comment: a key of the whole file belongs there.
+fn first_key(text: &str) -> usize {
+    let is_nothing = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    text.split_inclusive('\n').take_while(is_nothing).map(str::len).sum()
 }
 
 /// serde's message names keys, but not always the one with the wrong type; the line shows that.
 fn shape_error(text: &str, at: usize, message: &str) -> String {
-    let (line, _) = position(text, at);
-    let here: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect();
+    let here = if has_line(text, at, message) { line_at(text, at) } else { "" };
+    let here: String = here.chars().take(80).collect();
     let message = message.replace("unknown field", "unknown key").replace("missing field", "missing key");
     let message = message.replace("expected one of", "allowed are");
     let hint = if message.starts_with("missing key") {

@@ -7,13 +7,14 @@
 //!
 //! Invariants:
 //!
-//! * A leader that hands over places nothing ([`Leadership::place`], asserted where the entries are
-//!   proposed).
+//! * A leader that hands over or makes way places nothing ([`Leadership::place`], asserted where the entries
+//!   are proposed).
 //! * A read gets its index only once `established` is chosen: before that, the watermark may be behind what
 //!   earlier leaders told their clients.
 
 use super::batch::{Batch, Event};
 use super::log::Log;
+use super::making_way::Way;
 use super::member::{Member, Sender};
 use super::message::ClusterBody;
 use super::quorum::Set;
@@ -32,17 +33,20 @@ pub(super) struct Leadership {
     reads: Reads,
     /// While one is under way, nothing is placed.
     transfer: Option<Transfer>,
+    /// When it steps down, if it makes way: until then nothing is placed.
+    makes_way_until_ms: Option<u64>,
 }
 
 impl Leadership {
     pub(super) fn begin(member: &mut Member, ballot: Ballot, established: Index) -> Leadership {
-        member.begin_to_lead();
+        member.begin_to_lead(ballot);
         Leadership {
             ballot,
             heartbeat_at_ms: member.now_ms() + member.heartbeat_ms(),
             established,
             reads: Reads::default(),
             transfer: None,
+            makes_way_until_ms: None,
         }
     }
 
@@ -68,7 +72,7 @@ impl Leadership {
 
     /// Tells a peer the watermark; the answer has the peer's own.
     pub(super) fn send_heartbeat(&self, member: &Member, to: NodeId, chosen: Index, out: &mut Batch) {
-        let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.now_ms() };
+        let heartbeat = ClusterBody::Heartbeat { ballot: self.ballot, chosen, sent_ms: member.seen_ms() };
         member.send_early(to, heartbeat, out);
     }
 
@@ -92,9 +96,9 @@ impl Leadership {
 /// Placing.
 impl Leadership {
     /// Places waiting proposals at the end of the log, in order, while at most `window_entries` are open;
-    /// none while leadership is handed over. The caller puts the entries there.
+    /// none while leadership is handed over or the node makes way. The caller puts the entries there.
     pub(super) fn place(&self, member: &mut Member, log: &Log, window_entries: u64) -> Vec<Entry> {
-        if self.transfer.is_some() {
+        if self.transfer.is_some() || self.makes_way_until_ms.is_some() {
             return Vec::new();
         }
         let (ballot, window_bytes) = (self.ballot, member.window_bytes());
@@ -117,6 +121,8 @@ impl Leadership {
 
     pub(super) fn assert_places(&self, entries: &[Entry]) {
         assert_eq!(self.transfer, None, "a leader that hands over places nothing, not {entries:?}");
+        let until_ms = self.makes_way_until_ms;
+        assert_eq!(until_ms, None, "a leader that makes way places nothing, not {entries:?}");
     }
 }
 
@@ -188,5 +194,29 @@ impl Leadership {
             out.events.push(Event::KeptLeading { to: *to, ballot: self.ballot });
         }
         late.is_some()
+    }
+}
+
+/// Making way: see [`Fitter`](super::making_way::Fitter) for how it goes.
+impl Leadership {
+    /// Begins to make way, goes on with it, or ends it.
+    pub(super) fn make_way(&mut self, member: &Member) -> Way {
+        if !member.fitter().any() {
+            let made_way = self.makes_way_until_ms.take().is_some();
+            return if made_way { Way::LeadsAgain } else { Way::Leads };
+        }
+        let last_ms = member.now_ms() + member.election_ms();
+        let until_ms = *self.makes_way_until_ms.get_or_insert(last_ms);
+        if member.now_ms() < until_ms { Way::Seeks } else { Way::StepsDown }
+    }
+
+    /// Whether it makes way and has not found a successor yet.
+    pub(super) fn seeks_successor(&self) -> bool {
+        self.makes_way_until_ms.is_some() && self.transfer.is_none()
+    }
+
+    /// The last word of a leader that made way in vain.
+    pub(super) fn say_last_word(&self, member: &Member, to: NodeId, out: &mut Batch) {
+        member.send_early(to, ClusterBody::TimeoutNow { ballot: self.ballot }, out);
     }
 }

@@ -74,14 +74,18 @@
 
 pub mod batch;
 mod campaign;
+mod chosen;
 pub mod config;
+mod forwarding;
 mod leadership;
 #[cfg(feature = "internals")]
 pub mod log;
 #[cfg(not(feature = "internals"))]
 mod log;
+mod making_way;
 mod member;
 pub mod message;
+mod patience;
 pub mod paxos;
 mod places;
 #[cfg(feature = "internals")]

@@ -1,21 +1,24 @@
-//! What every member of a cluster does, whatever the protocol: it keeps time, hears others, knows who leads,
-//! and sees its clients' proposals to the leader.
+//! What every member of a cluster does, whatever the protocol: it keeps time, hears others and knows who
+//! leads.
 //!
 //! A core holds a [`Member`] besides what its protocol adds: what it promised, its log, what it is doing.
-//! Nothing here decides about values or ballots; a bug here costs time, not safety.
+//! Nothing here decides about values or ballots; a bug here costs time, not safety. How long it waits for
+//! others is in `patience.rs`; how it sees its clients' proposals to the leader is in `forwarding.rs`.
+
+use std::cmp::Reverse;
 
 use super::batch::{Batch, Event};
 use super::config::Config;
 use super::log::Log;
+use super::making_way::Fitter;
 use super::message::{Body, ClusterBody, MAX_PAGE_BYTES};
+use super::patience::Patience;
 use super::proposals::Proposals;
-use super::protocol::{PeerStatus, Proposal, Role, Status};
+use super::protocol::{PeerStatus, Role, Status};
 use super::quorum::{Bit, Set};
 use super::random::Random;
 use super::roster::Roster;
-use super::types::{
-    Ballot, Command, Index, Kind, MAX_PAYLOAD_BYTES, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round,
-};
+use super::types::{Ballot, Command, Index, MAX_WINDOW_ENTRIES, NodeId, RequestId, Round};
 
 /// A round this far above all that a node knows is nonsense: nobody gets there by elections.
 const MAX_ROUND_STEP: Round = 1 << 40;
@@ -32,15 +35,14 @@ pub(super) struct Member {
     now_ms: u64,
     /// At least the round of every ballot seen, stored or used.
     highest_round: Round,
-    /// The leader, and when it was last heard. (A leader is its own leader.)
+    /// The leader (a leader is its own), and when it was last heard, in the time that this node's ticks saw.
     leader: Option<NodeId>,
     heard_leader_ms: u64,
-    /// When a follower campaigns, or a candidate starts again.
-    election_at_ms: u64,
-    proposals: Proposals,
-    /// When own proposals are forwarded again, and the wait after that.
-    forward_at_ms: u64,
-    forward_wait_ms: u64,
+    patience: Patience,
+    pub(super) proposals: Proposals,
+    /// How old a proposal must be before it is forwarded again.
+    pub(super) forward_wait_ms: u64,
+    fitter: Fitter,
     roster: Roster,
     /// The other members, by ascending id.
     peers: Vec<Peer>,
@@ -55,8 +57,9 @@ struct Peer {
     node: NodeId,
     chosen: Index,
     heard_ms: u64,
-    /// The latest time at which it seems to have followed this leader: good enough to step down by, not for a
-    /// lease, since an answer to entries may have been under way for a long time, and a pause is forgiven.
+    /// The latest time at which it seems to have followed this leader, in the time that this node's ticks
+    /// saw: good enough to step down by, not for a lease, since an answer to entries may have been under way
+    /// for a long time, and that clock stands while the process does.
     followed_ms: u64,
 }
 
@@ -99,10 +102,10 @@ impl Member {
             highest_round,
             leader: None,
             heard_leader_ms: 0,
-            election_at_ms: 0,
+            patience: Patience::new(election_ms),
             proposals: Proposals::new(config.seed),
-            forward_at_ms: 0,
             forward_wait_ms: 2 * heartbeat_ms,
+            fitter: Fitter::default(),
             roster,
             peers,
             elections: 0,
@@ -121,12 +124,12 @@ impl Member {
     pub(super) fn normalize(&mut self) {
         let Config { election_ms, heartbeat_ms, seed, .. } = self.config;
         self.random = Random::new(seed);
-        self.heard_leader_ms = self.now_ms;
-        self.election_at_ms = self.now_ms + 2 * election_ms - 1;
+        self.patience.normalize(self.now_ms, election_ms, self.leader.is_some());
+        self.heard_leader_ms = self.patience.seen_ms();
         self.forward_wait_ms = 2 * heartbeat_ms;
-        self.forward_at_ms = self.now_ms + self.forward_wait_ms;
+        self.proposals.normalize(self.now_ms);
         for peer in &mut self.peers {
-            *peer = Peer { followed_ms: self.now_ms, ..Peer::new(peer.node) };
+            *peer = Peer { followed_ms: self.patience.seen_ms(), ..Peer::new(peer.node) };
         }
         (self.elections, self.ignored, self.dropped) = (0, 0, 0);
     }
@@ -295,38 +298,42 @@ impl Member {
         self.now_ms
     }
 
-    /// Moves the clock. A gap above T/2 is a pause of the process (or its startup): silence during it says
-    /// nothing about the others.
-    pub(super) fn advance(&mut self, now_ms: u64, role: Role) {
+    /// The time that this node's ticks saw, by which it judges how long others were silent: see
+    /// [`Patience`].
+    pub(super) fn seen_ms(&self) -> u64 {
+        self.patience.seen_ms()
+    }
+
+    /// Moves the clock.
+    pub(super) fn advance(&mut self, now_ms: u64) {
         assert!(now_ms >= self.now_ms, "the clock is monotonic: {now_ms} after {}", self.now_ms);
-        let gap_ms = now_ms - self.now_ms;
+        self.patience.see(now_ms - self.now_ms, self.config.heartbeat_ms);
         self.now_ms = now_ms;
         self.proposals.expire(now_ms);
-        if gap_ms <= self.config.election_ms / 2 {
-            return;
-        }
-        match role {
-            Role::Follower if !self.is_alone() => self.restart_election_timer(),
-            Role::Leader => self.follow_now(),
-            Role::Follower | Role::Candidate => {}
-        }
     }
 
     pub(super) fn restart_election_timer(&mut self) {
-        let t = self.config.election_ms;
-        self.election_at_ms = self.now_ms + self.random.between(t, 2 * t);
+        self.patience.restart(&mut self.random);
     }
 
     /// Whether a follower has heard no leader, or a candidate has had no success, for long enough.
     pub(super) fn election_is_due(&self) -> bool {
-        self.now_ms >= self.election_at_ms
+        self.patience.is_over()
+    }
+
+    /// The front entry is known to be chosen.
+    pub(super) fn note_chosen(&mut self, request: RequestId, index: Index) {
+        if self.patience.note_chosen(self.config.election_ms) {
+            self.restart_election_timer();
+        }
+        self.proposals.chosen(request, index);
     }
 }
 
 /// Who leads.
 impl Member {
     /// The leader, if it is another node.
-    fn other_leader(&self) -> Option<NodeId> {
+    pub(super) fn other_leader(&self) -> Option<NodeId> {
         self.leader.filter(|leader| *leader != self.config.node)
     }
 
@@ -339,21 +346,25 @@ impl Member {
     pub(super) fn leader_lives(&self) -> bool {
         match self.leader {
             Some(leader) if leader == self.config.node => true,
-            Some(_) => self.now_ms < self.heard_leader_ms + self.config.election_ms,
+            Some(_) => self.seen_ms() < self.heard_leader_ms + self.config.election_ms,
             None => false,
         }
     }
 
-    /// A leader was heard. A new leader is sent what waits for it.
+    /// A leader was heard. A new leader is sent all that waits to be chosen; one that was lost sight of, what
+    /// came in the meantime: it has the rest.
     pub(super) fn heard_leader(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
-        self.heard_leader_ms = self.now_ms;
-        self.restart_election_timer();
+        self.heard_leader_ms = self.seen_ms();
         if self.leader != Some(from) {
             self.leader = Some(from);
             out.events.push(Event::Following { leader: from, ballot });
-            self.forward_wait_ms = 2 * self.config.heartbeat_ms;
-            self.forward_again(out);
+            if self.patience.note_won(ballot, self.config.election_ms) {
+                self.proposals.restart();
+            }
+            self.forward_new(out);
         }
+        self.restart_election_timer();
+        self.fitter.leader_heard();
     }
 
     /// The leader leads no more, as far as this node knows.
@@ -362,17 +373,56 @@ impl Member {
     }
 
     /// This node leads from now on.
-    pub(super) fn begin_to_lead(&mut self) {
+    pub(super) fn begin_to_lead(&mut self, ballot: Ballot) {
         self.elections += 1;
+        self.fitter.leader_heard();
         self.leader = Some(self.config.node);
+        self.patience.note_won(ballot, self.config.election_ms);
         self.follow_now();
-        self.proposals.restart();
+        self.proposals.begin_to_place();
     }
 
     /// This node leads no more.
     pub(super) fn end_to_lead(&mut self) {
         self.leader = None;
-        self.proposals.restart();
+        self.proposals.end_to_place();
+    }
+}
+
+/// Making way: see [`Fitter`].
+impl Member {
+    pub(super) fn fitter(&self) -> &Fitter {
+        &self.fitter
+    }
+
+    /// This node is in trouble and these are not; any that is not another voter is nonsense.
+    pub(super) fn make_way_to(&mut self, nodes: &[NodeId]) {
+        let mut voters = Set::default();
+        for node in nodes {
+            if self.may_succeed(*node) {
+                self.roster.bit(*node).iter().for_each(|bit| voters.insert(*bit));
+            }
+        }
+        self.fitter.replace(voters);
+    }
+
+    /// An election is due. Returns whether this node leaves it to fitter ones: then it waits once more.
+    pub(super) fn waives_election(&mut self) -> bool {
+        let waives = self.fitter.waives_election();
+        if waives {
+            self.leader = None;
+            self.restart_election_timer();
+        }
+        waives
+    }
+
+    /// The fitter nodes that were heard to follow this leader within T, the one that was heard last first.
+    pub(super) fn fitter_followers(&self) -> Vec<NodeId> {
+        let others = self.others().zip(&self.peers).filter(|(other, _)| self.fitter.contains(other.bit));
+        let mut heard: Vec<_> = others.map(|(_, peer)| (Reverse(peer.followed_ms), peer.node)).collect();
+        heard.retain(|(followed_ms, _)| self.now_ms < followed_ms.0 + self.config.election_ms);
+        heard.sort_unstable();
+        heard.into_iter().map(|(_, node)| node).collect()
     }
 }
 
@@ -396,16 +446,16 @@ impl Member {
 
     /// A peer's answer shows that it follows this leader.
     pub(super) fn note_following(&mut self, peer: NodeId) {
-        let now_ms = self.now_ms;
+        let seen_ms = self.seen_ms();
         if let Some(peer) = self.peer_mut(peer) {
-            peer.followed_ms = now_ms;
+            peer.followed_ms = seen_ms;
         }
     }
 
-    /// A peer answered the heartbeat that this leader sent at that time, by the leader's own clock.
+    /// A peer answered the heartbeat that this leader sent at that time, in the time that its ticks saw.
     pub(super) fn heartbeat_answered(&mut self, peer: NodeId, chosen: Index, sent_ms: u64) {
         self.note_watermark(peer, chosen);
-        if sent_ms > self.now_ms {
+        if sent_ms > self.seen_ms() {
             return self.ignore();
         }
         if let Some(peer) = self.peer_mut(peer) {
@@ -416,16 +466,17 @@ impl Member {
     /// All peers are assumed to follow this leader as of now.
     fn follow_now(&mut self) {
         for peer in &mut self.peers {
-            peer.followed_ms = self.now_ms;
+            peer.followed_ms = self.patience.seen_ms();
         }
     }
 
-    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way.
+    /// Check-quorum (Raft thesis section 6.2): a leader that is cut off makes way, after T of silence that
+    /// its own ticks saw.
     pub(super) fn hears_a_majority(&self) -> bool {
         let mut followers = Set::default();
         followers.insert(self.own_bit());
         for (other, peer) in self.others().zip(&self.peers) {
-            if self.now_ms < peer.followed_ms + self.config.election_ms {
+            if self.seen_ms() < peer.followed_ms + self.config.election_ms {
                 followers.insert(other.bit);
             }
         }
@@ -440,78 +491,6 @@ impl Member {
     pub(super) fn pass_on_read(&self, from: NodeId, id: u64, out: &mut Batch) {
         if let Some(leader) = self.other_leader().filter(|_| from == self.config.node) {
             self.send_early(leader, ClusterBody::Read { id }, out);
-        }
-    }
-}
-
-/// Proposals.
-impl Member {
-    pub(super) fn proposals(&self) -> &Proposals {
-        &self.proposals
-    }
-
-    pub(super) fn proposals_mut(&mut self) -> &mut Proposals {
-        &mut self.proposals
-    }
-
-    /// Takes proposals of this node's clients. If another node leads, they are passed on; if this one does,
-    /// it places them next.
-    pub(super) fn take_proposals(&mut self, proposals: Vec<Proposal>, out: &mut Batch) {
-        let leader = self.other_leader();
-        let mut added = Vec::new();
-        for proposal in proposals {
-            let command = leader.map(|_| proposal.command.clone());
-            if self.proposals.add_own(proposal) {
-                added.extend(command);
-            }
-        }
-        if let Some(leader) = leader {
-            self.forward(leader, added, out);
-        }
-    }
-
-    /// Takes proposals that a follower passed on to this leader. What this version could not deliver is not
-    /// proposed: once chosen, it would stop every node that does not know it.
-    pub(super) fn take_forwarded(&mut self, from: NodeId, commands: Vec<Command>) {
-        for command in commands {
-            let sound = command.request != RequestId::NONE
-                && command.from == from
-                && !matches!(command.kind, Kind::Noop | Kind::Unknown(_))
-                && command.payload.len() <= MAX_PAYLOAD_BYTES;
-            if !sound {
-                self.ignore();
-            } else if !self.proposals.add_forwarded(command) {
-                self.count_dropped(1);
-            }
-        }
-    }
-
-    /// Sends what waits to the leader again, if it is time.
-    pub(super) fn tick_forwarding(&mut self, out: &mut Batch) {
-        if self.now_ms >= self.forward_at_ms && !self.proposals.is_empty() {
-            self.forward_again(out);
-        }
-    }
-
-    /// Sends all own proposals to the node that leads now.
-    fn forward_again(&mut self, out: &mut Batch) {
-        self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        self.forward_wait_ms = (2 * self.forward_wait_ms).min(self.config.election_ms);
-        let Some(leader) = self.other_leader() else { return };
-        let commands: Vec<Command> = self.proposals.own().cloned().collect();
-        self.forward(leader, commands, out);
-    }
-
-    fn forward(&mut self, leader: NodeId, commands: Vec<Command>, out: &mut Batch) {
-        if commands.is_empty() {
-            return;
-        }
-        if self.forward_at_ms <= self.now_ms {
-            self.forward_wait_ms = 2 * self.config.heartbeat_ms;
-            self.forward_at_ms = self.now_ms + self.forward_wait_ms;
-        }
-        for commands in pages(commands, |command| command) {
-            self.send_early(leader, ClusterBody::Forward { commands }, out);
         }
     }
 }

@@ -12,25 +12,30 @@ use super::random::Random;
 use super::types::RequestId;
 
 /// Places by request id, each id at most once (the caller makes sure of it).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    key: u64,
     /// Each place with its hash.
     table: HashTable<(u64, u32)>,
 }
 
-impl Places {
-    pub(super) fn new(seed: u64) -> Places {
-        Places { key: Random::new(seed).draw(), table: HashTable::new() }
+/// How requests are hashed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) fn new(seed: u64) -> Key {
+        Key(Random::new(seed).draw())
     }
 
-    /// The number that the other functions know a request by: two folded products, as in wyhash.
-    pub(super) fn hash(&self, request: RequestId) -> u64 {
+    /// The number by which tables find a request: two folded products, as in wyhash.
+    pub(super) fn hash(self, request: RequestId) -> u64 {
         let (high, low) = ((request.session >> 64) as u64, request.session as u64);
         let session = fold(high ^ 0xa076_1d64_78bd_642f, low ^ 0xe703_7ed1_a0b4_28db);
-        fold(session ^ self.key, request.number ^ 0x8ebc_6af0_9c88_c6e3)
+        fold(session ^ self.0, request.number ^ 0x8ebc_6af0_9c88_c6e3)
     }
+}
 
+impl Places {
     /// The place of the request with this hash that `is_it` accepts.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let found = self.table.find(hash, |(other, place)| *other == hash && is_it(*place));
@@ -73,8 +78,8 @@ mod tests {
         });
         let ids: BTreeSet<RequestId> = ids.collect();
         for seed in 0..8 {
-            let places = Places::new(seed);
-            let hashes: BTreeSet<u64> = ids.iter().map(|id| places.hash(*id) & 0xffff).collect();
+            let key = Key::new(seed);
+            let hashes: BTreeSet<u64> = ids.iter().map(|id| key.hash(*id) & 0xffff).collect();
             // Of 16,383 random ones about 14,500 would differ.
             assert!(hashes.len() > 14_000, "{} of {} differ", hashes.len(), ids.len());
         }

@@ -1,14 +1,16 @@
 //! The requests that a node works on: its own clients', until they are chosen or out of time, and, while
 //! it leads, those that others forwarded.
 //!
-//! One request is placed in the log at most once by one leader: [`Proposals`] knows where. (Different
-//! leaders may still place it twice; delivery takes care of that.) Left out: deciding when to forward and
+//! One request is placed in the log at most once by one leader as long as it is held: [`Proposals`] knows
+//! where. (Different leaders may still place it twice; delivery takes care of that.) Of requests that were
+//! chosen, the latest are remembered (`chosen.rs`). Left out: deciding when to forward (`forwarding.rs`) and
 //! when to place, which depends on who leads.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
-use super::places::Places;
+use super::chosen::ChosenRequests;
+use super::places::{Key, Places};
 use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
@@ -22,15 +24,21 @@ pub struct Proposals {
     held: Vec<Option<Request>>,
     /// The places in `held` without a request.
     free: Vec<u32>,
+    /// How requests are hashed, in all tables.
+    key: Key,
     /// The places by request.
     places: Places,
+    chosen: ChosenRequests,
     bytes: usize,
     arrivals: u64,
     /// Own requests in order of arrival, each once, with the time at which they are checked: one with a
     /// shorter time than those before it is given up late.
     expiry: VecDeque<(u64, Arrival)>,
-    /// Requests that wait for a place in the log, in order of arrival. Used by a leader only.
+    /// Requests that wait for a place in the log or, at a node that does not lead, to be sent to the leader;
+    /// in order of arrival.
     waiting: VecDeque<Arrival>,
+    /// Own requests that the leader was sent, in the order of when it was sent them last.
+    forwarded: VecDeque<(u64, Arrival)>,
 }
 
 /// Names a request in a queue. A request that was chosen and comes again has a new arrival, so that what the
@@ -65,11 +73,14 @@ impl Proposals {
         Proposals {
             held: Vec::new(),
             free: Vec::new(),
-            places: Places::new(seed),
+            key: Key::new(seed),
+            places: Places::default(),
+            chosen: ChosenRequests::default(),
             bytes: 0,
             arrivals: 0,
             expiry: VecDeque::new(),
             waiting: VecDeque::new(),
+            forwarded: VecDeque::new(),
         }
     }
 
@@ -94,7 +105,7 @@ impl Proposals {
     pub fn add_own(&mut self, proposal: Proposal) -> bool {
         let Proposal { command, deadline_ms } = proposal;
         assert_ne!(command.request, RequestId::NONE, "a proposal has a request id");
-        let hash = self.places.hash(command.request);
+        let hash = self.key.hash(command.request);
         if let Some(place) = self.find(hash, command.request) {
             self.add_own_again(place, command, deadline_ms);
             return false;
@@ -123,11 +134,14 @@ impl Proposals {
         self.trim_queues();
     }
 
-    /// Takes a request that another node forwarded to this leader. Returns `false` as [`Proposals::add_own`]
-    /// does, and if the bytes are used up.
+    /// Takes a request that another node forwarded to this leader, unless it is held already. Returns `false`
+    /// if there is no room for it.
     pub fn add_forwarded(&mut self, command: Command) -> bool {
-        let hash = self.places.hash(command.request);
-        if self.room() == 0 || self.find(hash, command.request).is_some() {
+        let hash = self.key.hash(command.request);
+        if self.find(hash, command.request).is_some() {
+            return true;
+        }
+        if self.room() == 0 {
             return false;
         }
         let arrival = self.insert(hash, command, 0);
@@ -171,6 +185,9 @@ impl Proposals {
         if self.waiting.len() > 2 * Self::CAPACITY {
             self.waiting.retain(|arrival| arrival.of(held).is_some());
         }
+        if self.forwarded.len() > 2 * Self::CAPACITY {
+            self.forwarded.retain(|(_, arrival)| arrival.of(held).is_some());
+        }
     }
 
     /// An upper bound of how many wait for a place: some of them may be gone.
@@ -203,7 +220,7 @@ impl Proposals {
         if command.request == RequestId::NONE {
             return;
         }
-        let hash = self.places.hash(command.request);
+        let hash = self.key.hash(command.request);
         let place = match self.find(hash, command.request) {
             Some(place) => place,
             None => self.insert(hash, command.clone(), 0).place,
@@ -213,12 +230,24 @@ impl Proposals {
         }
     }
 
-    /// Notes that a request was chosen somewhere: nothing more needs doing for it.
-    pub fn chosen(&mut self, request: RequestId) {
+    /// Notes that a request was chosen at an index: nothing more needs doing for it.
+    pub fn chosen(&mut self, request: RequestId, index: Index) {
+        if request != RequestId::NONE {
+            self.chosen.push(self.key, request, index);
+            self.forget(request);
+        }
+    }
+
+    /// Where a request was chosen, if it is one of the latest. Only a leader knows.
+    pub fn chosen_at(&self, request: RequestId) -> Option<Index> {
+        self.chosen.find(self.key, request)
+    }
+
+    fn forget(&mut self, request: RequestId) {
         if self.is_empty() {
             return;
         }
-        let hash = self.places.hash(request);
+        let hash = self.key.hash(request);
         if let Some(place) = self.find(hash, request) {
             self.remove(hash, place);
         }
@@ -231,19 +260,32 @@ impl Proposals {
         self.free.push(place);
     }
 
-    /// Leadership ends or begins: all placements are void, forwarded requests are dropped, own ones wait
+    /// This node leads from now on: what waits is placed, and what was chosen lately can be found.
+    pub fn begin_to_place(&mut self) {
+        self.restart();
+        self.chosen.begin_to_find(self.key);
+    }
+
+    /// This node leads no more.
+    pub fn end_to_place(&mut self) {
+        self.restart();
+        self.chosen.end_to_find();
+    }
+
+    /// Another leads than before: all placements are void, other nodes' requests are dropped, own ones wait
     /// again.
     pub fn restart(&mut self) {
         for place in 0..self.held.len() {
             match &mut self.held[place] {
                 Some(request) if request.deadline_ms > 0 => request.placed = None,
                 Some(request) => {
-                    let hash = self.places.hash(request.command.request);
+                    let hash = self.key.hash(request.command.request);
                     self.remove(hash, place as u32);
                 }
                 None => {}
             }
         }
+        self.forwarded.clear();
         self.waiting.clear();
         self.waiting.extend(self.expiry.iter().map(|(_, arrival)| *arrival));
     }
@@ -265,25 +307,63 @@ impl Proposals {
             held.deadline_ms = 0;
             if held.placed.is_none() {
                 let request = held.command.request;
-                self.chosen(request);
+                self.forget(request);
             }
         }
     }
 
-    /// Own requests that are not chosen yet, in order of arrival, to forward to the leader.
-    pub fn own(&self) -> impl Iterator<Item = &Command> {
-        let held = self.expiry.iter().filter_map(|(_, arrival)| arrival.of(&self.held));
-        held.map(|held| &held.command)
+    /// Whether a request that the leader was sent is not known to be chosen.
+    pub fn has_forwarded(&mut self) -> bool {
+        while let Some((_, arrival)) = self.forwarded.front() {
+            if arrival.of(&self.held).is_some() {
+                return true;
+            }
+            self.forwarded.pop_front();
+        }
+        false
+    }
+
+    /// Own requests that wait, in order of arrival: the leader is sent them now.
+    pub fn forward_waiting(&mut self, now_ms: u64) -> Vec<Command> {
+        let mut commands = Vec::new();
+        while let Some(arrival) = self.waiting.pop_front() {
+            if let Some(Request { command, .. }) = arrival.of(&self.held) {
+                commands.push(command.clone());
+                self.forwarded.push_back((now_ms, arrival));
+            }
+        }
+        commands
+    }
+
+    /// Own requests that the leader was sent at `until_ms` or before, and not since: it is sent them again
+    /// now.
+    pub fn forward_again(&mut self, until_ms: u64, now_ms: u64) -> Vec<Command> {
+        let mut commands = Vec::new();
+        while let Some((_, arrival)) = self.forwarded.pop_front_if(|(sent_ms, _)| *sent_ms <= until_ms) {
+            if let Some(Request { command, .. }) = arrival.of(&self.held) {
+                commands.push(command.clone());
+                self.forwarded.push_back((now_ms, arrival));
+            }
+        }
+        commands
+    }
+
+    /// See [`Paxos::normalize`](super::paxos::Paxos::normalize): when what was sent does not matter.
+    #[cfg(feature = "internals")]
+    pub fn normalize(&mut self, now_ms: u64) {
+        self.forwarded.iter_mut().for_each(|(sent_ms, _)| *sent_ms = now_ms);
     }
 
     /// All that makes two of them equal, wherever it is kept: the requests by arrival, the queues.
-    fn facts(&self) -> impl Eq + Hash {
+    fn facts(&self) -> impl Eq + Hash + '_ {
         let mut held: Vec<&Request> = self.held.iter().flatten().collect();
         held.sort_by_key(|request| request.arrival);
         let expiry: Vec<(u64, u64)> =
             self.expiry.iter().map(|(look_ms, arrival)| (*look_ms, arrival.number)).collect();
         let waiting: Vec<u64> = self.waiting.iter().map(|arrival| arrival.number).collect();
-        (held, self.arrivals, expiry, waiting)
+        let forwarded: Vec<(u64, u64)> =
+            self.forwarded.iter().map(|(sent_ms, arrival)| (*sent_ms, arrival.number)).collect();
+        (held, self.arrivals, expiry, waiting, forwarded, &self.chosen)
     }
 }
 
@@ -318,6 +398,12 @@ mod tests {
         Proposal { command: Command::value(reqid, 1, "v"), deadline_ms }
     }
 
+    /// The numbers of own requests that are not chosen yet, in order of arrival.
+    fn own(proposals: &Proposals) -> Vec<u64> {
+        let held = proposals.expiry.iter().filter_map(|(_, arrival)| arrival.of(&proposals.held));
+        held.map(|held| held.command.request.number).collect()
+    }
+
     #[test]
     fn a_request_is_placed_once_and_gone_when_chosen() {
         let mut proposals = Proposals::new(1);
@@ -325,11 +411,11 @@ mod tests {
         assert!(!proposals.add_own(proposal(1, 200)));
         assert!(proposals.add_forwarded(Command::value(2, 2, "w")));
         assert_eq!(proposals.place_next(5, |_| true).unwrap().request, RequestId::user(1));
-        assert!(!proposals.add_forwarded(Command::value(1, 2, "v")));
+        assert!(proposals.add_forwarded(Command::value(1, 2, "v")), "it is held");
         assert_eq!(proposals.place_next(6, |_| false), None);
         assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(2));
-        proposals.chosen(RequestId::user(1));
-        proposals.chosen(RequestId::user(2));
+        proposals.chosen(RequestId::user(1), 1);
+        proposals.chosen(RequestId::user(2), 1);
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
     }
 
@@ -344,7 +430,7 @@ mod tests {
         proposals.restart();
         assert_eq!(proposals.len(), 2);
         proposals.expire(160);
-        assert_eq!(proposals.own().map(|command| command.request.number).collect::<Vec<_>>(), [1]);
+        assert_eq!(own(&proposals), [1]);
         assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(1));
         proposals.expire(200);
         assert_eq!(proposals.len(), 1, "what is placed may still be chosen");
@@ -359,10 +445,10 @@ mod tests {
         let mut proposals = Proposals::new(1);
         for _ in 0..3 {
             proposals.add_own(proposal(1, 100));
-            proposals.chosen(RequestId::user(1));
+            proposals.chosen(RequestId::user(1), 1);
         }
         proposals.add_own(proposal(1, 100));
-        assert_eq!(proposals.own().count(), 1);
+        assert_eq!(own(&proposals), [1]);
         assert!(proposals.place_next(6, |_| true).is_some());
         assert_eq!(proposals.place_next(6, |_| true), None);
     }
@@ -374,11 +460,11 @@ mod tests {
         proposals.add_own(proposal(1, 100));
         for reqid in 2..3 * Proposals::CAPACITY as u64 {
             proposals.add_own(proposal(reqid, 100));
-            proposals.chosen(RequestId::user(reqid));
+            proposals.chosen(RequestId::user(reqid), 1);
         }
         assert!(proposals.waiting.len() <= 2 * Proposals::CAPACITY, "{}", proposals.waiting.len());
         assert!(proposals.expiry.len() <= 2 * Proposals::CAPACITY, "{}", proposals.expiry.len());
-        assert_eq!(proposals.own().count(), 1);
+        assert_eq!(own(&proposals), [1]);
     }
 
     /// A request that another node forwarded and this node's client proposes as well is repeated under this
@@ -389,8 +475,9 @@ mod tests {
         proposals.add_forwarded(Command::value(1, 2, "longer"));
         assert!(!proposals.add_own(proposal(1, 100)));
         proposals.restart();
-        assert_eq!(proposals.own().map(|command| command.from).collect::<Vec<_>>(), [1]);
-        proposals.chosen(RequestId::user(1));
+        let from: Vec<_> = proposals.forward_waiting(1).iter().map(|command| command.from).collect();
+        assert_eq!(from, [1]);
+        proposals.chosen(RequestId::user(1), 1);
         assert_eq!((proposals.len(), proposals.bytes), (0, 0));
     }
 
@@ -404,13 +491,14 @@ mod tests {
         assert_eq!((proposals.room(), proposals.bytes), (0, Proposals::CAPACITY_BYTES));
         assert!(!proposals.add_forwarded(Command::value(2, 2, "v")));
         assert!(proposals.add_own(proposal(3, 100)));
-        proposals.chosen(RequestId::user(1));
+        proposals.chosen(RequestId::user(1), 1);
         for reqid in 4..=Proposals::CAPACITY as u64 + 2 {
             assert_eq!(proposals.room(), Proposals::CAPACITY - proposals.len());
             assert!(proposals.add_own(proposal(reqid, 100)));
         }
         assert_eq!((proposals.room(), proposals.len()), (0, Proposals::CAPACITY));
         assert!(!proposals.add_own(proposal(1, 100)) && !proposals.add_forwarded(large(1)));
+        assert!(proposals.add_forwarded(large(3)), "it is held");
     }
 
     #[derive(Clone, Debug)]
@@ -533,8 +621,8 @@ mod tests {
                         prop_assert_eq!(added, model.add_own(reqid, len));
                     }
                     Step::Forwarded(reqid, len) => {
-                        let added = proposals.add_forwarded(Command::value(reqid, 2, vec![b'x'; len]));
-                        prop_assert_eq!(added, model.add(reqid, len, true));
+                        prop_assert!(proposals.add_forwarded(Command::value(reqid, 2, vec![b'x'; len])));
+                        model.add(reqid, len, true);
                     }
                     Step::Next(fits) => {
                         let next = proposals.place_next(6, |_| fits);
@@ -547,7 +635,7 @@ mod tests {
                         model.known(reqid).placed = true;
                     }
                     Step::Chosen(reqid) => {
-                        proposals.chosen(RequestId::user(reqid));
+                        proposals.chosen(RequestId::user(reqid), 1);
                         model.remove(|known| known.reqid == reqid);
                     }
                     Step::Restart => {
@@ -560,8 +648,7 @@ mod tests {
                         model.expire();
                     }
                 }
-                let own: Vec<_> = proposals.own().map(|command| command.request.number).collect();
-                prop_assert_eq!(own, model.own.clone());
+                prop_assert_eq!(own(&proposals), model.own.clone());
                 prop_assert_eq!(proposals.len(), model.known.len());
                 prop_assert_eq!(proposals.is_empty(), model.known.is_empty());
                 prop_assert_eq!(proposals.bytes, model.known.iter().map(|known| 64 + known.len).sum::<usize>());

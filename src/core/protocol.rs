@@ -25,8 +25,9 @@ pub trait Protocol: Send {
 /// What happens to a core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// Time passed: a monotonic clock in milliseconds. Ticks may be late, never backward. A gap above T/2
-    /// since the last one is a pause of the process.
+    /// Time passed: a monotonic clock in milliseconds. Ticks may be late, never backward. Several belong in
+    /// each heartbeat interval. One that comes later than a heartbeat interval counts as if the process had
+    /// not run in between: that silence says nothing about the others.
     Tick {
         /// The clock.
         now_ms: u64,
@@ -45,6 +46,13 @@ pub enum Input {
     Transfer {
         /// The successor, another voter.
         to: NodeId,
+    },
+    /// This node is in trouble (its disk hangs, say), and these voters are not: as long as there are any, it
+    /// hands over to one of them if it leads, steps down if none takes over within T, and leaves elections to
+    /// them. Each input replaces the one before; a core starts with an empty list.
+    MakeWay {
+        /// Other voters that are better off.
+        to: Vec<NodeId>,
     },
 }
 

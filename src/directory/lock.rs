@@ -12,7 +12,7 @@ use crate::store::OpenError;
 use super::folder;
 
 /// The file that a running node locks.
-const LOCK: &str = "LOCK";
+pub const LOCK: &str = "LOCK";
 /// How many times a lock is tried, 10 ms apart. A process that was just killed, or one that another thread is
 /// starting and that inherits the handle until it runs, still holds it for a moment.
 const LOCK_TRIES: u32 = 30;
@@ -27,9 +27,13 @@ pub struct Lock {
 impl Lock {
     /// Creates the data directory if necessary, and locks it.
     pub fn take(directory: &Path) -> Result<Lock, OpenError> {
-        let is_new = !directory.join(LOCK).exists();
-        folder::create_folder(directory).map_err(|error| OpenError::io(directory, "creating it", &error))?;
-        if is_new {
+        folder::create_folder(directory).map_err(|error| {
+            OpenError::io(directory, "creating it (it must be a folder that this user can write)", &error)
+        })?;
+        let locked_before = directory.join(LOCK).try_exists().map_err(|error| {
+            OpenError::io(directory, "reading it (this user must be able to read and write it)", &error)
+        })?;
+        if !locked_before {
             // It may have existed for other things (a log file), open to all.
             fs::set_permissions(directory, Permissions::from_mode(0o700))
                 .map_err(|error| OpenError::io(directory, "making it private", &error))?;
@@ -42,7 +46,9 @@ impl Lock {
     /// Locks a data directory without writing anything to it.
     pub fn take_existing(directory: &Path) -> Result<Lock, OpenError> {
         let file = File::open(directory.join(LOCK)).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => OpenError::Absent { directory: directory.to_path_buf() },
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                OpenError::Absent { directory: directory.to_path_buf() }
+            }
             _ => OpenError::io(directory, "opening its file LOCK", &error),
         })?;
         Lock::on(file, directory)

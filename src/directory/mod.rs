@@ -22,6 +22,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +78,34 @@ pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
     let tail = Box::new(LockedTail { file, _lock: lock });
     let home = Home { path, tail, free_low_bytes: options.free_low_bytes };
     Store::open_at(home, Arc::new(engine), &options.founding)
+}
+
+/// What in a data directory belongs to the store, each with what it is: nobody else may write there. (Hard
+/// links to files in its folder count as well, so they are listed too.)
+pub fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, OpenError> {
+    let tail = directory.join(tail::TAIL);
+    let mut files = vec![
+        ("the lock of the data directory".to_owned(), directory.join(lock::LOCK)),
+        ("a file of the store".to_owned(), folder::new_name(&tail)),
+        ("a file of the store".to_owned(), tail),
+        ("the folder of the store".to_owned(), directory.join(STORE)),
+    ];
+    let mut folders = vec![directory.join(STORE)];
+    while let Some(folder) = folders.pop() {
+        let read = |error| OpenError::io(directory, "reading its folder `store`", &error);
+        // Without a disk (a node in memory) there is none.
+        if !folder.try_exists().map_err(read)? {
+            continue;
+        }
+        for file in fs::read_dir(folder).map_err(read)? {
+            let file = file.map_err(read)?;
+            if file.file_type().map_err(read)?.is_dir() {
+                folders.push(file.path());
+            }
+            files.push(("a file of the store".to_owned(), file.path()));
+        }
+    }
+    Ok(files)
 }
 
 /// The file `tail` of a directory that this process has.

@@ -12,6 +12,13 @@
 //!   there is an error, and if so flushes, which fails immediately and wakes all of them.
 //! - Sled's own lock on `db` is held until its last thread is done with the file, so reopening waits for it:
 //!   a late write of the poisoned handle cannot reach into the reopened one.
+//! - A new file is durable only with its folder. Sled makes files when it opens, after which
+//!   [`folder::settle`] syncs them all, and perhaps later, without a sync of the folder. So each commit that
+//!   sets small values (the identity, a start, a binding) is followed by a sync of the folder as well; there
+//!   are few of them.
+//! - If sled is interrupted (a kill, a full disk) while it writes its file `conf`, which it does before
+//!   anything else and in two parts, it cannot open its folder again. As long as `db` is empty, nothing was
+//!   written: then `conf` is removed.
 //! - If the process is killed while sled opens, `snap.*.generating` is left, which sled later takes for a
 //!   snapshot and refuses.
 //! - Sled panics on some damaged files. Every call runs under `catch_unwind`; see [`exit_code_of_panic`] for
@@ -21,12 +28,12 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,6 +43,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::store::engine::{
     Commit, Engine, EngineError, Journal, MAX_VALUE_BYTES, Meta, Put, VisitRecord, VisitValue,
 };
+use crate::store::is_no_room;
 
 use super::folder;
 
@@ -61,6 +69,8 @@ pub struct SledEngine {
     /// `None` after a failed reopen. No clone of the handle leaves this file.
     db: Arc<RwLock<Option<sled::Db>>>,
     data: DataFile,
+    /// Whether small values were committed since the last sync.
+    names_due: AtomicBool,
     waker: Waker,
 }
 
@@ -78,7 +88,9 @@ impl SledEngine {
             waker: Waker::start(db.clone()).map_err(|error| outside(&error, folder))?,
             db,
             data: DataFile { file, failing: AtomicBool::new(false) },
+            names_due: AtomicBool::new(false),
         };
+        remove_unfinished_conf(folder).map_err(|error| outside(&error, folder))?;
         engine.reopen()?;
         Ok(engine)
     }
@@ -86,7 +98,7 @@ impl SledEngine {
     /// Makes every later fdatasync of the data file fail. This is a hook for tests.
     #[cfg(test)]
     pub fn fail_syncs(&self) {
-        self.data.failing.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.data.failing.store(true, Ordering::SeqCst);
     }
 
     fn open_sled(&self) -> Result<sled::Db, EngineError> {
@@ -115,10 +127,10 @@ impl SledEngine {
     fn judge(&self, error: sled::Error) -> EngineError {
         match error {
             sled::Error::Io(error) if is_no_room(&error) => match self.data.sync() {
-                Ok(()) => EngineError::NoRoom(error.to_string()),
-                Err(sync) => EngineError::Failed(format!("{error}, and then fdatasync: {sync}")),
+                Ok(()) => EngineError::NoRoom(words(&error)),
+                Err(sync) => EngineError::Failed(format!("{}, and then fdatasync: {sync}", words(&error))),
             },
-            sled::Error::Corruption { .. } => EngineError::Damaged(error.to_string()),
+            error @ sled::Error::Corruption { .. } => damaged(&error.to_string()),
             error => EngineError::Failed(error.to_string()),
         }
     }
@@ -200,6 +212,7 @@ impl Engine for SledEngine {
         for (number, record) in commit.numbered() {
             insert(&mut batch, &record_key(number), record);
         }
+        self.names_due.fetch_or(!commit.meta.is_empty(), Ordering::Relaxed);
         self.with(|db| db.apply_batch(batch))
     }
 
@@ -207,7 +220,11 @@ impl Engine for SledEngine {
         self.with(|db| db.flush())?;
         self.data
             .sync()
-            .map_err(|error| EngineError::Failed(format!("fdatasync of {}: {error}", self.path())))
+            .map_err(|error| EngineError::Failed(format!("fdatasync of {}: {error}", self.path())))?;
+        if self.names_due.swap(false, Ordering::Relaxed) {
+            folder::sync_folder(&self.folder).map_err(|error| outside(&error, &self.folder))?;
+        }
+        Ok(())
     }
 
     fn reopen(&self) -> Result<(), EngineError> {
@@ -287,7 +304,7 @@ struct DataFile {
 
 impl DataFile {
     fn sync(&self) -> io::Result<()> {
-        if self.failing.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.failing.load(Ordering::Relaxed) {
             return Err(io::Error::other("a test made it fail"));
         }
         self.file.sync_data()
@@ -317,8 +334,19 @@ fn caught<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
     result.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        EngineError::Damaged(format!("sled panicked: {message}"))
+        damaged(message)
     })
+}
+
+/// An error that sled remembers is of the right kind, but its text is the debug form of the one before it.
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.kind().to_string(), |_| error.to_string())
+}
+
+/// What sled says of damage is about its own code, so only a debug line has it.
+fn damaged(details: &str) -> EngineError {
+    log::debug!("the storage engine says: {details}");
+    EngineError::Damaged("what its database holds is not what was written".into())
 }
 
 fn meta_key(key: &[u8]) -> Vec<u8> {
@@ -336,14 +364,18 @@ fn insert(batch: &mut sled::Batch, key: &[u8], value: &[u8]) {
     batch.insert(key, value);
 }
 
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
-}
-
 /// An error of one of our own calls, outside of sled.
 fn outside(error: &io::Error, path: &Path) -> EngineError {
     let message = format!("{}: {error}", path.display());
     if is_no_room(error) { EngineError::NoRoom(message) } else { EngineError::Failed(message) }
+}
+
+fn remove_unfinished_conf(folder: &Path) -> io::Result<()> {
+    let conf = folder.join("conf");
+    if fs::metadata(folder.join("db"))?.len() == 0 && conf.try_exists()? {
+        fs::remove_file(conf)?;
+    }
+    Ok(())
 }
 
 fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {

@@ -3,6 +3,10 @@
 //!
 //! Two slots are written in turn, 4 KiB apart so that a torn write spoils only one. The valid slot with the
 //! higher sequence counts.
+//!
+//! The file gets its name when both slots are in it: a founding that is cut short, by a kill or by a full
+//! disk, leaves no file, and is begun again. A write that finds no room later (a file system that writes
+//! every block to a new place, a quota) may spoil the older slot, never the newer one, and is tried again.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -14,7 +18,7 @@ use crate::store::{DirectoryId, Mark};
 use super::folder;
 
 /// The file's name in the data directory.
-const TAIL: &str = "tail";
+pub const TAIL: &str = "tail";
 
 const MAGIC: [u8; 8] = *b"spaxtail";
 const SLOT_SPACING: u64 = 4096;
@@ -32,11 +36,11 @@ pub struct TailFile {
 impl TailFile {
     /// Creates the file and makes it durable.
     pub fn create(directory: &Path, mark: Mark) -> io::Result<TailFile> {
-        let file = folder::open_file(&directory.join(TAIL))?;
-        // Both slots are written now, so that later writes need no room.
-        file.write_all_at(&encode(1, &mark), 0)?;
-        file.write_all_at(&encode(2, &mark), SLOT_SPACING)?;
-        file.sync_all()?;
+        let file = folder::replace_file(&directory.join(TAIL), |file| {
+            // Both slots are written now, so that on most file systems later writes need no room.
+            file.write_all_at(&encode(1, &mark), 0)?;
+            file.write_all_at(&encode(2, &mark), SLOT_SPACING)
+        })?;
         folder::settle(directory)?;
         Ok(TailFile { file, sequence: 2, mark })
     }
@@ -61,7 +65,7 @@ impl TailFile {
         }
     }
 
-    /// Writes the mark, if anything has become durable since.
+    /// Writes the mark, if anything has become durable since. Fails as [`Tail::advance`](crate::store::Tail).
     pub fn advance(&mut self, mark: Mark) -> io::Result<()> {
         if mark == self.mark {
             return Ok(());
@@ -69,7 +73,7 @@ impl TailFile {
         let sequence = self.sequence + 1;
         let slot = (sequence + 1) % 2;
         self.file.write_all_at(&encode(sequence, &mark), slot * SLOT_SPACING)?;
-        self.file.sync_data()?;
+        self.file.sync_data().map_err(|error| folder::flush_failed(&error))?;
         (self.sequence, self.mark) = (sequence, mark);
         Ok(())
     }

@@ -27,6 +27,9 @@ use super::timestamp::Timestamp;
 /// A rotation that failed is tried again when this much more has been written.
 const RETRY_ROTATION_BYTES: u64 = 1 << 20;
 
+/// The end of the name under which a rotation makes the new file.
+pub const NEW: &str = "new";
+
 /// The beginning of a trouble text when lines cannot be taken.
 pub const CANNOT_WRITE: &str = "cannot write";
 
@@ -61,6 +64,15 @@ pub struct Taken {
     pub bytes: usize,
     /// Why it took no more, or could not rotate.
     pub trouble: Option<String>,
+    /// Whether it took no more only because nobody reads it: a FIFO that is full.
+    pub lacks_reader: bool,
+}
+
+impl Taken {
+    fn cannot_write(&mut self, error: &io::Error) {
+        self.lacks_reader = error.kind() == io::ErrorKind::WouldBlock;
+        self.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+    }
 }
 
 impl LogFile {
@@ -104,7 +116,7 @@ impl LogFile {
         assert!(lines.last().is_none_or(|byte| *byte == b'\n'), "lines end with a newline");
         let mut taken = Taken::default();
         if let Err(error) = self.finish_torn() {
-            taken.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+            taken.cannot_write(&error);
             return taken;
         }
         if self.regular && self.size >= self.rotate_at {
@@ -112,7 +124,7 @@ impl LogFile {
         }
         let (written, error) = write_some(&mut self.file, lines);
         if let Some(error) = error {
-            taken.trouble = Some(format!("{CANNOT_WRITE}: {error}"));
+            taken.cannot_write(&error);
         }
         self.size += written as u64;
         taken.bytes = self.keep_torn(lines, written);
@@ -209,7 +221,7 @@ impl LogFile {
     fn rotate(&mut self) -> Result<(), LogError> {
         self.rotate_at = self.size + RETRY_ROTATION_BYTES.min(self.max_bytes);
         let wrong = |source| LogError::File { what: "rotate", path: self.path.clone(), source };
-        let new_path = beside(&self.path, "new");
+        let new_path = beside(&self.path, NEW);
         let (mut file, _) = open_locked(&new_path)?;
         file.set_len(0).map_err(wrong)?;
         let size = match self.last {
@@ -298,11 +310,13 @@ fn write_opening(file: &mut File, last: Index) -> io::Result<u64> {
     Ok(line.len() as u64)
 }
 
-fn rotated(path: &Path, number: u32) -> PathBuf {
+/// The name of a rotated file.
+pub fn rotated(path: &Path, number: u32) -> PathBuf {
     beside(path, &number.to_string())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The name of a file next to this one.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::pipeline::queue::{Bell, Queue};
+use crate::store::is_no_room;
 
 use super::Shared;
 use super::timestamp::Timestamp;
@@ -136,27 +137,32 @@ pub fn spawn_terminal(lane: Arc<Lane>, mut terminal: File) -> io::Result<()> {
     let mut gone = false;
     let run = move || {
         lane.clone().run(|lines| {
-            gone = gone || write_terminal(&mut terminal, lines).is_err();
-            if gone {
-                lane.drop_lines(lines);
-            }
+            let written = if gone { Ok(0) } else { write_terminal(&mut terminal, lines) };
+            let taken = written.unwrap_or_else(|(taken, error)| {
+                gone = !is_no_room(&error);
+                taken
+            });
+            lane.drop_lines(&lines[taken..]);
         });
     };
     std::thread::Builder::new().name("log-terminal".into()).spawn(run).map(drop)
 }
 
-/// Somebody else may have made the terminal non-blocking; all other errors mean that it is gone for good.
-fn write_terminal(terminal: &mut File, mut lines: &[u8]) -> io::Result<()> {
-    while !lines.is_empty() {
-        match terminal.write(lines) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => lines = &lines[count..],
+/// Returns how many bytes were written, which are all unless there is an error. Somebody else may have made
+/// the terminal non-blocking. If it is a file on a full disk, these lines are lost; all other errors mean
+/// that it is gone for good.
+fn write_terminal(terminal: &mut File, lines: &[u8]) -> Result<usize, (usize, io::Error)> {
+    let mut taken = 0;
+    while taken < lines.len() {
+        match terminal.write(&lines[taken..]) {
+            Ok(0) => return Err((taken, io::ErrorKind::WriteZero.into())),
+            Ok(count) => taken += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err((taken, error)),
         }
     }
-    Ok(())
+    Ok(taken)
 }

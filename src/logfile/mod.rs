@@ -15,9 +15,11 @@
 //!
 //! Left out: compression, and sending lines elsewhere.
 
+mod apart;
 mod chosen;
 #[cfg(feature = "workshop")]
 mod diagnostics;
+mod failure;
 mod file;
 mod lane;
 mod limited;
@@ -25,6 +27,7 @@ mod tail;
 mod timestamp;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,12 +39,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::config::Terminal;
+use crate::store::is_no_room;
 
 #[cfg(feature = "workshop")]
 use self::diagnostics::Diagnostics;
+use self::failure::Failure;
 use self::file::LogFile;
 use self::lane::Lane;
 
+pub use self::apart::check_apart;
 pub use self::chosen::ChosenLog;
 pub use self::limited::RateLimited;
 
@@ -61,7 +67,8 @@ const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 /// The settings of a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// The file; a FIFO or device works as well, but nothing is read back from it.
+    /// The file; a FIFO or device works as well, but nothing is read back from it: nobody knows how much of
+    /// what it took was read, so each run begins with the first line again.
     pub path: PathBuf,
     /// The least important diagnostic lines that are written. Chosen lines are written whatever the level.
     pub level: log::LevelFilter,
@@ -95,6 +102,13 @@ pub enum LogError {
     /// There is no thread, or no handle for the terminal.
     #[error("cannot start the log: {0}")]
     Start(#[from] std::io::Error),
+}
+
+impl LogError {
+    /// Whether there is no room on the disk, which may pass.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, LogError::File { source, .. } if is_no_room(source))
+    }
 }
 
 /// How the log is doing, for `STATUS`. All counts are since the start.
@@ -141,6 +155,7 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
         terminal: (options.terminal != Terminal::Off).then(|| lane(TERMINAL_QUEUE_BYTES)),
         give_up_at: Mutex::new(None),
         stuck_since: Mutex::new(None),
+        failure: Failure::default(),
         chosen_lines: AtomicU64::new(0),
         chosen_blocks: AtomicU64::new(0),
         rotations: AtomicU64::new(0),
@@ -184,7 +199,7 @@ impl Log {
         self.shared.stop_waiting();
         self.shared.file_lane.close();
         if self.file_thread.join().is_err() {
-            eprintln!("the log thread panicked");
+            let _ = writeln!(std::io::stderr(), "the log thread panicked");
         }
         if let Some(terminal) = &self.shared.terminal {
             terminal.close();
@@ -218,6 +233,12 @@ impl LogControl {
         self.shared.flush();
     }
 
+    /// Names the failure that keeps the file from taking lines, or the write that is under way; `None` if
+    /// neither is, or if it only lacks a reader. Never waits, whatever the file does.
+    pub fn failure(&self) -> Option<u64> {
+        self.shared.failure.name()
+    }
+
     /// How the log is doing.
     pub fn counters(&self) -> LogCounters {
         let shared = &self.shared;
@@ -243,6 +264,7 @@ struct Shared {
     /// Set once the node ends: nobody waits for a stuck file beyond this time.
     give_up_at: Mutex<Option<Instant>>,
     stuck_since: Mutex<Option<Instant>>,
+    failure: Failure,
     chosen_lines: AtomicU64,
     chosen_blocks: AtomicU64,
     /// Kept outside the file's lock: a thread that waits for a slow disk holds that lock, and a status must
@@ -262,10 +284,13 @@ impl Shared {
         loop {
             let (result, finished) = {
                 let mut file = self.file.lock();
+                self.failure.begin_write();
                 let result = file.append(&lines[taken..]);
                 taken += result.bytes;
+                let finished = taken == lines.len() && file.finish();
+                self.failure.end_write(!finished && !result.lacks_reader);
                 self.rotations.store(file.rotations(), Ordering::Relaxed);
-                (result, taken == lines.len() && file.finish())
+                (result, finished)
             };
             let now = Instant::now();
             if finished {

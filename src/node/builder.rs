@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::application::Application;
 use crate::config::Config;
 use crate::directory::{self, StoreOptions};
-use crate::logfile::{self, Log, LogOptions};
+use crate::logfile::{self, ChosenLog, Log, LogOptions};
 use crate::pipeline::ledger;
 use crate::store::memory::MemoryEngine;
 use crate::store::{Founding, Recovered, Store};
@@ -88,8 +88,9 @@ impl Builder {
 
     /// Writes a line for each delivered index into the file `log.file` of the configuration, as `simplesvr`
     /// does. No line is lost or repeated, even across kill -9; delivery on this node waits for the file.
-    /// Without this call there is no such file. Diagnostic lines go to the `log` crate's macros in any case,
-    /// and so to whatever logger the program has.
+    /// (Nothing can be read back from a FIFO or a device: each start writes the lines of the whole log into
+    /// it again.) Without this call there is no such file. Diagnostic lines go to the `log` crate's macros
+    /// in any case, and so to whatever logger the program has.
     pub fn log_file(mut self) -> Builder {
         self.log_file = true;
         self
@@ -102,14 +103,14 @@ impl Builder {
 
     /// Checks the configuration and that there are enough descriptors for peers, disk and log, opens (or
     /// founds) the data directory and locks it, and then opens the log file: for callers that have something
-    /// to do before the start.
+    /// to do before the start. If the disk is full the error says that it [may pass](StartError::may_pass);
+    /// nothing is left open then, and nothing is lost.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let wanted = self.client.map_or(0, |_| self.config.limits.clients);
         let clients = descriptors::fit(wanted, self.config.peers.len() - 1)?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
-        let log = self.log_file.then(|| logfile::open(&log_options(&self.config))).transpose();
-        let log = log.map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let log = self.log_file.then(|| open_log(&self.config)).transpose()?;
         let Builder { config, application, apply, client, peer_listener, .. } = self;
         let parts =
             Parts { config, application, apply, client, clients, peer_listener, store, recovered, log };
@@ -174,9 +175,22 @@ fn open_store(config: &Config, memory: Option<&MemoryDisk>) -> Result<(Store, Re
             ..StoreOptions::new(&config.data, founding)
         }),
     };
-    opened.map_err(|error| {
-        let code = if error.exit_code() == 1 { ExitCode::Config } else { ExitCode::Data };
-        StartError::new(code, error.to_string())
+    opened.map_err(|error| match error.exit_code() {
+        _ if error.may_pass() => StartError::no_room(error.to_string()),
+        1 => StartError::new(ExitCode::Config, error.to_string()),
+        _ => StartError::new(ExitCode::Data, error.to_string()),
+    })
+}
+
+/// Called with the data directory open and locked.
+fn open_log(config: &Config) -> Result<(Log, ChosenLog), StartError> {
+    let wrong = |text: String| StartError::new(ExitCode::Config, text);
+    let data = directory::files(&config.data).map_err(|error| wrong(error.to_string()))?;
+    let taken = config.own_files().map(|(what, path)| (what.to_owned(), path.to_owned())).chain(data);
+    logfile::check_apart(&config.log.file, config.log.keep, taken).map_err(wrong)?;
+    logfile::open(&log_options(config)).map_err(|error| match error.is_no_room() {
+        true => StartError::no_room(error.to_string()),
+        false => wrong(error.to_string()),
     })
 }
 

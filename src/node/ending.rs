@@ -22,7 +22,7 @@ pub enum ExitCode {
     Config = 1,
     /// The data directory is foreign, locked, corrupt, wiped or of a newer format.
     Data = 2,
-    /// The disk failed while running.
+    /// The disk failed while running, did not answer at the end, or is full at the start.
     Disk = 3,
     /// One of our assertions failed, or the application panicked.
     Assertion = 4,
@@ -82,6 +82,7 @@ struct State {
     changed: Condvar,
     /// What must be done immediately when the node fails.
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    waits_for: Mutex<Option<&'static str>>,
 }
 
 impl Ender {
@@ -129,6 +130,16 @@ impl Ender {
         self.0.told.lock().is_failing = false;
         self.0.changed.notify_all();
         false
+    }
+
+    /// The thread that an orderly end waits for, if one is under way: for a server that waits no longer.
+    #[cfg(feature = "internals")]
+    pub fn waits_for(&self) -> Option<&'static str> {
+        *self.0.waits_for.lock()
+    }
+
+    pub(super) fn set_waits_for(&self, thread: &'static str) {
+        *self.0.waits_for.lock() = Some(thread);
     }
 
     /// Called when the node has ended: there is nothing left to do, and nothing of the node is kept.

@@ -16,11 +16,19 @@ pub struct StartError {
     pub code: ExitCode,
     /// What is wrong and what to do.
     pub text: String,
+    /// Whether it may pass without a change: there is no room on the disk now. The node can be started again
+    /// as soon as there is; `simplesvr` waits for that.
+    pub may_pass: bool,
 }
 
 impl StartError {
     pub(crate) fn new(code: ExitCode, text: impl Into<String>) -> StartError {
-        StartError { code, text: text.into() }
+        StartError { code, text: text.into(), may_pass: false }
+    }
+
+    /// There is no room on the disk.
+    pub(crate) fn no_room(text: impl Into<String>) -> StartError {
+        StartError { code: ExitCode::Disk, text: text.into(), may_pass: true }
     }
 }
 
@@ -102,7 +110,7 @@ impl From<store::LogReadError> for ReadError {
 #[non_exhaustive]
 pub enum TransferError {
     /// The successor is this node, or not in the cluster.
-    #[error("node {to} is not another member of this cluster; choose one of {others:?}")]
+    #[error("node {to} is not another member of this cluster; {}", choice(others))]
     NoOtherMember {
         /// The node that should have led.
         to: NodeId,
@@ -118,4 +126,12 @@ pub enum TransferError {
     /// Earlier requests still wait for the state machine.
     #[error("earlier requests to hand over leadership are still waiting; try again")]
     Busy,
+}
+
+/// What the caller can do instead.
+fn choice(others: &[NodeId]) -> String {
+    match others {
+        [] => "this node is its only member, and leads".to_owned(),
+        others => format!("choose one of {others:?}"),
+    }
 }

@@ -146,6 +146,7 @@ impl NodeFront {
             uptime_ms: self.shared.clock.now_ms(),
             refuses_proposals: self.shared.health.refuses(),
             fork: self.shared.fork.lock().as_ref().map(Fork::to_string),
+            trouble: self.shared.health.trouble(),
         }
     }
 

@@ -1,13 +1,15 @@
-//! What storage knows about the disk and the client port needs to know: whether proposals can be accepted.
+//! What storage knows about the disk and others need to know: whether proposals can be accepted, and whether
+//! it is at work.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::pipeline::state_machine::DISK_FULL;
+use crate::wire::message::Trouble;
 
 /// How often free space is checked.
 const SPACE_EVERY_MS: u64 = 1000;
 
-/// Shared by storage (writes) and the client port (reads).
+/// Shared by storage, which writes, and by the client port and the state machine, which read.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     disk_full: AtomicBool,
@@ -15,6 +17,10 @@ pub(super) struct Health {
     asked_ms: AtomicU64,
     writes: AtomicU64,
     entries: AtomicU64,
+    /// Odd while storage is at work: raised when it begins and when it ends.
+    turns: AtomicU64,
+    /// A [`Trouble`], written by the state machine.
+    trouble: AtomicU8,
 }
 
 impl Health {
@@ -44,6 +50,27 @@ impl Health {
     pub(super) fn wrote(&self, entries: usize) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+    }
+
+    /// Storage begins or ends something that may hang.
+    pub(super) fn begin_or_end_work(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What storage is at, if it is at work.
+    pub(super) fn work_under_way(&self) -> Option<u64> {
+        Some(self.turns.load(Ordering::Relaxed)).filter(|turns| turns % 2 == 1)
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Trouble) {
+        self.trouble.store(trouble as u8, Ordering::Relaxed);
+    }
+
+    /// What is wrong with this node.
+    pub(super) fn trouble(&self) -> Trouble {
+        let told = self.trouble.load(Ordering::Relaxed);
+        let all = [Trouble::None, Trouble::LogFile, Trouble::Storage];
+        all.into_iter().find(|trouble| *trouble as u8 == told).unwrap_or_default()
     }
 
     /// Durable writes since the start, and the entries in them.

@@ -233,8 +233,9 @@ impl Node {
 
     /// Ends the node in order: no new proposals, replies flushed, threads joined. What is chosen and not yet
     /// delivered comes after the next start; callers that wait for a proposal get [`WaitError::Ended`]. It
-    /// waits for an application that is at work, and the application must not call it. It returns an error if
-    /// the node failed, before or while it was stopping.
+    /// waits for an application that is at work, and the application must not call it. It waits for the disk
+    /// as well, however long that takes: `simplesvr` gives up after `client.timeout_ms` and five seconds
+    /// more. It returns an error if the node failed, before or while it was stopping.
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end();
         self.running.ender.failure().map_or(Ok(()), Err)
@@ -247,11 +248,12 @@ impl Node {
         if let Some(log) = &log {
             log.control().stop_waiting();
         }
-        threads.end(&self.running.shared);
+        threads.end(&self.running.shared, &self.running.ender);
         self.running.ender.forget();
         if self.running.ender.failure().is_none() {
             info!("ended");
         }
+        self.running.ender.set_waits_for("log-file");
         log.into_iter().for_each(Log::close);
     }
 

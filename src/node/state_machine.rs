@@ -1,4 +1,7 @@
 //! The state machine thread: waits for input or the next tick, takes a turn, passes its effects on.
+//!
+//! It waits for storage when the queue between them is full, but its clock goes on ([`HeldWorks`]): a node
+//! whose disk hangs must notice that, tell the others, and stop leading.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +11,18 @@ use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
 use crate::consensus::types::HardState;
-use crate::logfile::RateLimited;
+use crate::logfile::{LogControl, RateLimited};
 use crate::pipeline::fork::Fork;
+use crate::pipeline::held::{HeldWorks, Takes};
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::queue::{Bell, Queue};
 use crate::pipeline::state_machine::{Inputs, StateMachine, Work};
+use crate::pipeline::trouble::Signs;
+use crate::wire::message::Trouble;
 
 use super::clock::Clock;
 use super::ending::{Ender, ExitCode};
+use super::health::Health;
 
 /// An event that may repeat without end is logged at most this often.
 const REPEATED_EVENT_EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +39,10 @@ pub(super) struct StateMachineThread {
     pub(super) events: EventLog,
     pub(super) fork: Arc<Mutex<Option<Fork>>>,
     pub(super) ender: Ender,
+    pub(super) health: Arc<Health>,
+    pub(super) log: Option<LogControl>,
+    /// Works of the last turn for which storage has no room yet.
+    pub(super) held: HeldWorks,
 }
 
 impl StateMachineThread {
@@ -40,12 +51,18 @@ impl StateMachineThread {
         let mut inputs = Inputs::default();
         let mut next_tick_ms = self.clock.now_ms();
         while !self.inbox.proposals.is_closed() {
+            self.held.push_into(&self.works);
+            if !self.held.is_empty() && self.works.is_closed() {
+                return;
+            }
+            let takes = self.held.takes(self.state_machine.makes_way());
             let now_ms = self.clock.now_ms();
-            if now_ms >= next_tick_ms {
+            if now_ms >= next_tick_ms && takes != Takes::Nothing {
                 inputs.tick_ms = Some(now_ms);
+                inputs.signs = self.signs();
                 next_tick_ms = now_ms + self.tick_ms;
-            } else if !self.take(&mut inputs) {
-                self.inbox.bell.wait(Duration::from_millis(next_tick_ms - now_ms));
+            } else if takes != Takes::All || !self.take(&mut inputs) {
+                self.wait(takes, next_tick_ms.saturating_sub(now_ms).max(1));
                 continue;
             }
             if !self.turn(&mut inputs) {
@@ -53,6 +70,22 @@ impl StateMachineThread {
             }
         }
         self.end();
+    }
+
+    /// What is under way in the threads that may hang.
+    fn signs(&self) -> Signs {
+        let log_file = self.log.as_ref().and_then(LogControl::failure);
+        Signs { storage: self.health.work_under_way(), log_file }
+    }
+
+    /// Waits for what it could take: room for what is held, or input.
+    fn wait(&self, takes: Takes, at_most_ms: u64) {
+        let at_most = Duration::from_millis(at_most_ms);
+        match takes {
+            Takes::All => self.inbox.bell.wait(at_most),
+            Takes::Ticks => self.works.wait_for_drain(at_most),
+            Takes::Nothing => self.works.wait_for_drain(Duration::from_millis(self.tick_ms)),
+        }
     }
 
     fn take(&mut self, inputs: &mut Inputs) -> bool {
@@ -65,10 +98,14 @@ impl StateMachineThread {
     }
 
     fn turn(&mut self, inputs: &mut Inputs) -> bool {
+        let ticked = inputs.tick_ms.is_some();
         let turn = self.state_machine.turn(inputs);
         // What peers forwarded in this turn took the room of these proposals: they come first in a later
         // turn.
         inputs.proposals = turn.left;
+        if ticked {
+            self.tell_trouble();
+        }
         for event in &turn.events {
             self.events.log(event);
         }
@@ -84,7 +121,7 @@ impl StateMachineThread {
             sent &= self.outgoing.push(Outgoing::Services(turn.services)).is_ok();
         }
         if let Some(work) = turn.work {
-            sent &= self.works.push(work).is_ok();
+            self.held.push(work, &self.works);
         }
         if turn.chosen.is_some() {
             self.applier.ring();
@@ -106,8 +143,30 @@ impl StateMachineThread {
         }
     }
 
+    /// Says what is wrong, or that nothing is any more.
+    fn tell_trouble(&self) {
+        let trouble = self.state_machine.trouble();
+        if trouble == self.health.trouble() {
+            return;
+        }
+        self.health.set_trouble(trouble);
+        match trouble {
+            Trouble::None => info!("storage and log file work again: this node may lead"),
+            Trouble::LogFile => warn!(
+                "the log file has taken no lines for the election timeout: this node makes way for others that \
+                 can lead; make room for the log file"
+            ),
+            Trouble::Storage => warn!(
+                "the disk has not answered for the election timeout: this node makes way for others that can lead"
+            ),
+        }
+    }
+
     /// An orderly end: the watermark is written, so that a restart knows it.
     fn end(self) {
+        if !self.held.push_all_into(&self.works) {
+            return;
+        }
         let status = self.state_machine.status();
         let hard_state = HardState { promised: status.promised, chosen: status.chosen };
         if let Some(work) = self.state_machine.last_work(hard_state) {

@@ -30,6 +30,8 @@ const PROBE: Duration = Duration::from_millis(500);
 const SLOW_WRITE_MS: u64 = 250;
 /// Slow writes are logged at most this often.
 pub(super) const SLOW_WRITE_EVERY: Duration = Duration::from_secs(5);
+/// So is a lack of room that stops nothing.
+pub(super) const NO_ROOM_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct StorageThread {
     pub(super) storage: Storage,
@@ -40,6 +42,7 @@ pub(super) struct StorageThread {
     pub(super) clock: Clock,
     pub(super) ender: Ender,
     pub(super) slow: RateLimited,
+    pub(super) no_room: RateLimited,
 }
 
 impl StorageThread {
@@ -47,8 +50,15 @@ impl StorageThread {
     /// waits for this thread afterwards: neither the state machine for room nor the network for messages.
     pub(super) fn run(mut self) {
         let in_order = self.write_until_closed();
-        if in_order && let Err(error) = self.storage.close() {
-            self.ender.fail(ExitCode::Disk, format!("the store could not be closed in order: {error}"));
+        if in_order {
+            match self.storage.close() {
+                Ok(()) => {}
+                Err(error @ WriteError::Passing(_)) => warn!("while the store was closed: {error}"),
+                Err(error) => {
+                    let text = format!("the store could not be closed in order: {error}");
+                    self.ender.fail(ExitCode::Disk, text);
+                }
+            }
         }
         self.works.close();
         self.outgoing.close();
@@ -69,16 +79,24 @@ impl StorageThread {
             if !works.is_empty() && !self.turn(std::mem::take(&mut works)) {
                 return false;
             }
-            if !self.housekeep() {
+            if !self.at_work(StorageThread::housekeep) {
                 return false;
             }
         }
     }
 
+    /// Does what may hang. The state machine watches how long it takes.
+    fn at_work<R>(&mut self, work: impl FnOnce(&mut StorageThread) -> R) -> R {
+        self.health.begin_or_end_work();
+        let done = work(self);
+        self.health.begin_or_end_work();
+        done
+    }
+
     /// Returns whether the thread goes on.
     fn turn(&mut self, works: Vec<Work>) -> bool {
         let began_ms = self.clock.now_ms();
-        match self.storage.turn(works) {
+        match self.at_work(|thread| thread.storage.turn(works)) {
             Ok(durable) => {
                 self.warn_if_slow(began_ms, durable.entries);
                 self.forward(durable);
@@ -141,6 +159,10 @@ impl StorageThread {
         }
         match self.storage.store().housekeep(self.clock.now_ms()) {
             Ok(()) => true,
+            Err(error @ WriteError::Passing(_)) => {
+                self.no_room.warn(Instant::now(), || format!("{error}; it is tried again"));
+                true
+            }
             Err(error) => self.ender.fail(ExitCode::Disk, error.to_string()),
         }
     }
@@ -198,6 +220,7 @@ mod tests {
             clock: Clock::start(),
             ender: ender.clone(),
             slow: RateLimited::new(SLOW_WRITE_EVERY),
+            no_room: RateLimited::new(NO_ROOM_EVERY),
         };
         (thread, ender)
     }

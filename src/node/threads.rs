@@ -11,8 +11,9 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
 use crate::application::Application;
 use crate::consensus::types::NodeId;
-use crate::logfile::{ChosenLog, RateLimited};
+use crate::logfile::{ChosenLog, LogControl, RateLimited};
 use crate::pipeline::applier::Applier;
+use crate::pipeline::held::HeldWorks;
 use crate::pipeline::queue::Bell;
 use crate::pipeline::state_machine::StateMachine;
 use crate::pipeline::storage::Storage;
@@ -44,20 +45,25 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Ends them in order: no new proposals, replies flushed, what was chosen delivered.
-    pub(super) fn end(self, shared: &Shared) {
+    pub(super) fn end(self, shared: &Shared, ender: &Ender) {
+        let join = |name, thread: JoinHandle<()>| {
+            ender.set_waits_for(name);
+            // A panic of the thread has already been logged.
+            let _ = thread.join();
+        };
         self.close_apply.iter().for_each(|close| close());
         if let Some((stop, clients)) = self.clients {
             stop.stop();
-            join(clients);
+            join("clients", clients);
         }
         shared.inbox.submissions.close();
         shared.inbox.proposals.close();
-        join(self.state_machine);
-        join(self.storage);
-        join(self.network);
+        join("state-machine", self.state_machine);
+        join("storage", self.storage);
+        join("network", self.network);
         self.stop_applier.store(true, Ordering::Release);
         self.applier_bell.ring();
-        join(self.applier);
+        join("applier", self.applier);
         shared.handles.end();
         shared.applied.end();
     }
@@ -124,6 +130,7 @@ impl Starting<'_> {
             clock: shared.clock,
             ender: self.ender.clone(),
             slow: RateLimited::new(storage::SLOW_WRITE_EVERY),
+            no_room: RateLimited::new(storage::NO_ROOM_EVERY),
         };
         self.spawn("storage", move || thread.run())
     }
@@ -139,7 +146,13 @@ impl Starting<'_> {
         })
     }
 
-    pub(super) fn state_machine(&self, state_machine: StateMachine, tick_ms: u64, applier: Bell) -> Started {
+    pub(super) fn state_machine(
+        &self,
+        state_machine: StateMachine,
+        tick_ms: u64,
+        applier: Bell,
+        log: Option<LogControl>,
+    ) -> Started {
         let shared = self.shared;
         let thread = StateMachineThread {
             state_machine,
@@ -152,6 +165,9 @@ impl Starting<'_> {
             fork: shared.fork.clone(),
             ender: self.ender.clone(),
             events: EventLog::new(),
+            health: shared.health.clone(),
+            log,
+            held: HeldWorks::default(),
         };
         self.spawn("state-machine", move || thread.run())
     }
@@ -183,9 +199,4 @@ fn end_of_poll(name: &str, result: std::io::Result<()>, ender: &Ender) {
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
-}
-
-/// A panic of the thread has already been logged.
-fn join(thread: JoinHandle<()>) {
-    let _ = thread.join();
 }

@@ -13,6 +13,7 @@ use crate::consensus::quorum::Voters;
 use crate::consensus::types::{Index, NodeId};
 use crate::logfile::{ChosenLog, Log};
 use crate::pipeline::fork::ForkWatch;
+use crate::pipeline::held::HeldWorks;
 use crate::pipeline::inbox::{Inbox, Outgoing};
 use crate::pipeline::ledger;
 use crate::pipeline::marks::Marks;
@@ -117,7 +118,12 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     let threads = Threads {
         storage: starting.storage(config.node, store)?,
         network: starting.network(ports.network)?,
-        state_machine: starting.state_machine(state_machine, tick_ms, applier_bell.clone())?,
+        state_machine: starting.state_machine(
+            state_machine,
+            tick_ms,
+            applier_bell.clone(),
+            front.log.clone(),
+        )?,
         stop_applier,
         applier_bell,
         applier,
@@ -253,12 +259,12 @@ fn bind_peers(
 }
 
 /// Own messages come back to the inbox in the items of the outgoing queue, one item per durable write. While
-/// the state machine waits for the works queue, everything in the ring may arrive, so that many places are
-/// reserved.
+/// the state machine waits for the works queue, everything in the ring may arrive, and what it holds back, so
+/// that many places are reserved.
 fn assert_own_room() {
     let works = WORKS_CAPACITY_BYTES / ITEM_MIN_BYTES;
     let outgoing = OUTGOING_CAPACITY_BYTES / ITEM_MIN_BYTES;
-    let under_way = 2 * works + 2 * outgoing;
+    let under_way = 2 * works + 2 * outgoing + HeldWorks::LIMIT;
     assert!(
         under_way <= Inbox::OWN_CAPACITY,
         "{under_way} own messages may be under way, but the inbox has room for only {}",

@@ -9,6 +9,7 @@
 pub mod applier;
 pub mod chosen_line;
 pub mod fork;
+pub mod held;
 pub mod inbox;
 pub mod ledger;
 pub mod marks;
@@ -18,5 +19,6 @@ pub mod recent;
 pub mod requests;
 pub mod state_machine;
 pub mod storage;
+pub mod trouble;
 pub mod trust;
 pub mod waiters;

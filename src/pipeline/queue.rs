@@ -174,6 +174,14 @@ impl<T> Queue<T> {
         true
     }
 
+    /// Waits until the consumer has taken something or the queue is closed, at most for `timeout`.
+    pub fn wait_for_drain(&self, timeout: Duration) {
+        let mut state = self.state.lock();
+        if !state.closed && !state.items.is_empty() {
+            let _ = self.not_full.wait_for(&mut state, timeout);
+        }
+    }
+
     /// Refuses all items from now on, and lets waiting producers go. What is inside can still be drained.
     pub fn close(&self) {
         self.state.lock().closed = true;

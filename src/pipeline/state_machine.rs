@@ -14,16 +14,17 @@ use parking_lot::Mutex;
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, Restored};
 use crate::consensus::message::Message;
-use crate::consensus::protocol::{Input, Proposal, Protocol, Status};
+use crate::consensus::protocol::{Input, Proposal, Protocol, Role, Status};
 use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Entry, HardState, Index, NodeId, RequestId};
 use crate::store::Binding;
-use crate::wire::message::{PeerMessage, Service, ServiceBody};
+use crate::wire::message::{PeerMessage, Service, ServiceBody, Trouble};
 
 use super::fork::{Fork, ForkWatch};
 use super::inbox::{Control, Inbox, OwnMessages};
 use super::placement::{Placed, Placement, Submission};
 use super::recent::Recent;
+use super::trouble::{Signs, Troubles};
 
 /// The most inputs of each kind that one turn takes, so that its batch stays within bounds.
 const TURN_ITEMS: usize = 4096;
@@ -39,6 +40,8 @@ const NO_ROOM: &str = "this node already holds as many requests as it can; try a
 pub struct Inputs {
     /// The time, if a tick is due.
     pub tick_ms: Option<u64>,
+    /// What was under way in other threads at the tick.
+    pub signs: Signs,
     /// The node's messages to itself, whose write is durable.
     pub own: Vec<OwnMessages>,
     /// Peers' messages.
@@ -128,6 +131,9 @@ pub struct StateMachine {
     fork_watch: ForkWatch,
     /// Whether what the watch knows changed in this turn.
     fork_changed: bool,
+    troubles: Troubles,
+    /// The nodes that the core makes way to.
+    fitter: Vec<NodeId>,
 }
 
 impl StateMachine {
@@ -142,6 +148,7 @@ impl StateMachine {
         let core = protocol.core(config.clone(), restored);
         let published = Arc::new(Mutex::new(core.status()));
         let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
+        let troubles = Troubles::new(config.node, config.voters.others(config.node), config.election_ms);
         StateMachine {
             core,
             protocol,
@@ -153,12 +160,28 @@ impl StateMachine {
             published,
             fork_watch,
             fork_changed,
+            troubles,
+            fitter: Vec::new(),
         }
     }
 
-    /// The status of the core.
+    /// The status of the core. One that is suspended neither leads nor follows.
     pub fn status(&self) -> Status {
-        self.core.status()
+        let mut status = self.core.status();
+        if self.suspended {
+            (status.role, status.leader) = (Role::Follower, None);
+        }
+        status
+    }
+
+    /// What is wrong with this node.
+    pub fn trouble(&self) -> Trouble {
+        self.troubles.own()
+    }
+
+    /// Whether the core makes way to others: a leader places nothing then.
+    pub fn makes_way(&self) -> bool {
+        !self.fitter.is_empty()
     }
 
     /// The status of the core for other threads: as it was after the last turn that saw time pass, raised the
@@ -213,6 +236,8 @@ impl StateMachine {
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
             services = self.fork_watch.handle_tick(now_ms);
+            services.extend(self.troubles.tick(now_ms, inputs.signs));
+            self.make_way(&mut batch);
         }
         let current = self.generation;
         let own = inputs.own.drain(..).filter(|own| own.generation == current);
@@ -249,7 +274,16 @@ impl StateMachine {
     }
 
     fn publish(&self) {
-        *self.published.lock() = self.core.status();
+        *self.published.lock() = self.status();
+    }
+
+    /// Tells the core which nodes are better off, if that has changed.
+    fn make_way(&mut self, batch: &mut Batch) {
+        let fitter = self.troubles.fitter();
+        if fitter != self.fitter {
+            self.fitter.clone_from(&fitter);
+            self.core.step(Input::MakeWay { to: fitter }, batch);
+        }
     }
 
     /// The embedder waits for this turn, so a submission for which the core has no room now is refused.
@@ -279,6 +313,7 @@ impl StateMachine {
             ServiceBody::Hashes { points } => {
                 self.fork_changed |= self.fork_watch.handle_hashes(service.from, &points);
             }
+            ServiceBody::Health(trouble) => self.troubles.hear(service.from, trouble),
         }
     }
 
@@ -286,6 +321,7 @@ impl StateMachine {
     /// nothing until it is rebuilt.
     fn suspend(&mut self) {
         self.suspended = true;
+        self.publish();
     }
 
     /// Replaces the core by one that is built from what is durable. This is a restart in every respect, above
@@ -302,6 +338,7 @@ impl StateMachine {
         );
         self.generation += 1;
         self.suspended = false;
+        self.fitter.clear();
         self.recent.restart(new.chosen);
         self.publish();
     }
@@ -367,7 +404,7 @@ mod tests {
             more: false,
             entries: vec![],
         };
-        for tick_ms in [0, 40, 80, 120, 160, 200] {
+        for tick_ms in (0..=200).step_by(10) {
             let _ = machine.turn(&mut Inputs { tick_ms: Some(tick_ms), ..Inputs::default() });
         }
         let say = |from, body: Body| Message { from, to: 1, body };

@@ -92,6 +92,12 @@ impl Cluster {
         self.world.leader()
     }
 
+    /// Whether a node thinks that it leads.
+    pub fn leads(&self, id: NodeId) -> bool {
+        let running = self.world.node(id).running.as_ref();
+        running.is_some_and(|running| running.status().is_leader())
+    }
+
     /// Whether a node has delivered a request.
     pub fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
         self.world.has_delivered(id, reqid)

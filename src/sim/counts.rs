@@ -70,6 +70,7 @@ counts! {
     Drifts: "changes of a clock's rate",
     SlowDisks: "slow disks",
     HungDisks: "hung disks",
+    Troubles: "nodes that found themselves in trouble",
     WriteFailures: "writes that failed",
     FlushFailures: "flushes that failed",
     DiskFull: "full disks",

@@ -42,10 +42,9 @@ impl World {
         hold!(WriteFirst, told == hard_state, "node {id}: {hard_state} is durable, but {told} was written");
         self.watch_sent(id, &durable.messages);
         if let Some(write) = write {
-            let text = self.recorder.text(|| hard_state.to_string());
             let (promised, chosen) = (hard_state.promised, hard_state.chosen);
             let entries = works.iter().map(|work| work.entries.len() as u64).sum();
-            self.record(id, What::Durable { write, promised, chosen, entries, text });
+            self.record(id, What::Durable { write, promised, chosen, entries });
         }
     }
 

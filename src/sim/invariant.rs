@@ -55,6 +55,8 @@ pub enum Invariant {
     /// See there.
     Liveness,
     /// See there.
+    MakesWay,
+    /// See there.
     EqualLogs,
     /// See there.
     EqualStates,
@@ -66,7 +68,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 25] = [
+    pub const ALL: [Invariant; 26] = [
         Invariant::Agreement,
         Invariant::Chosen,
         Invariant::Order,
@@ -88,6 +90,7 @@ impl Invariant {
         Invariant::Refusal,
         Invariant::Honesty,
         Invariant::Liveness,
+        Invariant::MakesWay,
         Invariant::EqualLogs,
         Invariant::EqualStates,
         Invariant::Fork,
@@ -118,6 +121,7 @@ impl Invariant {
             Invariant::Refusal => "a bad disk is refused",
             Invariant::Honesty => "no nonsense between honest nodes",
             Invariant::Liveness => "serves again",
+            Invariant::MakesWay => "a leader in trouble makes way",
             Invariant::EqualLogs => "equal logs",
             Invariant::EqualStates => "equal states",
             Invariant::Fork => "a fork is told",
@@ -171,6 +175,10 @@ impl Invariant {
                 "no honest node's message is refused by the decoder or taken for nonsense by a core"
             }
             Invariant::Liveness => "once faults end, every node that is left serves again within 10 T",
+            Invariant::MakesWay => {
+                "a leader that has been in trouble for T, while another node reported that it is not, does not lead on \
+                 after one more T of its own ticks"
+            }
             Invariant::EqualLogs => "at the end all nodes that are left have delivered the same",
             Invariant::EqualStates => {
                 "after the same index the applications of all nodes are in the same state, over all incarnations"

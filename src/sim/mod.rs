@@ -20,7 +20,8 @@
 //! | `chaos`, `strikes`, `partition` | when faults come, what each does, how networks split |
 //! | `invariant`, `checker`, `watch`, `durable` | what must hold, the independent count, what is checked after a step and after a write |
 //! | `cluster`, `liveness` | takes one step after another; what must happen once faults end |
-//! | `run`, `shrink`, `scenario`, `counts` | a run, a smaller one, a network split in part, how often each thing happened |
+//! | `run`, `shrink`, `counts` | a run, a smaller one, how often each thing happened |
+//! | `scenario`, `hang` | a network split in part, a leader that cannot serve |
 //! | `trace` | what a run leaves behind |
 //!
 //! Left out: sockets, the client port's bytes, files (they have tests of their own), more than one thread.
@@ -34,6 +35,7 @@ mod cluster;
 mod counts;
 mod durable;
 mod faults;
+mod hang;
 mod invariant;
 mod liveness;
 mod network;
@@ -53,6 +55,7 @@ mod world;
 pub use cluster::Cluster;
 pub use counts::{Count, Counts};
 pub use faults::Faults;
+pub use hang::{Hang, MadeWay, hang};
 pub use invariant::{Invariant, Violation};
 pub use plan::{Class, FaultId, Plan};
 pub use run::{Outcome, run};

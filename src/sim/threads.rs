@@ -6,6 +6,7 @@
 use crate::consensus::batch::Event;
 use crate::consensus::types::NodeId;
 use crate::pipeline::applier::ApplyError;
+use crate::pipeline::held::Takes;
 use crate::pipeline::inbox::Control;
 use crate::pipeline::state_machine::{Turn, Work};
 use crate::pipeline::storage::{RetryError, TurnError};
@@ -49,7 +50,7 @@ impl World {
             return;
         }
         let is_stalled = running.stalled & Thread::Machine as u8 != 0;
-        if is_stalled || running.taken || !running.machine_is_free() {
+        if is_stalled || running.taken || running.machine_takes() == Takes::Nothing {
             running.tick_is_due = true;
             return;
         }
@@ -63,7 +64,7 @@ impl World {
         let node = self.node_mut(id);
         let process = node.process;
         let running = node.running.as_mut().expect("a node that runs");
-        if running.taken || !running.machine_is_free() {
+        if running.taken || running.machine_takes() != Takes::All {
             return;
         }
         let before = running.machine.generation();
@@ -263,6 +264,9 @@ impl World {
     /// The applier delivers some of what is chosen.
     fn apply(&mut self, id: NodeId) {
         let running = self.running(id);
+        if running.log_file_fails {
+            return;
+        }
         let before = running.applier.applied();
         let delivered = match running.applier.turn() {
             Ok(delivered) => delivered,

@@ -151,8 +151,6 @@ pub enum What {
         chosen: Index,
         /// How many entries were in it.
         entries: u64,
-        /// What is on the disk now.
-        text: String,
     },
     /// A write failed. After a failed flush the node ends, after any other it goes on from its disk.
     WriteFailed {
@@ -293,9 +291,9 @@ impl fmt::Display for What {
                     (Amount(*works, "work", "works"), Amount(*entries, "entry", "entries"));
                 write!(f, "begins to write {works} with {entries}{}", Colon(text))
             }
-            What::Durable { promised, chosen, entries, text, .. } => {
+            What::Durable { promised, chosen, entries, .. } => {
                 let entries = Amount(*entries, "entry", "entries");
-                write!(f, "has written {entries}: promised={promised} chosen={chosen}{}", Colon(text))
+                write!(f, "has written {entries}: promised={promised} chosen={chosen}")
             }
             What::WriteFailed { flush: true, text, .. } => write!(f, "a flush failed{}", Colon(text)),
             What::WriteFailed { flush: false, text, .. } => write!(f, "a write failed{}", Colon(text)),

@@ -11,6 +11,7 @@ use crate::pipeline::state_machine::Turn;
 use crate::pipeline::storage::read_chosen;
 use crate::store::LogReadError;
 use crate::store::engine::EngineError;
+use crate::wire::message::Trouble;
 
 use super::counts::Count;
 use super::invariant::hold;
@@ -34,6 +35,7 @@ impl World {
             status.promised
         );
         self.watch_role(id, status.role, status.promised);
+        self.watch_trouble(id, status.role);
         if let Some(raised) = turn.chosen {
             hold!(
                 Watermarks,
@@ -112,6 +114,30 @@ impl World {
             Role::Leader => "leader",
         };
         self.record(id, What::Role { role: role.into(), ballot });
+    }
+
+    /// Notes in the trace what is wrong with a node, or that nothing is any more; and checks that a leader
+    /// makes way in time, by its own ticks.
+    fn watch_trouble(&mut self, id: NodeId, role: Role) {
+        let election_ms = self.election_ms;
+        let running = self.running(id);
+        if let Some(now_ms) = running.ticked_ms {
+            let leads_on = role == Role::Leader && running.machine.makes_way();
+            running.makes_way_since_ms = leads_on.then(|| running.makes_way_since_ms.unwrap_or(now_ms));
+            let since_ms = running.makes_way_since_ms.unwrap_or(now_ms);
+            hold!(
+                MakesWay,
+                now_ms - since_ms < election_ms,
+                "node {id} leads on since {since_ms} ms of its clock, now {now_ms}; T is {election_ms} ms"
+            );
+        }
+        let trouble = running.machine.trouble();
+        if std::mem::replace(&mut running.told_trouble, trouble) == trouble {
+            return;
+        }
+        self.counts.add_many(Count::Troubles, u64::from(trouble != Trouble::None));
+        let text = self.recorder.text(|| format!("its trouble is {trouble}"));
+        self.record(id, What::Noted { text });
     }
 
     /// Checks that the last entries that a node takes for chosen are chosen. Its applier will find all of

@@ -85,8 +85,8 @@ pub enum OpenError {
         /// What was found, with the key of a bad record.
         why: String,
     },
-    /// The disk is full. A rebuild can be tried again later.
-    #[error("there is no room to open the data directory {}: {why}. Make room", directory.display())]
+    /// The disk is full. It can be tried again later.
+    #[error("there is no room on the disk to open the data directory {}: {why}; make room", directory.display())]
     NoRoom {
         /// The data directory.
         directory: PathBuf,
@@ -107,21 +107,26 @@ pub enum OpenError {
 
 impl OpenError {
     /// The exit code of a node that cannot start because of this error: 1 for the configuration, 2 for the
-    /// directory.
+    /// directory, 3 for a disk that is full.
     pub fn exit_code(&self) -> u8 {
         match self {
             OpenError::Voters { .. } => 1,
+            OpenError::NoRoom { .. } => 3,
             _ => 2,
         }
     }
 
-    /// Whether a rebuild may succeed later.
+    /// Whether opening or rebuilding may succeed later.
     pub fn may_pass(&self) -> bool {
         matches!(self, OpenError::NoRoom { .. })
     }
 
     pub(crate) fn io(directory: &Path, what: &'static str, error: &io::Error) -> OpenError {
-        OpenError::Io { directory: directory.to_path_buf(), what, why: error.to_string() }
+        let directory = directory.to_path_buf();
+        match is_no_room(error) {
+            true => OpenError::NoRoom { directory, why: format!("{what}: {error}") },
+            false => OpenError::Io { directory, what, why: error.to_string() },
+        }
     }
 
     pub(crate) fn damaged(directory: &Path, why: impl Into<String>) -> OpenError {
@@ -132,10 +137,6 @@ impl OpenError {
     pub(crate) fn tail(directory: &Path, error: &io::Error) -> OpenError {
         match error.kind() {
             ErrorKind::InvalidData => OpenError::damaged(directory, error.to_string()),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::NoRoom {
-                directory: directory.to_path_buf(),
-                why: format!("its file `tail`: {error}"),
-            },
             _ => OpenError::io(directory, "its file `tail`", error),
         }
     }
@@ -145,9 +146,16 @@ impl OpenError {
         match error {
             EngineError::NoRoom(why) => OpenError::NoRoom { directory, why },
             EngineError::Damaged(why) => OpenError::Damaged { directory, why },
+            EngineError::Failed(why) => OpenError::Io { directory, what: "opening its database", why },
             error => OpenError::Io { directory, what: "opening its database", why: error.to_string() },
         }
     }
+}
+
+/// Whether an error of the system is a lack of room: ENOSPC, EDQUOT or EFBIG. It passes, whoever meets it and
+/// whenever: while the node runs, and when it starts.
+pub fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// Why a write did not become durable. Nothing that waits for the write may be forwarded.

@@ -46,7 +46,7 @@ use reader::Shared;
 use record::Builder;
 use seal::{put_varint, seal};
 
-pub use error::{LogReadError, OpenError, WriteError};
+pub use error::{LogReadError, OpenError, WriteError, is_no_room};
 pub use held::Held;
 pub use identity::Identity;
 pub use open::{Home, is_founded};
@@ -163,8 +163,9 @@ impl Store {
         LogReader::new(self.shared.clone())
     }
 
-    /// Writes the tail, at most once a second. Call it now and then, with the time of a monotonic clock. An
-    /// error is [`WriteError::Fatal`].
+    /// Writes the tail, at most once a second. Call it now and then, with the time of a monotonic clock.
+    /// After [`WriteError::Passing`] the store is as before and the older mark stands, which is still true:
+    /// the next call tries again.
     pub fn housekeep(&mut self, now_ms: u64) -> Result<(), WriteError> {
         if now_ms.saturating_sub(self.tail_written_ms) < TAIL_INTERVAL_MS {
             return Ok(());
@@ -173,7 +174,8 @@ impl Store {
         self.write_tail()
     }
 
-    /// Writes the tail and releases the directory. An error is [`WriteError::Fatal`].
+    /// Writes the tail and releases the directory. After [`WriteError::Passing`] only the tail is older than
+    /// it could be; nothing durable is lost.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.write_tail()
     }
@@ -330,9 +332,10 @@ impl Store {
     fn write_tail(&mut self) -> Result<(), WriteError> {
         let mark = self.mark();
         match &mut self.tail {
-            Some(tail) => tail
-                .advance(mark)
-                .map_err(|error| WriteError::Fatal(format!("writing {}/tail: {error}", self.path.display()))),
+            Some(tail) => tail.advance(mark).map_err(|error| {
+                let why = format!("writing {}/tail: {error}", self.path.display());
+                if is_no_room(&error) { WriteError::Passing(why) } else { WriteError::Fatal(why) }
+            }),
             None => Ok(()),
         }
     }

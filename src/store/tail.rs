@@ -26,7 +26,8 @@ pub trait Tail: Send {
     /// The mark that is kept.
     fn mark(&self) -> Mark;
 
-    /// Replaces the mark durably.
+    /// Replaces the mark durably. If the error is a [lack of room](super::is_no_room), the older mark stands
+    /// and it can be tried again; an error of a flush is never of that kind.
     fn advance(&mut self, mark: Mark) -> io::Result<()>;
 }
 

@@ -38,7 +38,7 @@ pub use check::MAX_INDEX;
 pub use decode::{Decoded, MAX_ITEMS};
 pub use error::MessageError;
 pub use point::Point;
-pub use service::{MAX_CORE_KIND, Service, ServiceBody};
+pub use service::{MAX_CORE_KIND, Service, ServiceBody, Trouble};
 
 /// What a connection between two members carries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -20,8 +20,8 @@ each_protocol!(
 );
 
 /// With few descriptors, a thousand clients that say nothing want all of them. In the meantime the node
-/// replicates and writes, rotates its log and opens it again, takes back a peer that was killed and serves the
-/// client that it had.
+/// replicates and writes, rotates its log and opens it again, takes back a peer that was killed and serves
+/// the client that it had.
 fn a_thousand_silent_clients_leave_peers_log_and_disk_what_they_need(protocol: ProtocolName) {
     let options = Options { log: "max_mb = 1", ..Options::nodes(protocol, 3) };
     let mut cluster = Cluster::prepare(options);

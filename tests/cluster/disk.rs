@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use spaxos::cli::resp::Reply;
 use spaxos::consensus::protocols::ProtocolName;
 
 use super::harness::{Cluster, Node, Options, SIMPLESVR, is_passing};
 use super::load::Load;
+use super::shim::Shim;
 use crate::common::outside::{wait_for, wait_until};
 
 each_protocol!(
     a_full_disk_is_busy_and_passes,
     a_node_with_a_full_disk_ends_in_order,
     a_failing_fdatasync_ends_the_node,
+    a_tail_without_room_stops_nothing,
+    one_sigterm_ends_a_node_whose_disk_hangs,
 );
 
 /// A node whose disk is full, the leader or a follower: it refuses proposals with `-BUSY`, the others go on;
@@ -87,6 +90,56 @@ fn a_failing_fdatasync_ends_the_node(protocol: ProtocolName) {
     node.start();
     cluster.settle(u64::MAX);
     cluster.check_acknowledged(&acknowledged);
+}
+
+/// A write to `tail` that finds no room stops nothing: the node goes on, tries again, and ends in order.
+/// What is known to be durable is only an older mark.
+fn a_tail_without_room_stops_nothing(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options::nodes(protocol, 1));
+    let Some(shim) = Shim::build(&cluster.nodes[&1]) else { return };
+    let shim = shim.with("SHIM_FULL_END", "/tail");
+    let node = cluster.node(1);
+    node.spawn(shim.under(node.command()));
+    node.wait_ready();
+    shim.fill(true);
+    node.propose_until_chosen(1, "v1");
+    wait_until("a warning about the tail", || {
+        node.propose_until_chosen(1, "v1");
+        node.output().contains("/tail: No space left on device")
+    });
+    node.propose_until_chosen(2, "v2");
+    node.stop();
+    // The mark of a start is written to the tail as well: this start waits.
+    node.spawn(shim.under(node.command()));
+    wait_until("the node to wait for room", || node.output().contains("there is no room on the disk"));
+    shim.fill(false);
+    node.wait_ready();
+    cluster.settle(u64::MAX);
+    cluster.check_acknowledged(&BTreeMap::new());
+}
+
+/// One SIGTERM ends a node whose disk does not answer, although an orderly end would wait for the disk
+/// forever: exit code 3, plain words, and nothing acknowledged is lost.
+fn one_sigterm_ends_a_node_whose_disk_hangs(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options { timeout_ms: 500, ..Options::nodes(protocol, 1) });
+    let Some(shim) = Shim::build(&cluster.nodes[&1]) else { return };
+    let node = cluster.node(1);
+    node.spawn(shim.under(node.command()));
+    node.wait_ready();
+    let index = node.propose_until_chosen(1, "v1");
+    shim.hang(true);
+    let reply = node.propose(2, "v2");
+    assert!(matches!(&reply, Ok(Reply::Error(text)) if text.starts_with("TIMEOUT ")), "{reply:?}");
+    // Somebody who moved the log away must not keep the second signal from being heard.
+    node.signal(Signal::HUP);
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait_for_end().code(), Some(3), "{}", node.output());
+    assert!(node.output().contains("the disk did not answer"), "{}", node.output());
+    assert!(node.output().contains("waited for its thread storage"), "{}", node.output());
+    shim.hang(false);
+    node.start();
+    cluster.settle(u64::MAX);
+    cluster.check_acknowledged(&BTreeMap::from([(1, index)]));
 }
 
 /// Proposes one value after the other until nobody answers any more, and returns what was acknowledged.

@@ -1,12 +1,15 @@
 //! Data directories: wiped, foreign, locked, founded with other members; and what `dump` shows of one.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use spaxos::consensus::protocols::ProtocolName;
 
 use super::harness::{Cluster, Options, SPAXOS, run};
-use super::load::Load;
+use super::load::{Load, propose_all};
 use crate::common::outside::{own_address, wait_until};
 
 each_protocol!(
@@ -16,6 +19,7 @@ each_protocol!(
     a_port_that_is_taken_is_refused,
     changed_addresses_are_used_and_logged,
     dump_shows_what_the_log_shows,
+    a_dump_that_ends_early_leaves_nothing,
 );
 
 /// A node whose data directory was removed is refused by the nodes that know it, and ends with exit code 2
@@ -114,6 +118,37 @@ fn changed_addresses_are_used_and_logged(protocol: ProtocolName) {
     }
     cluster.settle(2);
     cluster.check_logs();
+}
+
+/// A dump that is interrupted, while it waits for a reader, removes its copy; one whose reader has seen
+/// enough ends without an error.
+fn a_dump_that_ends_early_leaves_nothing(protocol: ProtocolName) {
+    let mut cluster = Cluster::start(Options::nodes(protocol, 1));
+    propose_all(cluster.nodes[&1].client, 1..2000, &[b'x'; 128]);
+    cluster.node(1).stop();
+    let temporary = cluster.dir.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let left = || fs::read_dir(&temporary).unwrap().count();
+    let dump = || {
+        let mut command = Command::new(SPAXOS);
+        command.arg("dump").arg(&cluster.nodes[&1].data).env("TMPDIR", &temporary);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut child = dump();
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        assert_eq!(left(), 1, "it works on a copy");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(128 + signal.as_raw()));
+        assert_eq!(left(), 0, "the copy is left");
+    }
+    let mut child = dump();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(left(), 0, "the copy is left");
 }
 
 /// `spaxos dump DIR` of a stopped node shows what its log shows; that of a running one is refused.

@@ -15,6 +15,7 @@ each_protocol!(
     a_removed_log_is_written_again,
     a_terminal_that_is_gone_ends_nobody,
     a_log_and_a_terminal_that_nobody_reads_hold_up_nobody,
+    a_fifo_gets_all_lines_again_at_each_start,
 );
 
 /// A chosen line of it is about 600 bytes long: each byte is shown as `\xff`.
@@ -106,4 +107,29 @@ fn a_log_and_a_terminal_that_nobody_reads_hold_up_nobody(protocol: ProtocolName)
     check_log(1, &log);
     // Ends in order although nobody reads any more.
     cluster.node(1).stop();
+}
+
+/// Nobody can tell how much of a FIFO was read, so each start writes the whole log into it again, after kill
+/// -9 and after an orderly end; within a run no line comes twice.
+fn a_fifo_gets_all_lines_again_at_each_start(protocol: ProtocolName) {
+    let mut cluster = Cluster::prepare(Options::nodes(protocol, 1));
+    let node = cluster.node(1);
+    std::fs::create_dir(&node.data).unwrap();
+    assert!(Command::new("mkfifo").arg(&node.log).status().unwrap().success());
+    let fifo = node.log.clone();
+    for run in 1..=3 {
+        let command = node.command();
+        node.spawn(command);
+        wait_until("node 1 to serve", || node.ask(&[b"PING"]).is_ok());
+        let mut lines = BufReader::new(File::open(&fifo).unwrap()).lines().map_while(Result::ok);
+        node.propose_until_chosen(run, "v");
+        let mut log = Vec::new();
+        while log.last().is_none_or(|line: &Chosen| line.reqid != run) {
+            log.extend(Chosen::parse(&lines.next().unwrap()));
+        }
+        check_log(1, &log);
+        let reqids: Vec<u64> = log.iter().map(|line| line.reqid).filter(|reqid| *reqid > 0).collect();
+        assert_eq!(reqids, (1..=run).collect::<Vec<_>>());
+        if run == 1 { node.kill() } else { node.stop() }
+    }
 }

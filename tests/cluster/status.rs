@@ -11,9 +11,9 @@ use crate::common::outside::{PATIENCE, wait_for, wait_until};
 
 each_protocol!(the_figures_of_a_status_belong_together, a_new_cluster_drops_nothing);
 
-/// Under load, and right after an answer, at a leader and at a follower: `applied <= chosen <= last`, `chosen`
-/// is at or above every index that was answered before, and what a leader has in flight is what lies between
-/// `chosen` and `last`.
+/// Under load, and right after an answer, at a leader and at a follower: `applied <= chosen <= last`,
+/// `chosen` is at or above every index that was answered before, and what a leader has in flight is what lies
+/// between `chosen` and `last`.
 fn the_figures_of_a_status_belong_together(protocol: ProtocolName) {
     let cluster = Cluster::start(Options::nodes(protocol, 3));
     let load = Load::start(&cluster.clients(), 1_000_000);

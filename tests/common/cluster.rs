@@ -52,6 +52,8 @@ pub struct Cluster {
     pub flight: Vec<Message>,
     /// Links that lose every message, from and to.
     pub cut: BTreeSet<(NodeId, NodeId)>,
+    /// Nodes whose disks hang: what they write becomes durable only later.
+    pub hung: BTreeSet<NodeId>,
     pub checker: Checker,
     /// Set if a picture is wanted.
     pub tracer: Option<Tracer>,
@@ -120,6 +122,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             flight: Vec::new(),
             cut: BTreeSet::new(),
+            hung: BTreeSet::new(),
             checker: Checker::new(shape.protocol, shape.nodes as usize),
             tracer: None,
             asked: Vec::new(),
@@ -136,7 +139,8 @@ impl Cluster {
 
     // ---- steps ----
 
-    /// Time passes on a node's clock, all of it between two ticks: more than T/2 is a pause.
+    /// Time passes on a node's clock, all of it between two ticks: more than a heartbeat interval is a
+    /// pause.
     pub fn tick(&mut self, id: NodeId, ms: u64) -> Batch {
         let node = self.node_mut(id);
         node.now_ms += ms;
@@ -168,6 +172,11 @@ impl Cluster {
     /// A node is asked to hand leadership over.
     pub fn transfer(&mut self, id: NodeId, to: NodeId) -> Batch {
         self.turn(id, &format!("transfer to {to}"), vec![Input::Transfer { to }])
+    }
+
+    /// A node is in trouble, and these are not.
+    pub fn make_way(&mut self, id: NodeId, to: Vec<NodeId>) -> Batch {
+        self.turn(id, &format!("make way to {to:?}"), vec![Input::MakeWay { to }])
     }
 
     /// The `place`th message in flight arrives, if its link and its receiver are up.
@@ -205,6 +214,9 @@ impl Cluster {
 
     /// The first `count` writes of a node become durable in one go, and the messages behind them leave.
     pub fn flush(&mut self, id: NodeId, count: usize) {
+        if self.hung.contains(&id) {
+            return;
+        }
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         let count = count.min(node.unflushed.len());
         let (mut sent, mut written) = (Vec::new(), Vec::new());
@@ -316,7 +328,7 @@ impl Cluster {
     pub fn settle(&mut self) {
         for step in 0.. {
             assert!(step < 100_000, "messages without end: {:?}", self.flight.first());
-            let writing = self.ids().find(|id| self.unflushed(*id) > 0);
+            let writing = self.ids().find(|id| self.unflushed(*id) > 0 && !self.hung.contains(id));
             match writing {
                 Some(id) => self.flush(id, usize::MAX),
                 None if self.flight.is_empty() => return,

@@ -6,6 +6,7 @@ mod each_protocol;
 
 pub mod any_core;
 pub mod cluster;
+pub mod hung_disk;
 pub mod one_core;
 pub mod outside;
 pub mod seeds;

@@ -67,6 +67,9 @@ impl Tracer {
                 Input::Transfer { to } => {
                     self.record(node, What::Noted { text: format!("is asked to hand over to node {to}") });
                 }
+                Input::MakeWay { to } => {
+                    self.record(node, What::Noted { text: format!("is asked to make way to {to:?}") });
+                }
                 Input::Message(message) => {
                     let id = self.take(message);
                     let name = name(&message.clone().into()).into();
@@ -129,7 +132,7 @@ impl Tracer {
         let (text, entries) = (format!("{hard_state}{}", written.concat()), entries.len() as u64);
         self.record(node, What::Writing { write, works, entries, text });
         let HardState { promised, chosen } = hard_state;
-        self.record(node, What::Durable { write, promised, chosen, entries, text: String::new() });
+        self.record(node, What::Durable { write, promised, chosen, entries });
     }
 
     pub fn delivered(&mut self, node: NodeId, entry: &Entry, text: String) {

@@ -217,8 +217,8 @@ impl Node {
 
     /// 2T at most until a leader steps down, and 2T until it campaigns.
     fn wait_to_campaign(&mut self, batch: &mut Batch) -> Result<Ballot, Broken> {
-        for _ in 0..8 {
-            self.now_ms += ELECTION_MS / 2;
+        for _ in 0..4 * ELECTION_MS / HEARTBEAT_MS {
+            self.now_ms += HEARTBEAT_MS;
             self.core.step(Input::Tick { now_ms: self.now_ms }, batch);
             let campaigns = |event: &Event| match event {
                 Event::Campaigning { ballot } => Some(*ballot),

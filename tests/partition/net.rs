@@ -55,7 +55,7 @@ impl Net {
         let net = Net { name, cut: Links::new() };
         let router = net.router();
         ip(&["netns", "add", &router])?;
-        ip(&["netns", "exec", &router, "sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
+        ip(&["netns", "exec", &router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])?;
         ip_lines(&router, &format!("link set lo up\naddr add {ROUTER}/32 dev lo\n"))?;
         for node in 1..=nodes {
             let (namespace, address) = (net.namespace(node), address(node));
@@ -155,8 +155,8 @@ fn is_allowed() -> bool {
             fs::remove_file(marker).unwrap_or(());
             return true;
         };
-        fs::write(&marker, format!("{why}\n")).unwrap();
-        // Not by a macro: the output of tests that pass is not shown.
+        fs::write(&marker, format!("{why}\n")).unwrap_or(());
+        // Not by a macro: what they print is not shown if a test passes.
         let _ = writeln!(
             std::io::stderr(),
             "SKIPPED: tests/partition.rs needs root, network namespaces and policy routing: {why}"

@@ -18,9 +18,6 @@ const HEALED_WITHIN_T: f64 = 5.0;
 const HEALED_MEDIAN_T: f64 = 3.0;
 const ROUNDS_FOR_A_MEDIAN: usize = 20;
 
-/// T, if the environment names none. It is long enough for a machine that does other things as well.
-const ELECTION_MS: u64 = 1000;
-
 /// A client waits this long at a node that does not serve, so that it need not ask again.
 const CLIENT_TIMEOUT_MS: u64 = 60_000;
 
@@ -55,8 +52,7 @@ pub fn random_t(least: f64, most: f64) -> f64 {
 
 impl Scene {
     /// `None` if this machine does not allow it. The last `down` nodes do not run.
-    pub fn start(protocol: ProtocolName, nodes: u64, down: u64) -> Option<Scene> {
-        let election_ms = env_or("ELECTION_MS", ELECTION_MS);
+    pub fn start(protocol: ProtocolName, nodes: u64, down: u64, election_ms: u64) -> Option<Scene> {
         let net = Net::new(nodes)?;
         let options =
             Options { timeout_ms: CLIENT_TIMEOUT_MS, election_ms, ..Options::nodes(protocol, nodes) };

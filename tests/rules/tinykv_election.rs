@@ -308,8 +308,9 @@ pub fn cluster(protocol: ProtocolName, nodes: u64) -> Cluster {
 pub fn campaign(cluster: &mut Cluster, id: u64) {
     for other in cluster.ids().filter(|other| *other != id && cluster.is_up(*other)).collect::<Vec<_>>() {
         if cluster.status(other).role == Role::Follower {
-            let _ = cluster.tick(other, 50);
-            let _ = cluster.tick(other, 50);
+            for _ in 0..10 {
+                let _ = cluster.tick(other, 10);
+            }
         }
     }
     ask(cluster, id);

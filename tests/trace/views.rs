@@ -162,7 +162,7 @@ fn small() -> Trace {
         text: "Accept 3.1 [1]".into(),
     };
     let request = RequestId::user(7);
-    let durable = What::Durable { write: 1, promised: BALLOT, chosen: 0, entries: 1, text: String::new() };
+    let durable = What::Durable { write: 1, promised: BALLOT, chosen: 0, entries: 1 };
     let accepted = What::Sent {
         id: 3,
         to: 1,

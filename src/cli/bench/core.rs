@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::consensus::protocols::ProtocolName;
 
 use super::super::error::Error;
+use super::super::output;
 use super::report::{figure, round};
 use super::usage::thread_cpu;
 use cluster::Cluster;
@@ -94,13 +95,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         for load in LOADS {
             let row = measure(arguments, load)?;
             if arguments.json {
-                super::print(&format!("{}\n", json(&row)));
+                output::print(&format!("{}\n", json(&row)))?;
             }
             rows.push(row);
         }
     }
     if !arguments.json {
-        super::print(&table(arguments, &rows));
+        output::print(&table(arguments, &rows))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::super::cluster::{self, Cluster, Interrupt};
 use super::super::error::Error;
+use super::super::output;
 use super::load;
 use super::record::{Outcome, Progress, Window};
 use super::report::{figure, median, round};
@@ -107,7 +108,10 @@ fn kill_repeatedly(
         cluster.wait_for_applied(leader, chosen, STEP_TIMEOUT)?;
         wait_until_steady(progress, interrupt)?;
         let gap_ms = round(progress.longest_gap_us.load(Ordering::Relaxed) as f64 / 1e3, 1);
-        eprintln!("kill {kill} of {kills}: node {} led, {gap_ms} ms without success", leader + 1);
+        output::tell(&format!(
+            "kill {kill} of {kills}: node {} led, {gap_ms} ms without success",
+            leader + 1
+        ));
         gaps_ms.push(gap_ms);
     }
     Ok(gaps_ms)

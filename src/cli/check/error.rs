@@ -13,6 +13,9 @@ pub enum CheckError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The verdict cannot be printed.
+    #[error("cannot print the verdict to standard output: {0}")]
+    Output(std::io::Error),
     /// The files are not the logs of one cluster.
     #[error("{0}")]
     Input(String),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
+use crate::cli::output;
+
 use super::error::CheckError;
 use super::files::{NodeLog, Place};
 use super::record::Record;
@@ -25,9 +27,9 @@ pub(super) fn print(
     out: &mut dyn Write,
 ) -> Result<(), CheckError> {
     let places = find_places(logs, verdict)?;
-    // A closed pipe must not hide the verdict in the exit code.
-    let _ = write(logs, verdict, generates_known, &places, out);
-    Ok(())
+    let written = write(logs, verdict, generates_known, &places, out).and_then(|()| out.flush());
+    // A reader that has gone away must not hide the verdict in the exit code.
+    output::unless_nobody_reads(written).map_err(CheckError::Output)
 }
 
 fn write(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::panics;
 use crate::cli::cluster::Interrupt;
+use crate::cli::output;
 use crate::consensus::types::NodeId;
 use crate::sim::trace::{TraceEvent, What};
 use crate::sim::{FaultId, Invariant, Outcome, Plan, Violation, shrink};
@@ -115,7 +116,11 @@ fn make_smaller(plan: &Plan, failure: &Failure, within: Duration, interrupt: &In
     let found = panics::run(plan, 0).0;
     let before = (found.steps, found.plan.nodes, found.happened.len());
     if !within.is_zero() {
-        eprintln!("{}: making it smaller, for at most {} s", failure.summary(plan.seed), within.as_secs());
+        output::tell(&format!(
+            "{}: making it smaller, for at most {} s",
+            failure.summary(plan.seed),
+            within.as_secs()
+        ));
     }
     let smallest = shrink(found, |plan| {
         if began.elapsed() >= within || interrupt.is_set() {

@@ -209,7 +209,7 @@ fn small_commands() {
     let (len, text) = status.split_once("\r\n").unwrap();
     assert_eq!(len, format!("${}", text.len() - 2));
     let node = "# Node\r\ncluster:\r\nnode:0\r\nrole:follower\r\nballot:0.0\r\nleader:none\r\nleader_address:none\r\n\
-                uptime_ms:0\r\naccepts_proposals:yes\r\nfork:none\r\n";
+                uptime_ms:0\r\naccepts_proposals:yes\r\nfork:none\r\ntrouble:none\r\n";
     let log = "# Log\r\ncompacted:0\r\napplied:0\r\nchosen:0\r\nlast:0\r\n";
     assert!(
         text.starts_with(&format!("{node}\r\n{log}\r\n# Peers\r\n\r\n# Queues\r\nproposing:0\r\n")),

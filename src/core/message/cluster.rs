@@ -25,7 +25,8 @@ pub enum ClusterBody {
         ballot: Ballot,
         /// The leader's watermark.
         chosen: Index,
-        /// The leader's clock, echoed by the answer: an answer proves that the peer followed at that time.
+        /// The time that the leader's ticks have seen, echoed by the answer: an answer proves that the peer
+        /// followed at that time.
         sent_ms: u64,
     },
     /// Answers [`ClusterBody::Heartbeat`]. Promises nothing.

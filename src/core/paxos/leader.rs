@@ -243,7 +243,7 @@ mod tests {
         };
         let mut core = Paxos::new(config, Restored { highest_round: 1, entries, ..Restored::default() });
         let mut batch = Batch::default();
-        for now_ms in (0..=200).step_by(40) {
+        for now_ms in (0..=200).step_by(10) {
             core.step(Input::Tick { now_ms }, &mut batch);
         }
         let ballot = Ballot { round: 2, node: 1 };

@@ -99,7 +99,7 @@ impl Paxos {
     }
 
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
-        self.member.advance(now_ms, self.role());
+        self.member.advance(now_ms);
         match self.activity {
             Activity::Leading(_) => self.tick_leader(out),
             _ if self.member.election_is_due() => self.campaign(out),
@@ -107,7 +107,7 @@ impl Paxos {
             Activity::Following => {}
         }
         self.tick_learner(out);
-        self.member.tick_forwarding(out);
+        self.member.tick_forwarding(self.log.chosen(), out);
     }
 
     fn handle_message(&mut self, message: Message, out: &mut Batch) {
@@ -201,7 +201,7 @@ impl Paxos {
     fn choose_front(&mut self, out: &mut Batch) -> Entry {
         let entry = self.log.choose_front();
         out.chosen = Some(entry.index);
-        self.member.proposals_mut().chosen(entry.command.request);
+        self.member.note_chosen(entry.command.request, entry.index);
         entry
     }
 
@@ -239,6 +239,7 @@ impl Protocol for Paxos {
             Input::Propose(proposals) => self.handle_propose(proposals, out),
             Input::Read { id } => self.handle_read(self.member.node(), id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
+            Input::MakeWay { to } => self.handle_make_way(&to, out),
         }
         if out.must_write() {
             out.hard_state = Some(self.hard_state());

@@ -5,6 +5,7 @@
 //! it has no open index, so the successor has nothing to adopt from it.
 
 use super::super::batch::Batch;
+use super::super::making_way::Way;
 use super::super::types::{Ballot, NodeId};
 use super::leader::Leader;
 use super::{Activity, Paxos};
@@ -32,14 +33,26 @@ impl Paxos {
         self.log.open() == 0 && self.member.watermark(node) >= self.log.chosen()
     }
 
-    /// The successor is told to take over if it is due and up to date.
+    /// The successor is told to take over if it is due and up to date. A leader that makes way looks for one.
     pub(super) fn hand_over(&mut self, out: &mut Batch) {
+        self.appoint_successor(out);
         let Activity::Leading(leader) = &self.activity else { return };
         let up_to_date = leader.leadership.successor().is_some_and(|to| self.is_up_to_date(to));
         if let Activity::Leading(leader) = &mut self.activity
             && up_to_date
         {
             leader.leadership.tell_successor(&self.member, out);
+        }
+    }
+
+    fn appoint_successor(&mut self, out: &mut Batch) {
+        let Activity::Leading(Leader { leadership, .. }) = &self.activity else { return };
+        if !leadership.seeks_successor() {
+            return;
+        }
+        let found = self.member.fitter_followers().into_iter().find(|to| self.is_up_to_date(*to));
+        if let (Some(to), Activity::Leading(leader)) = (found, &mut self.activity) {
+            leader.leadership.begin_transfer(&self.member, to, out);
         }
     }
 
@@ -51,8 +64,31 @@ impl Paxos {
         }
     }
 
+    /// This node is in trouble and others are not, or it is not any more.
+    pub(super) fn handle_make_way(&mut self, to: &[NodeId], out: &mut Batch) {
+        self.member.make_way_to(to);
+        self.tick_transfer(out);
+    }
+
+    /// Goes on with making way.
+    fn make_way(&mut self, out: &mut Batch) {
+        let Activity::Leading(leader) = &mut self.activity else { return };
+        match leader.leadership.make_way(&self.member) {
+            Way::Leads | Way::Seeks => {}
+            Way::LeadsAgain => self.place_waiting(out),
+            Way::StepsDown => {
+                let others = self.member.fitter_followers().into_iter();
+                if let Some(to) = others.rev().max_by_key(|to| self.member.watermark(*to)) {
+                    leader.leadership.say_last_word(&self.member, to, out);
+                }
+                self.step_down("it is in trouble, and nobody took over", out);
+            }
+        }
+    }
+
     /// Goes on with a transfer, or gives it up and places what waited.
     pub(super) fn tick_transfer(&mut self, out: &mut Batch) {
+        self.make_way(out);
         let Activity::Leading(leader) = &mut self.activity else { return };
         if leader.leadership.gives_up_transfer(&self.member, out) {
             self.place_waiting(out);
@@ -61,10 +97,11 @@ impl Paxos {
         }
     }
 
-    /// The leader wants this node to take over: it campaigns immediately, though it hears a leader. From a
-    /// deposed leader this is refused like any of its messages, and so is one that comes twice.
+    /// The leader wants this node to take over: it campaigns immediately, though it hears a leader, unless it
+    /// makes way itself. From a deposed leader this is refused like any of its messages, and so is one that
+    /// comes twice.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId, ballot: Ballot, out: &mut Batch) {
-        if self.follow(from, ballot, out) {
+        if self.follow(from, ballot, out) && !self.member.fitter().any() {
             self.member.forget_leader();
             self.prepare(Some(from), out);
         }

@@ -24,8 +24,12 @@ impl Candidate {
 }
 
 impl Raft {
-    /// No leader was heard for long enough, or the last campaign failed.
+    /// No leader was heard for long enough, or the last campaign failed. A node that makes way leaves the
+    /// election to others.
     pub(super) fn campaign(&mut self, out: &mut Batch) {
+        if self.member.waives_election() {
+            return self.step_down("others are better off", out);
+        }
         let campaign = Campaign::pre_vote(&mut self.member, out);
         let granted = campaign.is_granted(&self.member);
         self.activity = Activity::Campaigning(Candidate::PreVote(campaign));

@@ -38,7 +38,12 @@ impl Leader {
 
     /// Whether a follower's log is the leader's up to `last`.
     pub(super) fn has_all(&self, follower: NodeId, last: Index) -> bool {
-        self.progress.get(&follower).is_some_and(|progress| progress.matched == last)
+        self.matched(follower) == last
+    }
+
+    /// The log of a follower is known to be the leader's up to this index.
+    pub(super) fn matched(&self, follower: NodeId) -> Index {
+        self.progress.get(&follower).map_or(0, |progress| progress.matched)
     }
 
     /// Sends a follower all that it lacks and may be sent now.
@@ -239,7 +244,7 @@ impl Raft {
     pub(super) fn choose_front(&mut self, out: &mut Batch) -> NodeId {
         let (request, from) = self.log.choose_front();
         out.chosen = Some(self.log.chosen());
-        self.member.proposals_mut().chosen(request);
+        self.member.note_chosen(request, self.log.chosen());
         from
     }
 

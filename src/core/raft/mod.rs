@@ -156,14 +156,14 @@ impl Raft {
     }
 
     fn handle_tick(&mut self, now_ms: u64, out: &mut Batch) {
-        self.member.advance(now_ms, self.role());
+        self.member.advance(now_ms);
         match self.activity {
             Activity::Leading(_) => self.tick_leader(out),
             _ if self.member.election_is_due() => self.campaign(out),
             Activity::Campaigning(_) => self.repeat_question(out),
             Activity::Following => {}
         }
-        self.member.tick_forwarding(out);
+        self.member.tick_forwarding(self.log.chosen(), out);
     }
 
     fn handle_message(&mut self, message: Message, out: &mut Batch) {
@@ -282,6 +282,7 @@ impl Protocol for Raft {
             Input::Propose(proposals) => self.handle_propose(proposals, out),
             Input::Read { id } => self.handle_read(self.member.node(), id, out),
             Input::Transfer { to } => self.handle_transfer(to, out),
+            Input::MakeWay { to } => self.handle_make_way(&to, out),
         }
         if out.must_write() {
             out.hard_state = Some(self.hard_state());

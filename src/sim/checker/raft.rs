@@ -6,24 +6,27 @@
 //!
 //! # Which copies of a chosen entry must stay
 //!
-//! Those that counted, and no others. An entry E of round r may be chosen under a later round u, along with an
-//! entry of the leader of u (thesis section 3.6.2). A node that was paused all that time may hold a copy of E
-//! since round r, and take a late Append of a round between r and u, whose leader lacked E. It removes its copy,
-//! correctly: it never told the leader of u of it. It gets E again from any leader that it hears later.
+//! Those that counted, and no others. An entry E of round r may be chosen under a later round u, along with
+//! an entry of the leader of u (thesis section 3.6.2). A node that was paused all that time may hold a copy
+//! of E since round r, and take a late Append of a round between r and u, whose leader lacked E. It removes
+//! its copy, correctly: it never told the leader of u of it. It gets E again from any leader that it hears
+//! later.
 //!
-//! *A copy of E that counted is on a node that is durably in round u or a later one*: the leader of u counted the
-//! node's answer, which left behind a write that holds at least that round. *Such a node never removes E*: it
-//! takes Appends of its own round and of later ones only. The leader of u had E when E was chosen. All later
-//! leaders have it (Leader Completeness, section 3.6.3). Log Matching says that a log with E agrees with theirs up
-//! to E, so that nothing up to there conflicts. Hence the rule of [`RaftRules::truncated`]: a node whose round was
-//! u or later *before* the write that removes an entry must not remove one that was chosen under u. (The round in
-//! that write itself says nothing: one turn may take the late Append first and a vote in a higher round next.)
+//! *A copy of E that counted is on a node that is durably in round u or a later one*: the leader of u
+//! counted the node's answer, which left behind a write that holds at least that round. *Such a node never
+//! removes E*: it takes Appends of its own round and of later ones only. The leader of u had E when E was
+//! chosen. All later leaders have it (Leader Completeness, section 3.6.3). Log Matching says that a log with
+//! E agrees with theirs up to E, so that nothing up to there conflicts. Hence the rule of
+//! [`RaftRules::truncated`]: a node whose round was u or later *before* the write that removes an entry must
+//! not remove one that was chosen under u. (The round in that write itself says nothing: one turn may take
+//! the late Append first and a vote in a higher round next.)
 //!
 //! The other order is as wrong: a copy that is removed after it was reported, and before enough others were
-//! written. The leader would count it all the same. So at the time of choice all copies that count must be there
-//! ([`RaftRules::choose`]). No node of an honest cluster breaks this. It would have heard a leader of a later round
-//! that lacks E. A majority voted for that leader, and a majority reported E. A node in both reported E before its
-//! vote, as it answers no earlier round after it; so the leader that it voted for has E.
+//! written. The leader would count it all the same. So at the time of choice all copies that count must be
+//! there ([`RaftRules::choose`]). No node of an honest cluster breaks this. It would have heard a leader of
+//! a later round that lacks E. A majority voted for that leader, and a majority reported E. A node in both
+//! reported E before its vote, as it answers no earlier round after it; so the leader that it voted for has
+//! E.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,8 +137,8 @@ impl RaftRules {
             .collect();
     }
 
-    /// What was durable from an index on is gone: no copy of it may have counted. `chosen_under` has the ballots
-    /// under which indexes were chosen. Called before the hard state of the same write.
+    /// What was durable from an index on is gone: no copy of it may have counted. `chosen_under` has the
+    /// ballots under which indexes were chosen. Called before the hard state of the same write.
     pub fn truncated(&mut self, node: NodeId, first: Index, chosen_under: &BTreeMap<Index, Ballot>) {
         let disk = self.disks.entry(node).or_default();
         for (index, (ballot, command)) in disk.log.split_off(&first) {

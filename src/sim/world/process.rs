@@ -16,6 +16,7 @@ use crate::consensus::protocols::ProtocolName;
 use crate::consensus::types::{Ballot, NodeId};
 use crate::pipeline::applier::Applier;
 use crate::pipeline::fork::ForkWatch;
+use crate::pipeline::held::{HeldWorks, Takes};
 use crate::pipeline::inbox::{Control, Inbox, Outgoing, OwnMessages};
 use crate::pipeline::marks::Marks;
 use crate::pipeline::queue::{Bell, Queue};
@@ -23,10 +24,11 @@ use crate::pipeline::recent::Recent;
 use crate::pipeline::requests::Requests;
 use crate::pipeline::state_machine::{Inputs, StateMachine, Turn, Work};
 use crate::pipeline::storage::{Durable, Storage, TurnError, restored};
+use crate::pipeline::trouble::Signs;
 use crate::pipeline::trust::Trust;
 use crate::store::{Binding, LogReader, Recovered, Store};
 use crate::wire::hello::{Hello, LOWEST_WIRE_VERSION, WIRE_VERSION};
-use crate::wire::message::PeerMessage;
+use crate::wire::message::{PeerMessage, Trouble};
 
 use super::super::application::Chain;
 use super::shape::Sizes;
@@ -51,17 +53,28 @@ pub struct Running {
     pub start: u64,
     /// Its role and ballot as last told.
     pub told: (Role, Ballot),
+    /// Its trouble as last told.
+    pub told_trouble: Trouble,
+    /// Its clock at the last turn, if that was a tick.
+    pub ticked_ms: Option<u64>,
+    /// The first tick at which it led and should have made way.
+    pub makes_way_since_ms: Option<u64>,
     /// The state machine thread took these, for its next turn.
     pub inputs: Inputs,
     pub taken: bool,
     /// A tick came while it was busy with a turn.
     pub tick_is_due: bool,
     /// What the state machine thread waits to hand on.
-    machine_stuck: VecDeque<Effect>,
+    machine_stuck: VecDeque<Outgoing>,
+    held: HeldWorks,
     /// Works that are being written; what storage waits to hand on.
     pub writing: Option<Vec<Work>>,
     /// Names the last write in the trace.
     pub write: u64,
+    /// How often storage went to work.
+    storage_turns: u64,
+    /// The log file takes no lines: the applier waits for it.
+    pub log_file_fails: bool,
     storage_stuck: VecDeque<Outgoing>,
     /// The disk is full: storage waits for room, and proposals are refused.
     pub is_suspended: bool,
@@ -79,11 +92,6 @@ pub struct Running {
     pub scheduled: u8,
     /// Of those, the ones that do not run until then, whatever happens.
     pub stalled: u8,
-}
-
-enum Effect {
-    Early(Outgoing),
-    Work(Work),
 }
 
 impl Running {
@@ -111,6 +119,9 @@ impl Running {
         let application = Some(Box::new(Chain::default()) as _);
         Running {
             told: (Role::Follower, machine.status().promised),
+            told_trouble: Trouble::None,
+            ticked_ms: None,
+            makes_way_since_ms: None,
             machine,
             storage: Storage::new(id, store, recent.clone()),
             applier: Applier::new(
@@ -132,8 +143,11 @@ impl Running {
             taken: false,
             tick_is_due: false,
             machine_stuck: VecDeque::new(),
+            held: HeldWorks::default(),
             writing: None,
             write: 0,
+            storage_turns: 0,
+            log_file_fails: false,
             storage_stuck: VecDeque::new(),
             is_suspended: false,
             paused: false,
@@ -159,40 +173,51 @@ impl Running {
 
     // ---- the state machine thread ----
 
-    /// Hands on what it could not before. Returns whether it can go on.
-    pub fn machine_is_free(&mut self) -> bool {
-        self.has_handed_on |= !self.machine_stuck.is_empty();
-        while let Some(effect) = self.machine_stuck.pop_front() {
-            let refused = match effect {
-                Effect::Early(item) => self.outgoing.try_push(item).err().map(Effect::Early),
-                Effect::Work(work) => self.works.try_push(work).err().map(Effect::Work),
-            };
-            if let Some(effect) = refused {
-                self.machine_stuck.push_front(effect);
-                return false;
+    /// Hands on what it could not before. Returns what it may do now: it waits for the network whatever
+    /// happens, and for storage with a clock that ticks.
+    pub fn machine_takes(&mut self) -> Takes {
+        self.has_handed_on |= !self.machine_stuck.is_empty() || !self.held.is_empty();
+        while let Some(item) = self.machine_stuck.pop_front() {
+            if let Err(item) = self.outgoing.try_push(item) {
+                self.machine_stuck.push_front(item);
+                return Takes::Nothing;
             }
         }
-        true
+        self.held.push_into(&self.works);
+        self.held.takes(self.machine.makes_way())
+    }
+
+    /// Whether all that it made is handed on.
+    pub fn machine_is_free(&self) -> bool {
+        self.machine_stuck.is_empty() && self.held.is_empty()
     }
 
     /// A turn with what was taken; `now_ms` is the node's clock if a tick is due. What it made is on its way,
     /// or stuck.
     pub fn turn(&mut self, now_ms: Option<u64>) -> Turn {
         self.inputs.tick_ms = now_ms;
+        self.ticked_ms = now_ms;
+        self.inputs.signs = Signs {
+            storage: self.writing.as_ref().map(|_| self.storage_turns),
+            log_file: self.log_file_fails.then_some(1),
+        };
         self.taken = false;
         let mut turn = self.machine.turn(&mut self.inputs);
         self.inputs.proposals = std::mem::take(&mut turn.left);
         let generation = self.machine.generation();
         if !turn.early.is_empty() {
             let messages = turn.early.clone();
-            self.machine_stuck.push_back(Effect::Early(Outgoing::Messages { generation, messages }));
+            self.machine_stuck.push_back(Outgoing::Messages { generation, messages });
         }
         if !turn.services.is_empty() {
             let services = std::mem::take(&mut turn.services);
-            self.machine_stuck.push_back(Effect::Early(Outgoing::Services(services)));
+            self.machine_stuck.push_back(Outgoing::Services(services));
         }
-        self.machine_stuck.extend(turn.work.take().map(Effect::Work));
-        self.machine_is_free();
+        if let Some(work) = turn.work.take() {
+            self.has_handed_on = true;
+            self.held.push(work, &self.works);
+        }
+        self.machine_takes();
         turn
     }
 
@@ -216,6 +241,7 @@ impl Running {
         let any = self.works.drain(&mut works);
         if any {
             self.writing = Some(works);
+            self.storage_turns += 1;
         }
         any
     }

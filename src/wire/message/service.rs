@@ -22,6 +22,7 @@ pub const MAX_CORE_KIND: u64 = 63;
 mod kind {
     pub const PING: u64 = 64;
     pub const HASHES: u64 = 65;
+    pub const HEALTH: u64 = 66;
 }
 
 /// A message between the services of two members.
@@ -46,6 +47,8 @@ pub enum ServiceBody {
         /// Between 2 and [`ServiceBody::MAX_POINTS`].
         points: Vec<Point>,
     },
+    /// How the sender is: see `pipeline/trouble.rs`.
+    Health(Trouble),
 }
 
 impl ServiceBody {
@@ -53,11 +56,53 @@ impl ServiceBody {
     pub const MAX_POINTS: usize = MAX_POINTS;
 }
 
+/// What keeps a node from serving its clients, the lesser trouble first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// Nothing that it knows of.
+    #[default]
+    None,
+    /// Its log file takes no lines: it votes, but nobody gets an answer.
+    LogFile,
+    /// Its disk hangs: nothing that it promises becomes durable.
+    Storage,
+}
+
+impl Trouble {
+    /// Its number in a message.
+    fn code(self) -> u64 {
+        match self {
+            Trouble::None => 0,
+            Trouble::LogFile => 1,
+            Trouble::Storage => 2,
+        }
+    }
+
+    /// A number that only a newer version knows is taken for the worst.
+    fn of_code(code: u64) -> Trouble {
+        match code {
+            0 => Trouble::None,
+            1 => Trouble::LogFile,
+            _ => Trouble::Storage,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::None => "none",
+            Trouble::LogFile => "log-file",
+            Trouble::Storage => "storage",
+        })
+    }
+}
+
 impl Service {
     /// What it takes in memory and, roughly, on the wire.
     pub fn cost_bytes(&self) -> usize {
         match &self.body {
-            ServiceBody::Ping => 64,
+            ServiceBody::Ping | ServiceBody::Health(_) => 64,
             ServiceBody::Hashes { points } => 64 + size_of_val(&points[..]),
         }
     }
@@ -77,6 +122,7 @@ impl fmt::Display for ServiceBody {
                 f.write_str("Hashes")?;
                 points.iter().try_for_each(|point| write!(f, " {}={:08x}", point.index, point.hash as u32))
             }
+            ServiceBody::Health(trouble) => write!(f, "Health trouble={trouble}"),
         }
     }
 }
@@ -86,6 +132,9 @@ pub(super) fn to_record(body: &ServiceBody, values: Values) -> (Values, &[Point]
     match body {
         ServiceBody::Ping => (Values { kind: kind::PING, ..values }, &[]),
         ServiceBody::Hashes { points } => (Values { kind: kind::HASHES, ..values }, points),
+        ServiceBody::Health(trouble) => {
+            (Values { kind: kind::HEALTH, number: trouble.code(), ..values }, &[])
+        }
     }
 }
 
@@ -95,6 +144,7 @@ pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<Service
     Some(match values.kind {
         kind::PING => ServiceBody::Ping,
         kind::HASHES => ServiceBody::Hashes { points: take(&mut lists.points) },
+        kind::HEALTH => ServiceBody::Health(Trouble::of_code(values.number)),
         _ => return None,
     })
 }
@@ -102,7 +152,7 @@ pub(super) fn to_body(values: &Values, lists: &mut OwnedLists) -> Option<Service
 /// Checks a whole message.
 pub(super) fn check(body: &ServiceBody) -> Result<(), MessageError> {
     match body {
-        ServiceBody::Ping => Ok(()),
+        ServiceBody::Ping | ServiceBody::Health(_) => Ok(()),
         ServiceBody::Hashes { points } if points.len() < 2 => {
             nonsense(format!("{} values of the log's hash where at least 2 are sent", points.len()))
         }

@@ -7,6 +7,7 @@ pub(super) fn name(body: &ServiceBody) -> &'static str {
     match body {
         ServiceBody::Ping => "Ping",
         ServiceBody::Hashes { .. } => "Hashes",
+        ServiceBody::Health(_) => "Health",
     }
 }
 
@@ -19,5 +20,6 @@ pub(super) fn feed(body: &ServiceBody, out: &mut Numbers) {
                 out.numbers(&[point.index, (point.hash >> 64) as u64, point.hash as u64]);
             }
         }
+        ServiceBody::Health(trouble) => out.number(*trouble as u64),
     }
 }

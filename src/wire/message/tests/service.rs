@@ -3,14 +3,16 @@
 use proptest::prelude::*;
 
 use super::samples::watermarks;
-use crate::wire::message::{Point, ServiceBody};
+use crate::wire::message::{Point, ServiceBody, Trouble};
 
 pub fn bodies() -> impl Strategy<Value = ServiceBody> {
     let point = (watermarks(), any::<u128>()).prop_map(|(index, hash)| Point { index, hash });
+    let troubles = vec![Trouble::None, Trouble::LogFile, Trouble::Storage];
     prop_oneof![
         Just(ServiceBody::Ping),
         prop::collection::vec(point, 2..=ServiceBody::MAX_POINTS)
             .prop_map(|points| ServiceBody::Hashes { points }),
+        prop::sample::select(troubles).prop_map(ServiceBody::Health),
     ]
 }
 
@@ -23,5 +25,6 @@ pub fn recorded() -> Vec<(ServiceBody, &'static str)> {
             ServiceBody::Hashes { points },
             "084110011802aa0115088020111100000000000000192200000000000000aa010c088827190700000000000000",
         ),
+        (ServiceBody::Health(Trouble::Storage), "084210011802a00102"),
     ]
 }
