@@ -128,7 +128,8 @@ pub struct Limits {
     /// allowed; 65,536 to 1 GiB, 16 MiB by default.
     pub window_bytes: usize,
     /// `clients`: the most client connections; 1 to 100,000, 10,000 by default. Further ones are told so and
-    /// closed.
+    /// closed. A node serves fewer, and warns, if the limit of open files leaves no room for so many next to
+    /// what peers, disk and log need.
     pub clients: usize,
     /// `pending`: how many requests of all clients may wait for their answer; 1 to 1,000,000, 100,000 by
     /// default. Further ones are answered with `-BUSY`.

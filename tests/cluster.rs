@@ -8,6 +8,8 @@
 #[macro_use]
 mod common;
 
+#[path = "cluster/descriptors.rs"]
+mod descriptors;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/folder.rs"]
@@ -46,6 +48,8 @@ mod signals;
 mod small_disk;
 #[path = "cluster/starting.rs"]
 mod starting;
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/telnet.rs"]
 mod telnet;
 #[path = "cluster/unbind.rs"]

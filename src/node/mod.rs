@@ -26,6 +26,7 @@ mod clients;
 #[cfg(feature = "internals")]
 pub mod clients;
 mod clock;
+mod descriptors;
 mod ending;
 mod errors;
 mod front;

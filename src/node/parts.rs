@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::logfile::{ChosenLog, Log};
 use crate::store::{Recovered, Store};
 
+use super::descriptors::Fit;
 use super::items::ApplySender;
 use super::peers_key::PeersKey;
 
@@ -18,6 +19,8 @@ pub(super) struct Parts {
     pub(super) apply: Option<ApplySender>,
     /// Where clients connect, if there is a client port.
     pub(super) client: Option<SocketAddr>,
+    /// How many clients there may be at a time.
+    pub(super) clients: Fit,
     /// A socket that already listens for peers.
     pub(super) peer_listener: Option<TcpListener>,
     pub(super) store: Store,

@@ -69,14 +69,29 @@ pub(super) struct Running {
 
 /// Binds the ports and starts the threads.
 pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
-    let Parts { config, peers_key, application, apply, client, peer_listener, store, recovered, log } = parts;
+    let Parts {
+        config,
+        peers_key,
+        application,
+        apply,
+        client,
+        clients,
+        peer_listener,
+        store,
+        recovered,
+        log,
+    } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
     if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
         warn!("{text}");
     }
+    if let Some(text) = &clients.warning {
+        warn!("{text}");
+    }
     assert_own_room();
     let ender = Ender::default();
+    let client = client.map(|address| client_options(&config, address, clients.clients));
     let ports =
         Ports::bind(&config, client, peer_listener, peers_key.keys.clone(), &recovered, ender.clone())?;
     let (client_address, peer_address) = (ports.client_address, ports.peer_address);
@@ -155,13 +170,13 @@ struct Ports {
 impl Ports {
     fn bind(
         config: &Config,
-        client: Option<SocketAddr>,
+        client: Option<ClientOptions>,
         peer_listener: Option<TcpListener>,
         keys: Option<Keys>,
         recovered: &Recovered,
         ender: Ender,
     ) -> Result<Ports, StartError> {
-        let clients = client.map(|address| bind_clients(config, address)).transpose()?;
+        let clients = client.map(bind_clients).transpose()?;
         let client_address = clients.as_ref().map(|(port, _)| port.address());
         let options = PeerOptions { keys, ..peer_options(config, client_address, recovered, ender) };
         let (network, network_bell) = bind_peers(peer_listener, options)?;
@@ -199,7 +214,7 @@ fn share(
         handles: Arc::new(Handles::new(requests.clone())),
         requests,
         applied: Applied::new(recovered.compacted),
-        status: Arc::new(Mutex::new(state_machine.status())),
+        status: state_machine.published(),
         health,
         marks,
         fork: Arc::default(),
@@ -234,9 +249,10 @@ fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
 }
 
 /// Returns the client port, and the queue of the answers for its clients.
-fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Arc<Answers>), StartError> {
-    let (port, bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
-        let text = format!("cannot listen for clients on {client}: {error}; choose another address");
+fn bind_clients(options: ClientOptions) -> Result<(ClientPort, Arc<Answers>), StartError> {
+    let (port, bell) = ClientPort::bind(options).map_err(|error| {
+        let address = options.address;
+        let text = format!("cannot listen for clients on {address}: {error}; choose another address");
         StartError::new(ExitCode::Config, text)
     })?;
     Ok((port, Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, bell))))
@@ -272,7 +288,7 @@ fn assert_own_room() {
     );
 }
 
-fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
+fn client_options(config: &Config, address: SocketAddr, clients: usize) -> ClientOptions {
     let limits = crate::client::Limits {
         value_bytes: config.limits.value_bytes,
         propose_timeout_ms: config.client.timeout_ms,
@@ -280,7 +296,7 @@ fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
         idle_timeout_ms: config.client.idle_s * 1000,
         ..crate::client::Limits::default()
     };
-    ClientOptions { connections: config.limits.clients, limits, ..ClientOptions::new(client) }
+    ClientOptions { connections: clients, limits, ..ClientOptions::new(address) }
 }
 
 fn peer_options(
