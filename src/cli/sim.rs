@@ -56,9 +56,9 @@ pub struct Sim {
     /// How the nodes agree: paxos or raft
     #[arg(long, default_value_t)]
     protocol: ProtocolName,
-    /// Nodes of the cluster
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    nodes: u64,
+    /// Nodes of the cluster [default: 2 to 7, drawn from the seed; 3 with --split]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: Option<u64>,
     /// Steps of each run until faults end and the cluster must recover
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
@@ -102,12 +102,13 @@ pub fn run(arguments: &Sim) -> Result<(), Error> {
     let (seeds, until) = seeds(arguments)?;
     if let Some(splits) = &arguments.split {
         let (text, served) =
-            splits::run(splits, arguments.protocol, arguments.nodes, &seeds, jobs(arguments));
+            splits::run(splits, arguments.protocol, arguments.nodes.unwrap_or(3), &seeds, jobs(arguments));
         let printed = output::print(&text);
         return served.map_err(Error::Message).and(printed);
     }
     let campaign = Campaign {
         plan: plan(arguments, seeds.start),
+        nodes: arguments.nodes,
         seeds,
         until,
         jobs: jobs(arguments),
@@ -146,8 +147,14 @@ fn record(arguments: &Sim, file: &Path, interrupt: &Interrupt) -> Result<(), Err
     let Some(seed) = arguments.seed else {
         return Err(Error::Message("--trace records a single seed: add --seed N".to_owned()));
     };
-    let campaign =
-        Campaign { plan: plan(arguments, seed), seeds: seed..seed + 1, until: None, jobs: 1, twice: false };
+    let campaign = Campaign {
+        plan: plan(arguments, seed),
+        nodes: arguments.nodes,
+        seeds: seed..seed + 1,
+        until: None,
+        jobs: 1,
+        twice: false,
+    };
     let began = Instant::now();
     let (outcome, place) = panics::run(&campaign.plan, MAX_EVENTS);
     let mut tally = Tally::new(seed);
@@ -178,7 +185,7 @@ fn plan(arguments: &Sim, seed: u64) -> Plan {
     Plan {
         seed,
         protocol: arguments.protocol,
-        nodes: arguments.nodes,
+        nodes: arguments.nodes.unwrap_or_else(|| Plan::drawn_nodes(seed)),
         events: arguments.events,
         clients: arguments.clients,
         faults: arguments.faults.0.clone(),

@@ -7,11 +7,15 @@
 //! put on a majority does not count. A core that believes anything else fails here. The cost of a call is in
 //! proportion to what it is told, that of an election to the log.
 //!
+//! A request is delivered at most once *within the delivery window*: the last so many distinct delivered
+//! requests, by index. One that left the window may be delivered again, and then must be on all nodes; one
+//! that is in it must not, and is a no-op on all. Both are counted here from the deliveries alone.
+//!
 //! It is also used without the simulator, by golden scripts and random schedules over bare cores.
 
 mod raft;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -37,7 +41,12 @@ pub struct Checker {
     chosen_under: BTreeMap<Index, Ballot>,
     /// What was delivered from index 1 on; `None` is a no-op, or a request that had been delivered before.
     delivered: Vec<Option<Command>>,
-    first_delivery: BTreeMap<RequestId, Index>,
+    /// The delivery window: its requests in the order in which they were delivered, and where.
+    window: VecDeque<RequestId>,
+    window_len: usize,
+    places: BTreeMap<RequestId, Index>,
+    /// Where a request was delivered last, whether it has left the window or not.
+    last_delivery: BTreeMap<RequestId, Index>,
     /// The state of the application after an index.
     states: BTreeMap<Index, Bytes>,
     /// The incarnation that prepared each ballot.
@@ -48,11 +57,13 @@ pub struct Checker {
     raft: Option<RaftRules>,
     /// How often a chosen request was delivered as a no-op, because it had been delivered before.
     pub repeats: u64,
+    /// How often a request was delivered again, since it had left the window.
+    pub again: u64,
 }
 
 impl Checker {
-    /// A checker for a cluster of nodes 1 to `nodes`.
-    pub fn new(protocol: ProtocolName, nodes: usize) -> Checker {
+    /// A checker for a cluster of nodes 1 to `nodes`, founded with this delivery window.
+    pub fn new(protocol: ProtocolName, nodes: usize, delivery_window: usize) -> Checker {
         Checker {
             quorum: nodes / 2 + 1,
             proposed: BTreeMap::new(),
@@ -61,12 +72,16 @@ impl Checker {
             chosen: BTreeMap::new(),
             chosen_under: BTreeMap::new(),
             delivered: Vec::new(),
-            first_delivery: BTreeMap::new(),
+            window: VecDeque::new(),
+            window_len: delivery_window,
+            places: BTreeMap::new(),
+            last_delivery: BTreeMap::new(),
             states: BTreeMap::new(),
             prepared: BTreeMap::new(),
             promisers: BTreeMap::new(),
             raft: (protocol == ProtocolName::Raft).then(RaftRules::default),
             repeats: 0,
+            again: 0,
         }
     }
 
@@ -91,9 +106,14 @@ impl Checker {
         );
     }
 
-    /// The index at which a request was first delivered.
+    /// The latest index at which a request was delivered.
     pub fn delivery(&self, request: RequestId) -> Option<Index> {
-        self.first_delivery.get(&request).copied()
+        self.last_delivery.get(&request).copied()
+    }
+
+    /// How many distinct delivered requests are remembered.
+    pub fn delivery_window(&self) -> usize {
+        self.window_len
     }
 
     /// A client proposes this command.
@@ -296,19 +316,38 @@ impl Checker {
             None => {
                 let last = self.delivered.len();
                 hold!(Order, place == last, "node {node} delivers {entry}, but nobody has {}", last + 1);
-                self.repeats += u64::from(!counts && entry.command.kind != Kind::Noop);
                 self.delivered.push(what.cloned());
+                self.remembers(node, entry, counts);
             }
         }
-        if let Some(command) = what {
-            let request = command.request;
-            let first = *self.first_delivery.entry(request).or_insert(entry.index);
-            hold!(
-                OnceOnly,
-                first == entry.index,
-                "node {node} delivers request {request} at {first} and at {}",
-                entry.index
-            );
+    }
+
+    /// The first delivery of an index: it counts unless it is a no-op, or its request is in the window.
+    fn remembers(&mut self, node: NodeId, entry: &Entry, counts: bool) {
+        if entry.command.kind == Kind::Noop {
+            hold!(OnceOnly, !counts, "node {node} delivers {entry}, which asks for nothing");
+            return;
         }
+        let request = entry.command.request;
+        let earlier = self.places.get(&request);
+        hold!(
+            OnceOnly,
+            counts == earlier.is_none(),
+            "node {node} delivers {entry} (counts: {counts}), but where the window of {} requests has it is {earlier:?}",
+            self.window_len
+        );
+        self.repeats += u64::from(!counts);
+        if !counts {
+            return;
+        }
+        if self.window.len() == self.window_len
+            && let Some(oldest) = self.window.pop_front()
+        {
+            self.places.remove(&oldest);
+        }
+        self.window.push_back(request);
+        self.places.insert(request, entry.index);
+        let before = self.last_delivery.insert(request, entry.index);
+        self.again += u64::from(before.is_some());
     }
 }

@@ -207,9 +207,7 @@ impl World {
             if self.node(id).lost.is_some() {
                 continue;
             }
-            let told =
-                self.node(id).running.as_ref().and_then(|it| it.requests.lock().ledger.lookup(request));
-            if told.is_some() {
+            if self.has_delivered(id, *probe) {
                 continue;
             }
             any = true;
@@ -241,8 +239,9 @@ impl World {
 
     /// Whether a node has delivered a request.
     pub(super) fn has_delivered(&self, id: NodeId, reqid: u64) -> bool {
-        let running = self.node(id).running.as_ref();
-        running.is_some_and(|running| running.requests.lock().ledger.lookup(RequestId::user(reqid)).is_some())
+        let delivered = self.checker.delivery(RequestId::user(reqid));
+        let applied = self.node(id).running.as_ref().map_or(0, |running| running.applier.applied());
+        delivered.is_some_and(|index| index <= applied)
     }
 
     /// The nodes at which the probe is not yet delivered.

@@ -74,6 +74,7 @@ impl Cluster {
         let mut counts = self.world.counts.clone();
         counts.add_many(Count::Chosen, self.world.checker.chosen().len() as u64);
         counts.add_many(Count::Repeats, self.world.checker.repeats);
+        counts.add_many(Count::DeliveredAgain, self.world.checker.again);
         counts
     }
 
@@ -128,6 +129,10 @@ fn step(world: &mut World) {
         Step::Tick(..) | Step::Thread(..) | Step::Turn(..) | Step::WriteEnds(..) | Step::Retry(..) => {}
         Step::Dial(from, to) => dial(world, from, to),
         Step::Arrive(flight) => world.arrive(*flight),
+        Step::Segment(stream, number) => world.segment_arrives(stream, number),
+        Step::Resend(stream) => world.resend(stream),
+        Step::Ping(stream) => world.ping(stream),
+        Step::Reset(stream) => world.reset_arrives(stream),
         Step::Client(client, operation) => world.client_acts(client, operation),
         Step::Forget(ticket) => world.forget(ticket),
         Step::Transfer => world.transfer(),
@@ -141,6 +146,7 @@ fn step(world: &mut World) {
     if world.steps.is_multiple_of(COMPARE_EVERY) {
         let place = (world.steps / COMPARE_EVERY) % world.nodes.len() as u64;
         world.compare(place + 1);
+        world.check_streams();
     }
 }
 

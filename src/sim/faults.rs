@@ -17,14 +17,19 @@ use crate::consensus::random::Random;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Messages that are lost, in percent (0 to 100).
+    /// Whether each message is on its own (0 or 1): 0 is a network of connections as TCP makes them, which
+    /// bring messages in order and once (`sim/streams.rs`); 1 is one that loses, doubles and reorders single
+    /// messages, as no TCP does. The network stays as it is when faults end.
+    pub datagrams: u64,
+    /// Messages that are lost, in percent (0 to 100). With connections, so are their acknowledgements and
+    /// attempts to connect, and what was lost is sent again.
     pub loss_percent: u64,
-    /// Messages that arrive twice, in percent (0 to 100).
+    /// Messages that arrive twice, in percent (0 to 100). Without datagrams there are none.
     pub duplicate_percent: u64,
     /// The shortest time that a message takes, in µs (1 to 10,000,000).
     pub delay_min_us: u64,
     /// The longest time that a message takes, in µs (from `delay_min_us` to 10,000,000). The spread reorders
-    /// messages.
+    /// datagrams; on a connection, what overtakes waits.
     pub delay_max_us: u64,
     /// Messages that are late, in percent (0 to 100).
     pub late_percent: u64,
@@ -99,6 +104,7 @@ impl Faults {
     /// A quiet cluster: messages take 0.1 to 0.5 ms, durable writes 0.1 to 0.3 ms.
     pub fn none() -> Faults {
         Faults {
+            datagrams: 0,
             loss_percent: 0,
             duplicate_percent: 0,
             delay_min_us: 100,
@@ -169,6 +175,7 @@ impl Faults {
             stall_permille: pick(&[0, 0, 1, 5]),
             stall_ms: pick(&[5, 100, 300]),
             memory_flip_every_ms: pick(&[0, 0, 0, 1000]),
+            datagrams: pick(&[0, 0, 1]),
         }
     }
 
@@ -196,6 +203,7 @@ impl Faults {
     pub fn check(&self) -> Result<(), String> {
         for (name, number) in self.fields() {
             let (low, high) = match name.as_str() {
+                "datagrams" => (0, 1),
                 name if name.ends_with("_percent") => (0, 100),
                 name if name.ends_with("_permille") => (0, 1000),
                 name if name.ends_with("_every_ms") => (0, 3_600_000),

@@ -15,7 +15,8 @@
 //! | `plan`, `faults` | what a run is made from, and what goes wrong in it |
 //! | `world` | all state and no behaviour: time, the queue of steps and their kinds, nodes, network, clients |
 //! | `application` | what all nodes run on top of the log |
-//! | `network`, `clients`, `reads` | what happens between nodes, and to the clients and readers that ask them |
+//! | `network`, `streams` | what happens between nodes: messages on their own, or on connections as TCP makes them |
+//! | `clients`, `reads` | what happens to the clients and readers that ask nodes |
 //! | `threads`, `processes` | what a node's threads do, how its processes start and end |
 //! | `chaos`, `strikes`, `partition` | when faults come, what each does, how networks split |
 //! | `invariant`, `checker`, `watch`, `durable` | what must hold, the independent count, what is checked after a step and after a write |
@@ -48,6 +49,7 @@ mod run;
 mod scenario;
 mod shrink;
 mod strangers;
+mod streams;
 mod strikes;
 mod threads;
 pub mod trace;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::consensus::protocols::ProtocolName;
+use crate::consensus::random::Random;
 
 use super::faults::Faults;
 
@@ -27,6 +28,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many nodes the cluster of a seed has if nobody says: 2 to 7.
+    pub fn drawn_nodes(seed: u64) -> u64 {
+        Random::new(seed ^ 0x0DE5).between(2, 8)
+    }
+
     /// The usual one: Paxos, three nodes, mixed faults.
     pub fn new(seed: u64) -> Plan {
         let (protocol, without) = (ProtocolName::Paxos, BTreeSet::new());

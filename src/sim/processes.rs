@@ -21,6 +21,7 @@ impl World {
             return;
         }
         let is_harmed = node.is_harmed;
+        node.is_dark = false;
         match node.start(now_us, rate_permille) {
             Ok(recovered) => {
                 let process = node.process;
@@ -30,7 +31,9 @@ impl World {
                 self.wake_all(id);
                 for peer in self.ids().filter(|peer| *peer != id) {
                     self.dial_soon(id, peer);
-                    self.dial_soon(peer, id);
+                    if self.network.is_of_datagrams {
+                        self.dial_soon(peer, id);
+                    }
                 }
             }
             // The disk is full or failing: the operator of a real node would try again.
@@ -76,6 +79,7 @@ impl World {
         counts.add_many(Count::PowerCuts, u64::from(cut || torn));
         node.crash(|| chaos.kept(cut, torn, counts));
         node.is_harmed |= torn;
+        node.is_dark = cut || torn;
         for flight in unread.unwrap_or_default() {
             self.record(id, What::Dropped { id: flight.id, why: "the node is down".into() });
         }

@@ -17,6 +17,7 @@ mod process;
 mod schedule;
 mod shape;
 mod step;
+mod stream;
 
 use bytes::BytesMut;
 
@@ -44,6 +45,7 @@ pub use clients::{Request, Waiter};
 pub use node::Node;
 pub use process::Running;
 pub use step::{Act, Flight, Step, Thread};
+pub use stream::Stream;
 
 /// Everything that a run changes.
 pub struct World {
@@ -100,11 +102,11 @@ impl World {
             steps: 0,
             last_write: 0,
             nodes: (1..=plan.nodes).map(node).collect(),
-            network: Network::new(plan.seed),
+            network: Network::new(plan.seed, faults.datagrams == 1),
             clients: Clients::new(plan),
             chaos: Chaos::new(plan),
             faults,
-            checker: Checker::new(plan.protocol, plan.nodes as usize),
+            checker: Checker::new(plan.protocol, plan.nodes as usize, shape.sizes.window),
             counts: Counts::default(),
             recorder: Recorder::new(keep),
             random,

@@ -16,6 +16,7 @@ use spaxos::consensus::protocol::{Input, Proposal, Protocol, Status};
 use spaxos::consensus::protocols::ProtocolName;
 use spaxos::consensus::quorum::Voters;
 use spaxos::consensus::types::{Ballot, Command, Entry, HardState, Index, NodeId, Round};
+use spaxos::pipeline::ledger::WINDOW;
 use spaxos::pipeline::requests::Requests;
 use spaxos::sim::checker::Checker;
 use spaxos::sim::trace::What;
@@ -123,7 +124,7 @@ impl Cluster {
             flight: Vec::new(),
             cut: BTreeSet::new(),
             hung: BTreeSet::new(),
-            checker: Checker::new(shape.protocol, shape.nodes as usize),
+            checker: Checker::new(shape.protocol, shape.nodes as usize, WINDOW),
             tracer: None,
             asked: Vec::new(),
             reached: Reached::default(),

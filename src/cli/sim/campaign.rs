@@ -26,8 +26,10 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What to run.
 pub struct Campaign {
-    /// The plan of each run, except for the seed.
+    /// The plan of each run, except for the seed and the nodes.
     pub plan: Plan,
+    /// How many nodes; `None`: drawn from each seed.
+    pub nodes: Option<u64>,
     /// The seeds of all runs, unless the time is up before.
     pub seeds: Range<u64>,
     /// No run begins after this.
@@ -119,7 +121,8 @@ impl Source<'_> {
             return None;
         }
         let seed = self.next.lock().ok()?.next()?;
-        Some(Plan { seed, ..self.campaign.plan.clone() })
+        let nodes = self.campaign.nodes.unwrap_or_else(|| Plan::drawn_nodes(seed));
+        Some(Plan { seed, nodes, ..self.campaign.plan.clone() })
     }
 }
 
@@ -249,7 +252,7 @@ mod tests {
 
     fn campaign(seeds: Range<u64>, jobs: usize) -> Campaign {
         let plan = Plan { events: 100, ..Plan::new(0) };
-        Campaign { plan, seeds, until: None, jobs, twice: false }
+        Campaign { plan, nodes: None, seeds, until: None, jobs, twice: false }
     }
 
     /// However many threads, results count in the order of seeds.

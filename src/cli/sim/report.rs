@@ -22,12 +22,12 @@ pub fn table(campaign: &Campaign, tally: &Tally) -> String {
         ProtocolName::Paxos => String::new(),
         other => format!("{other}, "),
     };
+    let nodes = campaign.nodes.map_or("2 to 7".to_owned(), |nodes| nodes.to_string());
     format!(
-        "{protocol}seeds {}..{}, {} nodes, {} events each, faults: {faults}\n\
+        "{protocol}seeds {}..{}, {nodes} nodes, {} events each, faults: {faults}\n\
          {steps} steps, {} s of virtual time, hash {:016x}{}\n\n{counts}",
         seeds.start,
         seeds.end,
-        plan.nodes,
         plan.events,
         virtual_us / 1_000_000,
         tally.hash(),
@@ -45,7 +45,8 @@ struct Summary {
     protocol: &'static str,
     /// The first, and the one after the last.
     seeds: [u64; 2],
-    nodes: u64,
+    /// `null`: 2 to 7, drawn from each seed.
+    nodes: Option<u64>,
     faults: String,
     events_per_seed: u64,
     steps: u64,
@@ -69,7 +70,7 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
         commit: version::COMMIT,
         protocol: plan.protocol.name(),
         seeds: [tally.seeds.start, tally.seeds.end],
-        nodes: plan.nodes,
+        nodes: campaign.nodes,
         faults: plan.faults.as_ref().map_or("mixed".to_owned(), ToString::to_string),
         events_per_seed: plan.events,
         steps: tally.steps,
@@ -91,7 +92,7 @@ pub fn summary(campaign: &Campaign, tally: &Tally, took: Duration) -> String {
 pub fn check_reach(campaign: &Campaign, tally: &Tally) -> Result<(), String> {
     let missing: Vec<_> =
         tally.counts.missing(campaign.plan.protocol).into_iter().map(Count::prose).collect();
-    if campaign.plan.nodes < MIN_NODES_TO_REACH_ALL || missing.is_empty() {
+    if campaign.nodes.is_some_and(|nodes| nodes < MIN_NODES_TO_REACH_ALL) || missing.is_empty() {
         return Ok(());
     }
     Err(format!(

@@ -254,7 +254,7 @@ mod tests {
 
     impl Lab {
         fn new() -> Lab {
-            Lab { checker: Checker::new(ProtocolName::Raft, 5), hard_states: BTreeMap::new() }
+            Lab { checker: Checker::new(ProtocolName::Raft, 5, 16), hard_states: BTreeMap::new() }
         }
 
         fn write(&mut self, node: NodeId, round: Round, entries: &[Entry]) {

@@ -31,6 +31,8 @@ pub struct Node {
     pub process: u64,
     /// Why it will never run again, if it will not.
     pub lost: Option<&'static str>,
+    /// Its machine is without power, and says nothing, until it starts again.
+    pub is_dark: bool,
     /// Its disk was harmed: the node may refuse it.
     pub is_harmed: bool,
     /// A bit flipped in the memory of one of its processes.
@@ -59,6 +61,7 @@ impl Node {
             running: None,
             process: 0,
             lost: None,
+            is_dark: false,
             is_harmed: false,
             was_flipped: false,
             account: Account::default(),

@@ -19,7 +19,7 @@ pub struct Sizes {
     pub peers_bytes: usize,
     pub proposals_bytes: usize,
     pub recent_bytes: usize,
-    /// Distinct requests that are remembered.
+    /// The delivery window: this many distinct delivered requests are remembered.
     pub window: usize,
 }
 
@@ -38,7 +38,7 @@ impl Shape {
                 peers_bytes: pick(&[2000, 100_000, 64 << 20]) as usize,
                 proposals_bytes: pick(&[500, 10_000, 32 << 20]) as usize,
                 recent_bytes: pick(&[1, 600, 3000, 1_000_000]) as usize,
-                window: 1 << 16,
+                window: pick(&[16, 100, 1000, 1 << 16]) as usize,
             },
         }
     }

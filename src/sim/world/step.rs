@@ -20,8 +20,16 @@ pub enum Step {
     Retry(NodeId, u64),
     /// A node dials another.
     Dial(NodeId, NodeId),
-    /// A message arrives.
+    /// A message that is on its own arrives.
     Arrive(Box<Flight>),
+    /// A segment of a connection arrives: the connection, and the segment's number in it.
+    Segment(u64, u64),
+    /// Nothing was acknowledged on a connection for a while.
+    Resend(u64),
+    /// A connection may have been silent for too long.
+    Ping(u64),
+    /// A reset of a connection arrives at its sender.
+    Reset(u64),
     /// A client does something.
     Client(usize, u64),
     /// A request of the liveness phase has timed out.
