@@ -45,6 +45,11 @@ pub struct Config {
     pub data: PathBuf,
     /// The founding members by id with their peer addresses, this node included; 1 to [`MAX_PEERS`].
     pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// `peers_key`: the file with the secret by which the nodes of a cluster know each other, the same on all
+    /// of them; none by default, and then anyone who reaches a peer port can pass for a node. One or two
+    /// lines of 64 hexadecimal digits: a node proves itself with the first key and accepts both. If all
+    /// members are on loopback addresses, the first that starts makes the file.
+    pub peers_key: Option<PathBuf>,
     /// `[log]`.
     pub log: LogConfig,
     /// `[timing]`.
@@ -55,12 +60,13 @@ pub struct Config {
     pub client: ClientConfig,
     /// `[store]`.
     pub store: StoreConfig,
-    source: Source,
+    /// The file that it was read from; [`Source::default`] if it was made otherwise.
+    pub source: Source,
 }
 
 /// The file that a configuration was read from, if it was. Configurations from different files may be equal.
 #[derive(Clone, Debug, Default)]
-struct Source(Option<PathBuf>);
+pub struct Source(Option<PathBuf>);
 
 impl PartialEq for Source {
     fn eq(&self, _: &Source) -> bool {
@@ -122,7 +128,8 @@ pub struct Limits {
     /// allowed; 65,536 to 1 GiB, 16 MiB by default.
     pub window_bytes: usize,
     /// `clients`: the most client connections; 1 to 100,000, 10,000 by default. Further ones are told so and
-    /// closed.
+    /// closed. A node serves fewer, and warns, if the limit of open files leaves no room for so many next to
+    /// what peers, disk and log need.
     pub clients: usize,
     /// `pending`: how many requests of all clients may wait for their answer; 1 to 1,000,000, 100,000 by
     /// default. Further ones are answered with `-BUSY`.
@@ -215,13 +222,26 @@ impl Config {
     }
 
     fn check_rules(&self) -> rules::Result<()> {
-        let Config { cluster, node, data, peers, log, timing, limits, client, store, protocol: _, source: _ } =
-            self;
+        let Config {
+            cluster,
+            node,
+            data,
+            peers,
+            peers_key,
+            log,
+            timing,
+            limits,
+            client,
+            store,
+            protocol: _,
+            source: _,
+        } = self;
         rules::cluster(cluster)?;
         in_range("node", *node, &rules::NODE, "")?;
         rules::peers(peers)?;
         rules::member(*node, peers)?;
         rules::path("data", data)?;
+        peers_key.iter().try_for_each(|file| rules::path("peers_key", file))?;
         rules::path("log.file", &log.file)?;
         in_range("log.max_mb", log.max_mb, &rules::MAX_MB, "")?;
         in_range("log.keep", u64::from(log.keep), &rules::KEEP, "")?;
@@ -252,7 +272,8 @@ impl Config {
     /// The files that belong to the configuration, each with what it is: nothing else may be written into
     /// them.
     pub(crate) fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.source.0.iter().map(|path| ("the configuration", path.as_path()))
+        let source = self.source.0.iter().map(|path| ("the configuration", path.as_path()));
+        source.chain(self.peers_key.iter().map(|path| ("the key of the peers", path.as_path())))
     }
 
     /// Reads a text. `path` is what errors name.

@@ -23,6 +23,9 @@ fn spaxos_refuses() {
     assert_refused(&spaxos(&["dance"]), "dance");
     assert_refused(&spaxos(&["serve", "a.toml"]), "IP:PORT");
     assert_refused(&spaxos(&["dump"]), "DIR");
+    assert_refused(&spaxos(&["key"]), "FILE");
+    assert_refused(&spaxos(&["unbind", "a"]), "NODE");
+    assert_refused(&spaxos(&["unbind", "a", "two"]), "two");
     assert_refused(&spaxos(&["demo", "--stale"]), "--stale");
     assert_refused(&spaxos(&["bench", "--nodes", "0"]), "1..=31");
     assert_refused(&spaxos(&["bench", "--secs", "0"]), "0.1");

@@ -7,7 +7,7 @@
 //! | 2 a byte every 10 s | `a_request_that_never_becomes_complete` | closed 30 s after the first byte |
 //! | 3 10 000 silent connections | `silent_connections` (400: more take another ulimit) | honest clients are served; refused above the limit |
 //! | 4 NUL and invalid UTF-8 · 5 a value with a reply in it · 6 terminal escapes | `values_of_any_bytes` | kept as they are (the log's escapes: where lines are written) |
-//! | 7 telnet's sequences, endless ones | `telnet_sequences` | removed; -TOOLARGE at the limit |
+//! | 7 telnet's sequences, endless ones | `telnet_sequences` | dropped before a line, -ERR inside one; -TOOLARGE at the limit |
 //! | 8 bare CR, LF, a million empty lines | `empty_lines_and_bare_ends` | mean nothing |
 //! | 9 answers that are never read | `answers_that_are_never_read` | throttled, dropped |
 //! | 10 half-close, reset | `a_half_close_inside_a_command`, `a_reset_inside_an_answer` | forgotten |
@@ -21,9 +21,11 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 #[path = "client_port/harness.rs"]
 mod harness;
-use harness::{Client, HELD, Port, array};
+use harness::{Client, HELD, Port, array, wait_until};
 
 /// Rule: the telnet session of the README: a `PROP` line is not answered, and is delivered.
 #[test]
@@ -138,9 +140,19 @@ fn values_of_any_bytes() {
 fn telnet_sequences() {
     let port = Port::start();
     let mut client = port.client();
-    client.send(b"\xff\xfb\x1f\xff\xfa\x1f\x00\x50\n\x18\xff\xf0EC\xff\xf1HO a\xff\xffb\r\n");
+    client.send(b"\xff\xfb\x1f\xff\xfa\x1f\x00\x50\n\x18\xff\xf0\xff\xf1ECHO a\xff\xffb\r\n");
     assert_eq!(client.line(), "$3");
     assert_eq!(client.bytes(5), b"a\xffb\r\n");
+    // A byte 255 that comes alone is an error, and never a shorter value, nor the end of the next line.
+    let alone = "a byte 255 in a line is the start of a telnet command unless it comes twice; nothing was done \
+                 with this line: send the byte twice, or the request as an array";
+    client.send(b"PROP 7 caf\xff\nPROP 8 a\xff\xf1b\r\nECHO \xff\xfa\r\nPING\r\n");
+    assert_eq!(client.line(), format!("-ERR reqid=7 {alone}"));
+    assert_eq!(client.line(), format!("-ERR reqid=8 {alone}"));
+    assert_eq!(client.line(), format!("-ERR {alone}"));
+    assert_eq!(client.line(), "+PONG");
+    client.send(b"AWAIT 7 0\r\nAWAIT 8 0\r\nCLIENT REPLY OFF\r\nPROP 9 \xff\nCLIENT REPLY ON\r\n");
+    assert_eq!([client.line(), client.line(), client.line()], ["$-1", "$-1", "+OK"]);
     let endless = [&b"\xff\xfa"[..], &vec![b'\n'; 2 << 20]].concat();
     client.send(&endless);
     assert!(client.rest().starts_with("-TOOLARGE "));
@@ -326,6 +338,64 @@ fn memory_for_clients_is_bounded() {
         port.serves();
         port.stop.stop();
     });
+}
+
+/// Rule: no number of clients makes the port hold more than its memory: when it is used up, those are closed
+/// that hold more than an equal share, however little that is.
+#[test]
+fn memory_for_many_small_clients_is_bounded() {
+    const CLIENTS: usize = 60;
+    const SENT: usize = 20_000;
+    let port = Port::with(|options| {
+        options.connections = CLIENTS + 4;
+        options.memory_bytes = 1 << 20;
+    });
+    let half = [b"*3\r\n$4\r\nPROP\r\n$1\r\n1\r\n$1048576\r\n", &[b'x'; SENT][..]].concat();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| port.client()).collect();
+    for client in &mut clients {
+        // It may be closed before it has sent all of it.
+        let _ = client.stream.get_mut().write_all(&half);
+        client.stream.get_ref().set_nonblocking(true).unwrap();
+    }
+    let is_open = |client: &mut Client| {
+        let read = std::io::Read::read(&mut client.stream, &mut [0; 1]);
+        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    let most = (1 << 20) / SENT;
+    wait_until("most of them to be closed", || {
+        clients.iter_mut().filter_map(|it| is_open(it).then_some(())).count() <= most
+    });
+    port.serves();
+}
+
+/// Rule: a thousand clients that connect at the same time are all served, though none is accepted before the
+/// last one has come: they wait in the port's backlog.
+#[test]
+fn a_thousand_clients_connect_at_the_same_time() {
+    const CLIENTS: usize = 1000;
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let most = most.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(CLIENTS);
+    if most < CLIENTS {
+        eprintln!("skipped: this system keeps at most {most} connections that are not accepted yet");
+        return;
+    }
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let mut clients = vec![];
+    // Connects before the port runs.
+    let port = Port::prepared(
+        |_| {},
+        |address| {
+            clients.extend((0..CLIENTS).map(|_| Client::connect(address).unwrap()));
+        },
+    );
+    for client in &mut clients {
+        client.send(b"PING\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.line(), "+PONG");
+    }
+    port.serves();
 }
 
 /// Rule: an orderly end: no new proposals, what is under way is answered, then the connections end.

@@ -8,6 +8,8 @@
 #[macro_use]
 mod common;
 
+#[path = "cluster/descriptors.rs"]
+mod descriptors;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/folder.rs"]
@@ -20,6 +22,8 @@ mod harness;
 mod hostile;
 #[path = "cluster/hung.rs"]
 mod hung;
+#[path = "cluster/key.rs"]
+mod key;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/log.rs"]
@@ -44,5 +48,9 @@ mod signals;
 mod small_disk;
 #[path = "cluster/starting.rs"]
 mod starting;
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/telnet.rs"]
 mod telnet;
+#[path = "cluster/unbind.rs"]
+mod unbind;

@@ -54,6 +54,7 @@ fn the_form_of_other_tools_is_read() {
 fn what_is_left_out_has_the_default_that_the_standalone_example_shows() {
     let shown = example("standalone.toml");
     let text = "cluster = \"standalone\"\nnode = 1\nprotocol = \"paxos\"\ndata = \"data/standalone\"\n\
+                peers_key = \"data/standalone.key\"\n\
                 [[peers]]\nnode = 1\naddress = \"127.0.0.1:10001\"\n";
     assert_eq!(parse(text).unwrap(), shown);
     assert_eq!(shown.log.terminal, Terminal::Diagnostics);
@@ -65,6 +66,7 @@ fn the_examples_of_three_nodes_make_one_cluster() {
     for (node, config) in (1..).zip(&nodes) {
         assert_eq!(config.node, node);
         assert_eq!((&config.cluster, &config.peers), (&nodes[0].cluster, &nodes[0].peers));
+        assert_eq!(config.peers_key.as_deref(), Some(Path::new("data/demo.key")));
         assert_eq!(config.data, Path::new(&format!("data/node{node}")));
         assert_eq!(config.peers.len(), 3);
         assert!(config.log.file.starts_with(&config.data));
@@ -83,6 +85,7 @@ fn wrong_keys_are_told_with_their_place_and_what_is_allowed() {
         ("node = 1\n", "node = \"1\"\n", "node.toml:2:8: invalid type: string \"1\", expected i64"),
         ("election_ms = 300", "election_ms = 0.3", "node.toml:15:15: invalid type"),
         ("node = 1\n", "node = 1\nnode = 1\n", "node.toml:3:1: duplicate key"),
+        ("[log]", "peers_key = 5\n[log]", "node.toml:5:13: invalid type: integer `5`, expected a string"),
         ("node = 1\n", "node = \n", "node.toml:2:"),
     ] {
         let error = error_with(from, to);
@@ -113,6 +116,7 @@ fn wrong_values_are_told_with_their_place_and_what_is_allowed() {
             "node.toml:3:12: protocol \"zab\" is not in this version; allowed: \"paxos\", \"raft\"",
         ),
         ("\"data/node1\"", "\"\"", "node.toml:4:8: data is empty"),
+        ("[log]", "peers_key = \"\"\n[log]", "node.toml:5:13: peers_key is empty; write a path"),
         ("\"info\"", "\"loud\"", "node.toml:7:9: log.level is \"loud\"; allowed are \"error\", \"warn\","),
         ("node = 2", "node = 1", "node.toml:12:8: node 1 is listed twice"),
         ("10002", "10001", "node.toml:13:11: nodes 1 and 2 have the same address 127.0.0.1:10001"),

@@ -20,6 +20,7 @@ use common::outside::{PATIENCE, own_address, wait_for};
 
 each_protocol!(
     the_leader_says_at_once_where_a_command_stands,
+    a_cluster_with_a_key_needs_no_further_step,
     a_follower_forwards_and_says_that_it_does_not_lead,
     values_that_are_proposed_together_stand_together,
     the_same_request_is_delivered_once,
@@ -115,6 +116,26 @@ fn all_of_it_goes_between_threads() {
     sent::<Items>();
     sent::<spaxos::Builder>();
     sent::<spaxos::Opened>();
+}
+
+/// On one machine the first node makes the file that `peers_key` names, and the others read it.
+fn a_cluster_with_a_key_needs_no_further_step(protocol: ProtocolName) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("peers.key");
+    let members = Members::new(protocol, 3);
+    let start = |id: &NodeId| {
+        let config = Config { peers_key: Some(key.clone()), ..members.config(*id) };
+        Node::builder(config).application(Sum::default()).in_memory(&members.disks[id]).start().unwrap()
+    };
+    let nodes: Vec<Node> = members.peers.keys().map(start).collect();
+    let at = leader(&nodes);
+    assert_eq!(response(nodes[at].propose("5").unwrap().wait(PATIENCE).unwrap()), "5");
+    std::fs::write(&key, "5").unwrap();
+    drop(nodes);
+    let error =
+        Node::builder(Config { peers_key: Some(key.clone()), ..members.config(1) }).start().unwrap_err();
+    assert_eq!(error.code, ExitCode::Config);
+    assert!(error.text.contains("peers.key:1: a key of 1 digits"), "{error}");
 }
 
 /// Lab 2, `Start`: the leader says immediately where a command is placed, under which term, and that it

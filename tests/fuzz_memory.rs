@@ -134,7 +134,7 @@ fn requests(input: &[u8]) -> usize {
         loop {
             let consumed = match splitter.next(rest) {
                 Step::More | Step::Refused(..) => return splitter,
-                Step::Nothing(len) | Step::Unbalanced(len) => len,
+                Step::Nothing(len) | Step::Unbalanced(len) | Step::LoneIac(len, _) => len,
                 Step::Request { len, arguments, .. } => {
                     let _ = Command::parse(&arguments, 1 << 20);
                     len

@@ -148,13 +148,15 @@ fn after_a_torn_end_at_any_byte_the_log_goes_on_with_the_next_index() {
 fn both_ways_into_the_file_together_keep_lines_whole_over_rotation_and_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let options = LogOptions { max_bytes: 20_000, keep: 1000, ..options(&path) };
+    // Lines of this level may be as many as they like.
+    let level = LevelFilter::Debug;
+    let options = LogOptions { max_bytes: 20_000, keep: 1000, level, ..options(&path) };
     let (log, mut chosen) = open(&options);
     let control = log.control();
     std::thread::scope(|scope| {
         for _ in 0..3 {
             let logger = log.logger();
-            scope.spawn(move || (0..1000).for_each(|_| say(&*logger, log::Level::Info, &"x".repeat(100))));
+            scope.spawn(move || (0..1000).for_each(|_| say(&*logger, log::Level::Debug, &"x".repeat(100))));
         }
         for index in 1..=5000 {
             append(&mut chosen, index);
@@ -171,11 +173,36 @@ fn both_ways_into_the_file_together_keep_lines_whole_over_rotation_and_reopening
     assert_eq!(indexes_of_all(&path, options.keep), (1..=5000).collect::<Vec<_>>());
 }
 
+/// However many warnings there are, the file of chosen lines gets few of them, all errors, and is told how
+/// many are missing.
+#[test]
+fn a_flood_of_diagnostic_lines_does_not_fill_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (log, _chosen) = open(&options(&path));
+    let (control, logger) = (log.control(), log.logger());
+    let began = Instant::now();
+    for number in 0..20_000 {
+        let level = if number % 2 == 0 { log::Level::Warn } else { log::Level::Info };
+        say(&*logger, level, "somebody connected");
+    }
+    say(&*logger, log::Level::Error, "the disk failed");
+    // Four lines more are allowed in each second.
+    let allowed = 250 + 4 * (1 + began.elapsed().as_secs() as usize);
+    log.close();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let written = text.matches("somebody connected").count();
+    assert!((250..=allowed).contains(&written), "{written} lines, {allowed} are allowed");
+    assert!(text.ends_with("[ERROR] the disk failed\n"), "{text}");
+    assert_eq!(control.counters().dropped_lines, 20_000 - written as u64);
+}
+
 #[test]
 fn a_log_fifo_that_nobody_reads_holds_up_nobody_but_the_applier() {
     let dir = tempfile::tempdir().unwrap();
     let (terminal_end, terminal) = std::io::pipe().unwrap();
-    let options = LogOptions { terminal: Terminal::Diagnostics, ..options(&fifo(dir.path())) };
+    let level = LevelFilter::Debug;
+    let options = LogOptions { terminal: Terminal::Diagnostics, level, ..options(&fifo(dir.path())) };
     let terminal = File::from(std::os::fd::OwnedFd::from(terminal));
     let (log, mut chosen) = logfile::open_with_terminal(&options, terminal).unwrap();
     let (control, logger) = (log.control(), log.logger());
@@ -190,7 +217,7 @@ fn a_log_fifo_that_nobody_reads_holds_up_nobody_but_the_applier() {
     // All other threads go on logging, far beyond the queue, and the terminal shows it.
     let first_line =
         std::thread::spawn(move || BufReader::new(terminal_end).lines().next().unwrap().unwrap());
-    (0..20_000).for_each(|_| say(&*logger, log::Level::Warn, &"x".repeat(100)));
+    (0..20_000).for_each(|_| say(&*logger, log::Level::Debug, &"x".repeat(100)));
     assert!(first_line.join().unwrap().ends_with("xxx"));
     assert!(control.counters().dropped_lines > 0);
     // And the node ends, though the applier's lines are not written.

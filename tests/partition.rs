@@ -3,10 +3,10 @@
 //!
 //! The network is made of namespaces (`partition/net.rs`). Where the machine does not allow them these tests
 //! pass, but a line on standard error and a file say that they were skipped. Plain `cargo test` runs each
-//! case once, in a minute. The full matrix is 20 rounds of each case; it takes an hour, and prints figures:
+//! case once, in a minute. The full matrix is 20 rounds of each case, takes 20 minutes, and prints figures:
 //!
 //! ```text
-//! cargo test --test partition full -- --ignored --nocapture --test-threads 2
+//! cargo test --test partition full -- --ignored --nocapture --test-threads 4
 //! ```
 //!
 //! `ELECTION_MS` and `ROUNDS` in the environment change T and the number of rounds.

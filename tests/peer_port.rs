@@ -65,7 +65,8 @@ fn peers_exchange_messages() {
     });
     assert_eq!(pair.one.seen, messages);
     pair.assert_served();
-    // The table is written at the end of a turn, after the messages are handed over. Each side has said a first word.
+    // The table is written at the end of a turn, after the messages are handed over. Each side has said a
+    // first word.
     wait_until("all are counted", || pair.one.peer(2).received >= 202 && pair.two.peer(1).sent >= 202);
     let (one, two) = (pair.one.peer(2), pair.two.peer(1));
     assert!(one.connected_in && two.connected_in);

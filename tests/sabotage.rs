@@ -3,16 +3,22 @@
 //! that command runs, and what keeps the patches in step with the code: neither needs git or any other
 //! program.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::num::NonZero;
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use spaxos::consensus::protocols::ProtocolName;
+use spaxos::consensus::types::{Ballot, Command, Entry, HardState};
 use spaxos::sim::{Plan, Violation, run};
+use spaxos::store::engine::Engine;
+use spaxos::store::memory::MemoryEngine;
+use spaxos::store::{Binding, Change, Founding, OpenError, Recovered, Store, Write};
 
 /// Every patch still applies, and says what it breaks, what should notice, and why it matters.
 #[test]
@@ -33,8 +39,8 @@ fn patches_apply() {
     }
 }
 
-/// The part of `run.sh` that hunts: seeds of all sizes of cluster until one breaks a rule. It prints `clean
-/// after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
+/// The part of `run.sh` that hunts: what a person does to a stopped node's store, which no seed does, and then
+/// seeds of all sizes of cluster until one breaks a rule. It prints `clean after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
 #[test]
 #[ignore = "a part of tests/sabotage/run.sh, which says how many seeds"]
 fn hunt() {
@@ -43,6 +49,10 @@ fn hunt() {
     let jobs =
         number("SABOTAGE_JOBS").or(thread::available_parallelism().ok().map(|it| NonZero::get(it) as u64));
     panic::set_hook(Box::new(|_| {}));
+    if let Err(why) = bind_and_unbind() {
+        println!("found by bindings by hand, seed 0 of 1 nodes, seeds needed: 1\n{why}");
+        return;
+    }
     match first_failure(&protocols(), seeds, jobs.unwrap_or(1)) {
         None => println!("clean after {seeds} seeds"),
         Some((Plan { protocol, seed, nodes, .. }, Violation { invariant, text })) => {
@@ -52,6 +62,40 @@ fn hunt() {
             );
         }
     }
+}
+
+/// Binds a peer to one directory after the other, with an unbinding, a restart and a compaction in between.
+fn bind_and_unbind() -> Result<(), Box<dyn Error>> {
+    let engine = Arc::new(MemoryEngine::new());
+    for directory in 1..=4 {
+        for expected in [BTreeMap::from([(2, directory)]), BTreeMap::new()] {
+            let (mut store, _) = open(&engine)?;
+            if expected.is_empty() {
+                store.unbind(2)?;
+            } else {
+                let bindings = &[Binding { node: 2, directory }];
+                store.write(&Write { bindings, ..Write::default() })?;
+            }
+            let (index, ballot) = (store.hard_state().chosen + 1, Ballot { round: 1, node: 1 });
+            let entry = Entry { index, ballot, command: Command::value(1, 1, "v") };
+            let hard_state = Some(HardState { promised: ballot, chosen: index });
+            store.write(&Write { changes: &[Change::Entries(&[entry])], hard_state, bindings: &[] })?;
+            while directory % 2 == 0 && store.compact(index, 0)? {}
+            drop(store);
+            engine.reopen()?;
+            let (_, Recovered { bindings, .. }) = open(&engine)?;
+            if bindings != expected {
+                return Err(format!("bound are {bindings:?} and not {expected:?}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(engine: &Arc<MemoryEngine>) -> Result<(Store, Recovered), OpenError> {
+    let (cluster, protocol) = ("test".to_owned(), "paxos".to_owned());
+    let members = [(1, "127.0.0.1:1".to_owned()), (2, "127.0.0.1:2".to_owned())].into();
+    Store::open_on(engine.clone(), &Founding { cluster, node: 1, protocol, members, delivery_window: 1 }, 7)
 }
 
 /// What the patch is about, `paxos`, `raft` or `both`; with `both`, each seed is run under one and under the

@@ -32,11 +32,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a state that nobody announces is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The secret of a cluster's nodes; the first that starts makes the file.
+pub const PEERS_KEY: &str = "peers.key";
 
 /// Where and how a cluster runs.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Holds everything: `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and log).
+    /// Holds everything: [`PEERS_KEY`], `nodeN.toml`, `nodeN.out` (its terminal) and `nodeN/` (its data and
+    /// log).
     pub dir: PathBuf,
     /// How many nodes, at least 1.
     pub nodes: usize,
@@ -254,6 +257,7 @@ impl Node {
             node: id,
             protocol: spec.protocol.name(),
             data: &data,
+            peers_key: &spec.dir.join(PEERS_KEY),
             log: LogConfig { file: &log, level: "info" },
             peers: peers.collect(),
             timing: Timing { election_ms: spec.election_ms, heartbeat_ms: (spec.election_ms / 6).max(1) },
@@ -334,6 +338,7 @@ struct NodeConfig<'a> {
     node: u64,
     protocol: &'a str,
     data: &'a Path,
+    peers_key: &'a Path,
     log: LogConfig<'a>,
     peers: Vec<Peer>,
     timing: Timing,
@@ -382,6 +387,7 @@ mod tests {
         assert_eq!(table["cluster"].as_str(), Some("test"));
         assert_eq!(table["node"].as_integer(), Some(1));
         assert_eq!(table["data"].as_str(), odd.join("node1").to_str());
+        assert_eq!(table["peers_key"].as_str(), odd.join("peers.key").to_str());
         assert_eq!(table["log"]["file"].as_str(), odd.join("node1/simplesvr.log").to_str());
         assert_eq!(table["peers"][1]["address"].as_str(), Some("127.0.0.1:10002"));
         assert_eq!(table["timing"]["election_ms"].as_integer(), Some(300));

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::consensus::protocols::ProtocolName;
 
-use super::cluster::{Cluster, Interrupt, Node, Spec};
+use super::cluster::{Cluster, Interrupt, Node, PEERS_KEY, Spec};
 use super::error::Error;
 use super::output::print_line as say;
 use super::resp::{Connection, Reply};
@@ -171,7 +171,9 @@ fn check_is_a_demo(dir: &Path) -> Result<(), Error> {
     }
     let known = |name: &str| {
         let node = |id| [format!("node{id}"), format!("node{id}.toml"), format!("node{id}.out")];
-        name == MARKER || (1..=NODES).any(|id| node(id).iter().any(|known| known == name))
+        [MARKER, PEERS_KEY].contains(&name)
+            || name.starts_with(&format!(".{PEERS_KEY}."))
+            || (1..=NODES).any(|id| node(id).iter().any(|known| known == name))
     };
     for entry in fs::read_dir(dir).map_err(Error::io(format!("read {}", dir.display())))? {
         let name = entry.map_err(Error::io(format!("read {}", dir.display())))?.file_name();
@@ -211,6 +213,7 @@ mod tests {
         assert!(take_directory(&dir, true).unwrap_err().to_string().contains("locked"));
         drop(running);
         fs::create_dir(dir.join("node1")).unwrap();
+        fs::write(dir.join(PEERS_KEY), "").unwrap();
         let _running = take_directory(&dir, true).unwrap();
         assert!(!dir.join("node1").exists());
     }

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod dump;
 pub mod error;
 mod instance_line;
+pub mod key;
 mod output;
 pub mod rank;
 pub mod resp;
@@ -17,6 +18,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod trace;
+pub mod unbind;
 mod version;
 
 use std::ffi::OsString;
@@ -53,6 +55,13 @@ enum Tool {
         /// The node's data directory
         dir: PathBuf,
     },
+    /// Make the secret by which the nodes of a cluster know each other (peers_key)
+    Key {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Let a stopped node forget which data directory a peer has; says first what may be lost
+    Unbind(unbind::Unbind),
     /// Run whole clusters under faults in virtual time, from seeds, and check every rule after every step
     Sim(Box<sim::Sim>),
     /// Show a simulated run that was recorded: as a picture, a sequence diagram, or in words
@@ -98,6 +107,13 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Spaxos { command: Tool::Rank(arguments) }) => rank::run(&arguments),
         Ok(Spaxos { command: Tool::Check(arguments) }) => check::run(&arguments),
         Ok(Spaxos { command: Tool::Dump { dir } }) => end("dump", dump::print(&dir)),
+        Ok(Spaxos { command: Tool::Key { file } }) => {
+            end("key", key::run(&file, &mut std::io::stdout().lock()))
+        }
+        Ok(Spaxos { command: Tool::Unbind(arguments) }) => {
+            let unbound = unbind::run(&arguments, &mut std::io::stdout().lock());
+            end("unbind", unbound.map_err(|error| Error::Message(error.to_string())))
+        }
         Ok(Spaxos { command: Tool::Sim(arguments) }) => end("sim", sim::run(&arguments)),
         Ok(Spaxos { command: Tool::Trace(arguments) }) => end("trace", trace::run(&arguments)),
         Err(error) => refuse(&error),

@@ -105,6 +105,7 @@ fn start_and_run(arguments: &Rank) -> Result<Code, StartError> {
     let interrupt = Interrupt::catch().map_err(refused)?;
     begin_new_log(&config.data, &instance_path).map_err(refused)?;
     let (apply, items) = apply_channel(ITEMS);
+    serve::raise_descriptor_limit();
     let opened = Node::builder(config.clone()).apply_channel(apply).log_file().open()?;
     // The data directory is locked now: nobody else writes this log.
     let instances = InstanceLog::open(&instance_path).map_err(refused)?;

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::directory;
@@ -32,6 +33,10 @@ const MORE_PATIENCE: Duration = Duration::from_secs(5);
 const ROOM_PROBE: Duration = Duration::from_secs(1);
 /// How often it says that it waits.
 const WAITING_EVERY: Duration = Duration::from_secs(60);
+
+/// How often freed memory is handed back to the system; longer than mimalloc keeps it for the next time,
+/// which is a second.
+const HAND_BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// How a server is told to end, besides signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,7 @@ pub fn check(config: &Path) -> ExitCode {
 fn serve(path: &Path, client: SocketAddr, until: Until, signals: &SignalThread) -> Result<Code, StartError> {
     exit_on_panic();
     let config = Config::load(path).map_err(|error| StartError::new(Code::Config, error.to_string()))?;
+    raise_descriptor_limit();
     let warnings = config.warnings(client);
     let patience = Duration::from_millis(config.client.timeout_ms) + MORE_PATIENCE;
     let opened = when_there_is_room(|| Node::builder(config.clone()).client_port(client).log_file().open())?;
@@ -101,7 +107,7 @@ fn serve(path: &Path, client: SocketAddr, until: Until, signals: &SignalThread) 
             node.id(),
             node.applied()
         );
-        node.wait()
+        wait_for_end(&ender)
     });
     match end {
         End::Failed(failure) => {
@@ -110,6 +116,22 @@ fn serve(path: &Path, client: SocketAddr, until: Until, signals: &SignalThread) 
             std::process::exit(failure.code as i32);
         }
         End::Asked => Ok(node.stop().map_or_else(|failure| failure.code, |()| Code::Ok)),
+    }
+}
+
+/// Waits for the end. In the meantime it lets a thread end once in a while: only then, or after many further
+/// allocations, does mimalloc hand freed memory back to the system, and what a flood of clients took would
+/// stay with an idle node forever.
+fn wait_for_end(ender: &Ender) -> End {
+    loop {
+        if let Some(end) = ender.wait(Some(HAND_BACK_EVERY)) {
+            return end;
+        }
+        // The allocator gets to know a thread by its first allocation.
+        let thread = std::thread::Builder::new().name("memory".into());
+        let spawned = thread.spawn(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(64))));
+        // Without it the memory is handed back later.
+        let _ = spawned.map(|thread| thread.join());
     }
 }
 
@@ -144,6 +166,13 @@ fn wait_for_replay(node: &Node, ender: &Ender) -> Option<End> {
         }
     }
     None
+}
+
+/// Raises the limit of descriptors as far as the system allows without privileges. A failure leaves it as it
+/// was, and the node makes the best of that.
+pub(super) fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// The process's log, once it is open.

@@ -64,7 +64,7 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 /// The answer to `HELP`: one line per command, and notes on how a connection behaves.
 pub fn help(out: &mut Vec<u8>) {
     const NOTES: [&str; 5] = [
-        "reqid: 1 to 18446744073709551615, never used before; the same one again is the same request",
+        "reqid: 1 to 18446744073709551615; a new request takes a new one, a repeated request its own and the same value",
         "a line PROP reqid value is answered only if it fails, or after CLIENT REPLY ON;",
         "  its value is all that follows one space after the reqid",
         "-ERR -BUSY -TOOLARGE -TRYAGAIN: certainly not proposed",
@@ -103,5 +103,22 @@ pub fn command_docs(out: &mut Vec<u8>, spec: &Spec) {
     for (key, value) in docs {
         reply::bulk(out, key);
         reply::bulk(out, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `HELP` says of a reqid does not contradict itself: a new request has a new one, a repeated one
+    /// the same.
+    #[test]
+    fn help_says_when_a_reqid_is_new() {
+        let mut out = vec![];
+        help(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let note = "+reqid: 1 to 18446744073709551615; a new request takes a new one, a repeated request its \
+                    own and the same value\r\n";
+        assert!(text.contains(note), "{text}");
     }
 }

@@ -155,6 +155,13 @@ pub enum CommandError {
         /// The limit.
         limit: usize,
     },
+    /// A line with a byte 255 that is not doubled; its reqid, if it is a `PROP`.
+    #[error(
+        "ERR {}a byte 255 in a line is the start of a telnet command unless it comes twice; \
+         nothing was done with this line: send the byte twice, or the request as an array",
+        .0.map(|reqid| format!("reqid={reqid} ")).unwrap_or_default()
+    )]
+    LoneIac(Option<u64>),
     /// The name of a connection is not allowed.
     #[error("ERR a connection's name has at most {MAX_NAME_BYTES} visible characters, without spaces")]
     Name,

@@ -1,9 +1,11 @@
 //! The inline form of a request: a line, as telnet sends it.
 //!
 //! LF ends a line, and one CR before it belongs to the end; any other CR is part of the line. Telnet's own
-//! sequences (RFC 854: IAC and what follows, sub-negotiations of any content) are removed, and IAC IAC stands
-//! for one byte 255. They are not answered, so a telnet client takes the port for a terminal without options.
-//! A value with bytes 255 therefore has to double them, or to come as an array.
+//! sequences (RFC 854: IAC and what follows, sub-negotiations of any content) are dropped before a line. They
+//! are not answered, so a telnet client takes the port for a terminal without options. Inside a line IAC IAC
+//! stands for one byte 255, and nothing else may follow an IAC: the line is refused, for a value that lost
+//! bytes without a word would be delivered for good. A value with bytes 255 has to double them, or to come as
+//! an array.
 
 use std::ops::Range;
 
@@ -15,10 +17,22 @@ pub struct LineScanner {
     /// Everything before this position has been looked at.
     scanned: usize,
     telnet: Telnet,
-    /// Whether a telnet sequence was met in this line.
-    has_telnet: bool,
-    /// Whether anything else was.
+    /// The bytes 255 that were met in this line.
+    iac: Iac,
+    /// Whether anything was met that is not a telnet sequence.
     has_text: bool,
+}
+
+/// The bytes 255 in a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Iac {
+    /// There are none.
+    #[default]
+    None,
+    /// Each comes twice: [`undouble`] has something to do.
+    Doubled,
+    /// One comes alone, or begins a telnet sequence: the line is refused.
+    Alone,
 }
 
 /// What [`LineScanner::scan`] found at the start of its input.
@@ -34,8 +48,8 @@ pub enum Scan {
         end: usize,
         /// Its length including the line end.
         len: usize,
-        /// Whether [`strip_telnet`] has something to do.
-        has_telnet: bool,
+        /// Its bytes 255.
+        iac: Iac,
     },
     /// The line is longer than the limit, telnet sequences included.
     TooLong,
@@ -70,13 +84,21 @@ impl LineScanner {
                     return self.line(input);
                 }
             }
-            let Some(byte) = input.get(self.scanned) else { break };
-            self.scanned += 1;
-            self.has_telnet = true;
-            let text = self.telnet.step(*byte);
-            self.has_text |= text.is_some();
-            if self.telnet == Telnet::Text && !self.has_text {
-                return Scan::Nothing(self.scanned);
+            let Some(byte) = input.get(self.scanned).copied() else { break };
+            match self.telnet.step(byte, self.has_text) {
+                Some(next) => {
+                    (self.telnet, self.scanned) = (next, self.scanned + 1);
+                    if next == Telnet::Text {
+                        return Scan::Nothing(self.scanned);
+                    }
+                }
+                None => {
+                    let met = if byte == IAC { Iac::Doubled } else { Iac::Alone };
+                    // Any other byte is text, and looked at as such: it may end the line.
+                    self.scanned += usize::from(byte == IAC);
+                    self.iac = self.iac.max(met);
+                    (self.telnet, self.has_text) = (Telnet::Text, true);
+                }
             }
         }
         Scan::More
@@ -85,7 +107,7 @@ impl LineScanner {
     fn line(&self, input: &[u8]) -> Scan {
         let before = self.scanned;
         let end = if input[..before].ends_with(b"\r") { before - 1 } else { before };
-        Scan::Line { end, len: before + 1, has_telnet: self.has_telnet }
+        Scan::Line { end, len: before + 1, iac: self.iac }
     }
 }
 
@@ -105,32 +127,39 @@ enum Telnet {
 }
 
 impl Telnet {
-    /// Takes a byte and returns it if it is text.
-    fn step(&mut self, byte: u8) -> Option<u8> {
+    /// Takes a byte of a telnet sequence. Returns `None` if it is not: IAC was followed by another IAC or by
+    /// a byte that begins no command, or it came inside a line.
+    fn step(self, byte: u8, in_line: bool) -> Option<Telnet> {
         const SE: u8 = 240;
         const SB: u8 = 250;
         const WILL: u8 = 251;
         const DONT: u8 = 254;
-        let (next, text) = match (*self, byte) {
-            (Telnet::Text, IAC) => (Telnet::Command, None),
-            (Telnet::Text, byte) | (Telnet::Command, byte @ IAC) => (Telnet::Text, Some(byte)),
-            (Telnet::Command, SB) => (Telnet::Sub, None),
-            (Telnet::Command, WILL..=DONT) => (Telnet::Option, None),
-            (Telnet::Command | Telnet::Option, _) => (Telnet::Text, None),
-            (Telnet::Sub, IAC) => (Telnet::SubCommand, None),
-            (Telnet::SubCommand, SE) => (Telnet::Text, None),
-            (Telnet::Sub | Telnet::SubCommand, _) => (Telnet::Sub, None),
-        };
-        *self = next;
-        text
+        /// The lowest command: EOF of RFC 1184.
+        const LOWEST: u8 = 236;
+        Some(match (self, byte) {
+            (Telnet::Text, _) => Telnet::Command,
+            (Telnet::Command, _) if in_line => return None,
+            (Telnet::Command, SB) => Telnet::Sub,
+            (Telnet::Command, WILL..=DONT) => Telnet::Option,
+            (Telnet::Command, LOWEST..SB) => Telnet::Text,
+            (Telnet::Command, _) => return None,
+            (Telnet::Option, _) => Telnet::Text,
+            (Telnet::Sub, IAC) => Telnet::SubCommand,
+            (Telnet::SubCommand, SE) => Telnet::Text,
+            (Telnet::Sub | Telnet::SubCommand, _) => Telnet::Sub,
+        })
     }
 }
 
-/// Replaces the contents of `into` with the text of a line, without telnet sequences.
-pub fn strip_telnet(line: &[u8], into: &mut Vec<u8>) {
-    let mut telnet = Telnet::default();
+/// Replaces the contents of `into` with a line in which each byte 255 comes twice, each of them once.
+pub fn undouble(line: &[u8], into: &mut Vec<u8>) {
     into.clear();
-    into.extend(line.iter().filter_map(|byte| telnet.step(*byte)));
+    let mut rest = line;
+    while let Some(at) = memchr::memchr(IAC, rest) {
+        into.extend_from_slice(&rest[..=at]);
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    into.extend_from_slice(rest);
 }
 
 /// Returns whether the line is a `PROP`. If so, replaces `arguments` with its parts: one space follows
@@ -264,10 +293,10 @@ mod tests {
     /// Rule: LF or CR LF ends a line; any other CR is part of it.
     #[test]
     fn finds_the_end_of_a_line() {
-        assert_eq!(scan(b"PING\r\nx"), Scan::Line { end: 4, len: 6, has_telnet: false });
-        assert_eq!(scan(b"PING\nx"), Scan::Line { end: 4, len: 5, has_telnet: false });
-        assert_eq!(scan(b"a\rb\r\r\n"), Scan::Line { end: 4, len: 6, has_telnet: false });
-        assert_eq!(scan(b"\n"), Scan::Line { end: 0, len: 1, has_telnet: false });
+        assert_eq!(scan(b"PING\r\nx"), Scan::Line { end: 4, len: 6, iac: Iac::None });
+        assert_eq!(scan(b"PING\nx"), Scan::Line { end: 4, len: 5, iac: Iac::None });
+        assert_eq!(scan(b"a\rb\r\r\n"), Scan::Line { end: 4, len: 6, iac: Iac::None });
+        assert_eq!(scan(b"\n"), Scan::Line { end: 0, len: 1, iac: Iac::None });
         assert_eq!(scan(b"a\r"), Scan::More);
         assert_eq!(scan(b""), Scan::More);
     }
@@ -284,20 +313,59 @@ mod tests {
         assert_eq!(scan(&line(102, "")), Scan::TooLong);
     }
 
-    /// Rule: telnet sequences before a line are dropped immediately, those inside are removed from it, and a
-    /// line end inside a sub-negotiation ends nothing.
+    /// Rule: telnet sequences before a line are dropped immediately, and a line end inside a sub-negotiation
+    /// ends nothing.
     #[test]
-    fn removes_telnet_sequences() {
+    fn drops_telnet_sequences_before_a_line() {
         assert_eq!(scan(b"\xff\xfb\x1fPING\r\n"), Scan::Nothing(3));
         assert_eq!(scan(b"\xff\xf1PING\r\n"), Scan::Nothing(2));
+        assert_eq!(scan(b"\xff\xecPING\r\n"), Scan::Nothing(2));
         assert_eq!(scan(b"\xff\xfa\x18\n\xff\xff\xff\xf0PING"), Scan::Nothing(8));
         assert_eq!(scan(b"\xff\xfb"), Scan::More);
-        let line = b"P\xff\xfa\n\r\xff\xf0ROP \xff\xff\xff\xf6x";
-        let full = [line, &b"\r\n"[..]].concat();
-        assert_eq!(scan(&full), Scan::Line { end: line.len(), len: full.len(), has_telnet: true });
-        let mut text = vec![];
-        strip_telnet(line, &mut text);
-        assert_eq!(text, b"PROP \xffx");
+        assert_eq!(scan(b"\xff"), Scan::More);
+    }
+
+    /// Rule: in a line IAC IAC is one byte 255.
+    #[test]
+    fn a_doubled_byte_255_is_text() {
+        for (line, expected) in [
+            (&b"PROP 1 \xff\xffx"[..], &b"PROP 1 \xffx"[..]),
+            (b"\xff\xff", b"\xff"),
+            (b"\xff\xff\xff\xff\xf1\xff\xff", b"\xff\xff\xf1\xff"),
+        ] {
+            let full = [line, b"\r\n"].concat();
+            assert_eq!(scan(&full), Scan::Line { end: line.len(), len: full.len(), iac: Iac::Doubled });
+            let mut text = vec![];
+            undouble(line, &mut text);
+            assert_eq!(text, expected);
+        }
+    }
+
+    /// Rule: a line in which IAC is followed by anything else is refused, and ends where it ends: no byte
+    /// vanishes, and no line is taken for the end of the one before.
+    #[test]
+    fn a_byte_255_that_comes_alone_is_noticed() {
+        for line in [
+            &b"PROP 1 caf\xff"[..],
+            b"PROP 1 \xffx",
+            b"PROP 1 a\xff\xf1b",
+            b"PROP 1 a\xff\xfb",
+            b"PROP 1 a\xff\xfa",
+            b"PROP 1 \xff\xff\xff",
+            b"\xffPROP 1 x",
+            b"\xff\x00",
+        ] {
+            for end in ["\n", "\r\n"] {
+                let full = [line, end.as_bytes(), b"PING\r\n"].concat();
+                let len = line.len() + end.len();
+                assert_eq!(scan(&full), Scan::Line { end: line.len(), len, iac: Iac::Alone }, "{line:?}");
+                // Piece by piece it is the same line.
+                let mut scanner = LineScanner::default();
+                let found = (1..=full.len()).map(|count| scanner.scan(&full[..count], 100));
+                let found = found.into_iter().find(|found| *found != Scan::More);
+                assert_eq!(found, Some(Scan::Line { end: line.len(), len, iac: Iac::Alone }), "{line:?}");
+            }
+        }
     }
 
     /// Rule: an endless sub-negotiation meets the line limit.

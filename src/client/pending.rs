@@ -4,7 +4,7 @@
 //! Each request is in one of two lanes. In the *ordered* lane each request is owed a reply, in order. In the
 //! *silent* lane none is (the seed's `PROP` lines, and what comes under `CLIENT REPLY OFF`), and they hold up
 //! nothing. A request's sequence number is its place in its lane and, in the lowest bit, the lane, so that an
-//! outcome finds its slot directly.
+//! outcome finds its slot directly. Once nothing waits any more, the memory that a burst took is freed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -40,6 +40,9 @@ impl Asked {
         }
     }
 }
+
+/// How many places without a request keep their memory for the next one.
+const KEPT_PLACES: usize = 256;
 
 const ORDERED: u64 = 0;
 const SILENT: u64 = 1;
@@ -212,6 +215,16 @@ impl Pending {
             }
             self.prop_deadlines.pop_front();
         }
+        if self.slots() == 0 {
+            self.release(KEPT_PLACES);
+        }
+    }
+
+    /// Frees the memory of places without a request, except for so many of them.
+    pub fn release(&mut self, kept: usize) {
+        self.ordered.slots.shrink_to(kept);
+        self.silent.slots.shrink_to(kept);
+        self.prop_deadlines.shrink_to(kept);
     }
 
     fn lane(&self, lane: u64) -> &Lane {

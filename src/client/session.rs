@@ -288,10 +288,16 @@ impl Session {
             + self.splitter.held_bytes()
     }
 
-    /// It holds too much while memory is short: the connection must be closed.
-    pub fn handle_memory_short(&mut self) {
-        self.complain(Complaint::Memory(self.held_bytes()));
-        self.end = End::Dropped;
+    /// The memory for all sessions is used up: frees what it keeps for the next time. If it still holds more
+    /// than its share, the connection must be closed.
+    pub fn handle_memory_short(&mut self, share_bytes: usize) {
+        self.input.release();
+        self.output.release();
+        self.pending.release(0);
+        if self.held_bytes() > share_bytes {
+            self.complain(Complaint::Memory(self.held_bytes()));
+            self.end = End::Dropped;
+        }
     }
 
     /// Takes requests from the start of `input` while there is room. Returns how many bytes they took.
@@ -310,6 +316,12 @@ impl Session {
                 Step::Unbalanced(len) => {
                     taken += len;
                     self.answer(|out| reply::error(out, texts::UNBALANCED));
+                }
+                Step::LoneIac(len, arguments) => {
+                    taken += len;
+                    let command = Err(CommandError::LoneIac(texts::reqid_of_prop(&arguments)));
+                    let is_prop = texts::is_prop(&arguments);
+                    self.handle_command(command, Form::Line, is_prop, turn);
                 }
                 Step::Request { len, form, arguments } => {
                     taken += len;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::line::{self, LineScanner, Scan};
+use super::line::{self, Iac, LineScanner, Scan};
 
 /// The most arguments of a request; beyond that the connection is closed.
 pub const MAX_ARGUMENTS: usize = 1024;
@@ -30,7 +30,7 @@ pub struct Splitter {
     value_bytes: usize,
     state: State,
     arguments: Vec<Range<usize>>,
-    /// The text of a line that held telnet sequences.
+    /// The text of a line that held doubled bytes 255.
     line: Vec<u8>,
     /// The words of a line that is not a `PROP`.
     words: Vec<u8>,
@@ -55,7 +55,7 @@ enum State {
 pub enum Step<'a> {
     /// No complete request: pass the same bytes again, with more after them.
     More,
-    /// This many bytes mean nothing (an empty line or array, telnet's sequences).
+    /// This many bytes mean nothing (an empty line or array, telnet's sequences before a line).
     Nothing(usize),
     /// A request.
     Request {
@@ -68,6 +68,9 @@ pub enum Step<'a> {
     },
     /// A line of this many bytes whose quotes do not match. What follows is not affected.
     Unbalanced(usize),
+    /// A line of this many bytes with a byte 255 that is not doubled, and its parts if it is a `PROP`. What
+    /// follows is not affected.
+    LoneIac(usize, Arguments<'a>),
     /// The connection cannot go on.
     Refused(ProtocolError, Arguments<'a>),
 }
@@ -250,9 +253,9 @@ impl Splitter {
                 self.state = State::Start;
                 Step::Nothing(len)
             }
-            Scan::Line { end, len, has_telnet } => {
+            Scan::Line { end, len, iac } => {
                 self.state = State::Start;
-                self.split_line(&input[..end], len, has_telnet)
+                self.split_line(&input[..end], len, iac)
             }
             Scan::TooLong => {
                 self.arguments.clear();
@@ -264,12 +267,17 @@ impl Splitter {
         }
     }
 
-    fn split_line<'a>(&'a mut self, raw: &'a [u8], len: usize, has_telnet: bool) -> Step<'a> {
-        if has_telnet {
-            line::strip_telnet(raw, &mut self.line);
+    fn split_line<'a>(&'a mut self, raw: &'a [u8], len: usize, iac: Iac) -> Step<'a> {
+        if iac == Iac::Doubled {
+            line::undouble(raw, &mut self.line);
         }
-        let text = if has_telnet { &self.line } else { raw };
-        let data = if line::split_prop(text, &mut self.arguments) {
+        let text = if iac == Iac::Doubled { &self.line } else { raw };
+        self.arguments.clear();
+        let is_prop = line::split_prop(text, &mut self.arguments);
+        if iac == Iac::Alone {
+            return Step::LoneIac(len, Arguments { data: text, ranges: &self.arguments });
+        }
+        let data = if is_prop {
             text
         } else {
             match line::split_words(text, MAX_ARGUMENTS + 1, &mut self.words, &mut self.arguments) {

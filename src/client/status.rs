@@ -10,7 +10,7 @@ use crate::consensus::protocol::Role;
 use crate::consensus::types::{Ballot, Index, NodeId};
 use crate::wire::message::Trouble;
 
-/// The state of a node, in sections. Counters are since the start of the node.
+/// The state of a node at one moment, in sections. Counters are since the start of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Its identity and its role.
@@ -48,7 +48,11 @@ pub struct NodeSection {
     pub trouble: Trouble,
 }
 
-/// A node's log: `compacted <= applied` and `compacted <= chosen <= last`.
+/// A node's log: `compacted <= applied <= chosen <= last`, and if it leads, `last - chosen` is
+/// [`QueueSection::in_flight`].
+///
+/// After a failed write the core starts again from what is durable; until it has learned what was delivered
+/// before that, `chosen` and `last` are not below `applied`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSection {
     /// Entries up to this index are no longer kept.
@@ -90,8 +94,10 @@ pub struct LinkSection {
     pub sent: u64,
     /// Messages from it that were accepted.
     pub received: u64,
-    /// Messages to it and from it that were dropped.
+    /// Messages to it and from it that were dropped since it was first reached.
     pub dropped: u64,
+    /// Messages to it that were dropped before it was first reached: it had not started yet, say.
+    pub unreached: u64,
 }
 
 /// What waits in a node: items of its queues, indexes, requests.
@@ -212,14 +218,15 @@ impl PeerSection {
         if let Some(link) = &self.link {
             let _ = write!(
                 text,
-                ",address={},sends={},receives={},queued_bytes={},sent={},received={},dropped={}",
+                ",address={},sends={},receives={},queued_bytes={},sent={},received={},dropped={},unreached={}",
                 link.address,
                 yes_no(link.sends),
                 yes_no(link.receives),
                 link.queued_bytes,
                 link.sent,
                 link.received,
-                link.dropped
+                link.dropped,
+                link.unreached
             );
         }
         (format!("peer_{}", self.node), text)
@@ -287,6 +294,7 @@ mod tests {
             sent: 2,
             received: 3,
             dropped: 4,
+            unreached: 5,
         };
         let status = NodeStatus {
             node: NodeSection { cluster: "demo".into(), node: 1, uptime_ms: 12, ..NodeSection::default() },
@@ -328,7 +336,7 @@ mod tests {
         assert_eq!(
             text(&status, "Peers"),
             "peer_2:lag=5,silent_ms=6,address=127.0.0.1:7002,sends=yes,receives=no,queued_bytes=1,sent=2,\
-             received=3,dropped=4 peer_3:lag=unknown,silent_ms=7 "
+             received=3,dropped=4,unreached=5 peer_3:lag=unknown,silent_ms=7 "
         );
         assert_eq!(
             text(&status, "Queues"),

@@ -36,6 +36,7 @@ struct RawConfig {
     protocol: Spanned<String>,
     data: Spanned<String>,
     peers: Spanned<Vec<RawPeer>>,
+    peers_key: Option<Spanned<String>>,
     #[serde(default)]
     log: RawLog,
     #[serde(default)]
@@ -131,6 +132,7 @@ pub fn parse(text: &str) -> Result<Config> {
         node,
         protocol: protocol(&raw.protocol)?,
         peers,
+        peers_key: raw.peers_key.as_ref().map(|file| path("peers_key", file)).transpose()?,
         log: log(&raw.log, &data)?,
         data,
         timing: timing(&raw.timing)?,
@@ -153,6 +155,7 @@ pub fn with_defaults(
         node,
         protocol: ProtocolName::Paxos,
         peers,
+        peers_key: None,
         log: LogConfig { terminal: Terminal::Off, ..log(&RawLog::default(), &data)? },
         data,
         timing: timing(&RawTiming::default())?,

@@ -2,14 +2,11 @@
 //! not know of the choice yet, sends again.
 //!
 //! Every node notes what it knows to be chosen, in the order of the log, so that a new leader knows what its
-//! followers may not. Only a leader asks, so only a leader has a table to find requests in: it is made when
-//! leadership begins. Left out: who may still be waiting for a request (`forwarding.rs`).
+//! followers may not. Only a leader asks, so only a leader has what it takes to find requests: it is made
+//! when leadership begins. Left out: who may still be waiting for a request (`forwarding.rs`).
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use super::places::Key;
 use super::types::{Index, RequestId};
@@ -19,11 +16,10 @@ use super::types::{Index, RequestId};
 pub struct ChosenRequests {
     /// In the order of the log.
     latest: VecDeque<Chosen>,
-    /// How many were forgotten: that of the oldest in `latest` counts all that came before it.
+    /// How many were forgotten: requests are numbered from 0, and this is the number of the oldest.
     forgotten: u64,
-    /// While this node leads: the number of each, counted like `forgotten` (modulo 2^32), found by its hash.
-    /// Of a request that was chosen twice, the later one.
-    table: Option<HashTable<u32>>,
+    /// While this node leads.
+    chains: Option<Chains>,
 }
 
 /// A request, and where it was chosen. Its session is split, or the alignment of u128 would cost 16 bytes.
@@ -34,65 +30,79 @@ struct Chosen {
     index: Index,
 }
 
+/// The numbers of requests with the same hash, in chains from the newest to the oldest. A chain ends with a
+/// number that was forgotten, so nothing needs to be done when one is. A hash map that removes them costs
+/// more. Both lists are of one length, a power of two that is not below the number of requests.
+#[derive(Clone, Debug)]
+struct Chains {
+    /// By hash: one above the number of the newest; 0 if there was none.
+    newest: Vec<u64>,
+    /// By number: the next older one of its chain, as in `newest`.
+    older: Vec<u64>,
+}
+
 impl ChosenRequests {
-    /// The most that are remembered. A request takes 32 bytes, and at a leader about 10 more.
+    /// The most that are remembered. A request takes 32 bytes, and at a leader 16 more.
     pub const CAPACITY: usize = 65_536;
 
     /// Notes the next request that was chosen.
     pub(super) fn push(&mut self, key: Key, request: RequestId, index: Index) {
         if self.latest.len() == Self::CAPACITY {
-            self.forget_oldest(key);
+            self.latest.pop_front();
+            self.forgotten += 1;
         }
         self.latest.push_back(Chosen::new(request, index));
-        self.note_in_table(key, self.latest.len() - 1);
+        match &mut self.chains {
+            Some(chains) if self.latest.len() <= chains.newest.len() => {
+                chains.push(key.hash(request), self.forgotten + self.latest.len() as u64 - 1);
+            }
+            Some(_) => self.begin_to_find(key),
+            None => {}
+        }
     }
 
-    /// Where a request was chosen, if that is remembered. Only a leader knows.
+    /// Where a request was chosen, if that is remembered: the last place, if there are several. Only a leader
+    /// knows.
     pub(super) fn find(&self, key: Key, request: RequestId) -> Option<Index> {
-        let table = self.table.as_ref().filter(|table| !table.is_empty())?;
-        let found = table.find(key.hash(request), |number| self.at(*number).request() == request);
-        found.map(|number| self.at(*number).index)
+        let chains = self.chains.as_ref()?;
+        let mut above = chains.newest[chains.slot(key.hash(request))];
+        while above > self.forgotten {
+            let chosen = &self.latest[(above - 1 - self.forgotten) as usize];
+            if chosen.request() == request {
+                return Some(chosen.index);
+            }
+            above = chains.older[chains.slot(above - 1)];
+        }
+        None
     }
 
     /// From now on requests can be found.
     pub(super) fn begin_to_find(&mut self, key: Key) {
-        self.table = Some(HashTable::with_capacity(self.latest.len()));
-        for place in 0..self.latest.len() {
-            self.note_in_table(key, place);
+        let slots = self.latest.len().next_power_of_two();
+        let mut chains = Chains { newest: vec![0; slots], older: vec![0; slots] };
+        for (chosen, number) in self.latest.iter().zip(self.forgotten..) {
+            chains.push(key.hash(chosen.request()), number);
         }
+        self.chains = Some(chains);
     }
 
     /// Requests need not be found any more.
     pub(super) fn end_to_find(&mut self) {
-        self.table = None;
+        self.chains = None;
+    }
+}
+
+impl Chains {
+    /// The next request has this hash.
+    fn push(&mut self, hash: u64, number: u64) {
+        let (chain, place) = (self.slot(hash), self.slot(number));
+        self.older[place] = self.newest[chain];
+        self.newest[chain] = number + 1;
     }
 
-    fn note_in_table(&mut self, key: Key, place: usize) {
-        let Some(table) = &mut self.table else { return };
-        let (latest, forgotten) = (&self.latest, self.forgotten);
-        let request_of = |number: &u32| latest[number.wrapping_sub(forgotten as u32) as usize].request();
-        let request = latest[place].request();
-        let number = (forgotten + place as u64) as u32;
-        let is_it = |other: &u32| request_of(other) == request;
-        match table.entry(key.hash(request), is_it, |other| key.hash(request_of(other))) {
-            Entry::Occupied(mut earlier) => *earlier.get_mut() = number,
-            Entry::Vacant(free) => drop(free.insert(number)),
-        }
-    }
-
-    fn forget_oldest(&mut self, key: Key) {
-        let Some(oldest) = self.latest.pop_front() else { return };
-        let number = self.forgotten as u32;
-        self.forgotten += 1;
-        let Some(table) = &mut self.table else { return };
-        // If it was chosen again since, the table has the later one.
-        if let Ok(entry) = table.find_entry(key.hash(oldest.request()), |other| *other == number) {
-            entry.remove();
-        }
-    }
-
-    fn at(&self, number: u32) -> &Chosen {
-        &self.latest[number.wrapping_sub(self.forgotten as u32) as usize]
+    /// The place of a hash or a number in a list.
+    fn slot(&self, number: u64) -> usize {
+        number as usize & (self.newest.len() - 1)
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! Left out: what the bytes mean (`store` knows that, and knows nothing of files).
 
-mod folder;
+pub(crate) mod folder;
 #[cfg(feature = "workshop")]
 mod inspect;
 mod lock;
@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::store::{DirectoryId, Founding, Home, Mark, OpenError, Recovered, Store, Tail, is_founded};
+use crate::store::{DirectoryId, Founding, Home, Mark, OpenError, Recovered, Store, Tail, identity};
 
 use lock::Lock;
 use tail::TailFile;
@@ -67,10 +67,10 @@ pub fn open(options: StoreOptions) -> Result<(Store, Recovered), OpenError> {
     let file = TailFile::open(&path).map_err(|error| OpenError::tail(&path, &error))?;
     let engine = SledEngine::open(&path.join(STORE), options.cache_bytes)
         .map_err(|error| OpenError::engine(&path, error))?;
-    let file = match (file, is_founded(&engine, &path)?) {
+    let file = match (file, identity(&engine, &path)?) {
         (Some(file), _) => file,
-        (None, true) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
-        (None, false) => {
+        (None, Some(_)) => return Err(OpenError::damaged(&path, "its file `tail` is gone")),
+        (None, None) => {
             let mark = Mark { directory: random_id(&path)?, start: 0, record: 0 };
             TailFile::create(&path, mark).map_err(|error| OpenError::tail(&path, &error))?
         }
@@ -106,6 +106,22 @@ pub fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, OpenError> {
         }
     }
     Ok(files)
+}
+
+/// Opens the data directory of a stopped node as what it was founded as, and raises its start counter
+/// durably.
+#[cfg(feature = "workshop")]
+pub fn open_founded(path: &Path) -> Result<(Store, Recovered), OpenError> {
+    let lock = Lock::take_existing(path)?;
+    let file = TailFile::open(path).map_err(|error| OpenError::tail(path, &error))?;
+    let file = file.ok_or_else(|| OpenError::damaged(path, "its file `tail` is gone"))?;
+    let engine =
+        SledEngine::open(&path.join(STORE), 64 << 20).map_err(|error| OpenError::engine(path, error))?;
+    let identity = identity(&engine, path)?;
+    let identity = identity.ok_or_else(|| OpenError::damaged(path, "its identity is gone"))?;
+    let tail = Box::new(LockedTail { file, _lock: lock });
+    let home = Home { path: path.to_path_buf(), tail, free_low_bytes: 0 };
+    Store::open_at(home, Arc::new(engine), &identity.founding)
 }
 
 /// The file `tail` of a directory that this process has.

@@ -41,6 +41,7 @@ pub fn client(data: &[u8]) {
 enum Seen {
     Request(Form, Vec<Vec<u8>>, Result<Command, CommandError>),
     Unbalanced,
+    LoneIac(Vec<Vec<u8>>),
     Refused(ProtocolError, Vec<Vec<u8>>),
 }
 
@@ -55,6 +56,10 @@ fn split(pieces: &[&[u8]]) -> Vec<Seen> {
                 Step::Nothing(len) => len,
                 Step::Unbalanced(len) => {
                     seen.push(Seen::Unbalanced);
+                    len
+                }
+                Step::LoneIac(len, arguments) => {
+                    seen.push(Seen::LoneIac(arguments.iter().map(<[u8]>::to_vec).collect()));
                     len
                 }
                 Step::Request { len, form, arguments } => {

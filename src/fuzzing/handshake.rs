@@ -121,7 +121,7 @@ impl Talk {
                     end.is_open = true;
                     say
                 }
-                Err(Failure::Refused { say, .. }) => say,
+                Err(Failure::Refused { say, .. }) => say.map(|it| *it),
                 Err(Failure::RefusedByPeer { end_on_word_of, .. }) => {
                     end.end_on_word_of = end_on_word_of;
                     None

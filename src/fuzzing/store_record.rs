@@ -56,6 +56,7 @@ fn check_decoded(content: &[u8], start: usize) {
                 builder.checkpoint(compacted, max_round, hash);
             }
             Item::Binding(node) => drop(builder.binding(node)),
+            Item::Unbinding(node) => drop(builder.unbinding(node)),
         }
     }
     builder.finish();

@@ -101,9 +101,14 @@ fn write(engine: &Arc<MemoryEngine>, script: &mut Script) {
                 store.write(&Write { changes: &changes, ..Write::default() }).expect("memory has room");
             }
             3 => {
-                let binding = Binding { node: 1 + u64::from(script.byte() % 3), directory: 9 };
-                let bound = Write { bindings: &[binding], ..Write::default() };
-                store.write(&bound).expect("memory has room");
+                let byte = script.byte();
+                let binding = Binding { node: 1 + u64::from(byte % 3), directory: 9 };
+                if byte < 128 {
+                    let bound = Write { bindings: &[binding], ..Write::default() };
+                    store.write(&bound).expect("memory has room");
+                } else {
+                    store.unbind(binding.node).expect("memory has room");
+                }
             }
             4 => {
                 let upto = store.hard_state().chosen.saturating_sub(u64::from(script.byte() % 4));

@@ -1,6 +1,10 @@
 //! Diagnostic lines: each record of the `log` macros becomes one line, formatted by simplelog, on its way to
 //! the file and the terminal.
 //!
+//! Warnings and information share a [`Budget`], whatever causes them: the file of chosen lines must not fill
+//! with other lines because somebody connects a thousand times a second. Errors are outside of it, since they
+//! are few and come before an end; so are debugging and tracing, which are there to be many.
+//!
 //! Texts carry what peers and clients sent, so each is made harmless first: control characters (and with
 //! them newlines and terminal escapes) are escaped, the length is bounded, and none can begin like a chosen
 //! line.
@@ -8,13 +12,22 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log::{Level, LevelFilter, Metadata, Record};
+use parking_lot::Mutex;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
 use super::Shared;
+use super::limited::Budget;
 use super::tail::MAX_LINE_BYTES;
+
+/// How many warnings and lines of information may come at a time, and how long it takes until one more may.
+/// At this pace they are some 50 MB a day.
+const BURST_LINES: u32 = 250;
+const ONE_LINE_EVERY: Duration = Duration::from_millis(250);
 
 /// A text longer than this is cut, and says so.
 pub const MAX_TEXT_BYTES: usize = 4000;
@@ -26,6 +39,7 @@ const OURS: [&str; 2] = ["spaxos", "simplesvr"];
 pub struct Diagnostics {
     simplelog: Box<WriteLogger<Lines>>,
     level: LevelFilter,
+    budget: Mutex<Budget>,
     shared: Arc<Shared>,
 }
 
@@ -42,7 +56,24 @@ impl Diagnostics {
             .set_location_level(LevelFilter::Off)
             .build();
         let lines = Lines { shared: shared.clone(), line: Vec::new() };
-        Diagnostics { simplelog: WriteLogger::new(level, config, lines), level, shared }
+        let budget = Mutex::new(Budget::new(BURST_LINES, ONE_LINE_EVERY));
+        Diagnostics { simplelog: WriteLogger::new(level, config, lines), level, budget, shared }
+    }
+
+    /// Returns whether a line may be written. If lines were left out before it, says so.
+    fn allow(&self, level: Level) -> bool {
+        if !matches!(level, Level::Warn | Level::Info) {
+            return true;
+        }
+        let allowed = self.budget.lock().allow(Instant::now());
+        match allowed {
+            None => {
+                self.shared.suppressed_lines.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(0) => {}
+            Some(count) => self.shared.tell_left_out(count),
+        }
+        allowed.is_some()
     }
 }
 
@@ -53,7 +84,7 @@ impl log::Log for Diagnostics {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
+        if !self.enabled(record.metadata()) || !self.allow(record.level()) {
             return;
         }
         // Formatted before simplelog takes its lock: a panic in somebody's Display must not poison the lock.
@@ -79,11 +110,7 @@ impl Write for Lines {
         self.line.extend_from_slice(piece);
         if self.line.last() == Some(&b'\n') {
             assert!(self.line.len() <= MAX_LINE_BYTES, "a line of {} bytes", self.line.len());
-            let line = Bytes::from(std::mem::take(&mut self.line));
-            if let Some(terminal) = &self.shared.terminal {
-                terminal.offer(line.clone());
-            }
-            self.shared.file_lane.offer(line);
+            self.shared.offer(Bytes::from(std::mem::take(&mut self.line)));
         }
         Ok(piece.len())
     }

@@ -7,10 +7,11 @@
 //!                           └─► bounded queue ─► terminal thread ─► stdout   (full: dropped, counted)
 //! ```
 //!
-//! Diagnostic lines never make a thread wait, so they may be dropped; chosen lines are never dropped, so the
-//! applier may wait. The terminal has its own queue and thread, so that a pipe on stdout or a log FIFO that
-//! nobody reads holds up neither the other nor consensus. The terminal is stdout: the log is everything that
-//! a server prints, except that errors which keep it from starting at all go to stderr.
+//! Diagnostic lines never make a thread wait, so they may be dropped, and are if there are too many
+//! (`limited`); chosen lines are never dropped, so the applier may wait. The terminal has its own queue and
+//! thread, so that a pipe on stdout or a log FIFO that nobody reads holds up neither the other nor consensus.
+//! The terminal is stdout: the log is everything that a server prints, except that errors which keep it from
+//! starting at all go to stderr.
 //!
 //! Left out: compression, and sending lines elsewhere.
 
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::config::Terminal;
@@ -158,6 +160,7 @@ pub fn open_with_terminal(options: &LogOptions, terminal: File) -> Result<(Log, 
         chosen_lines: AtomicU64::new(0),
         chosen_blocks: AtomicU64::new(0),
         rotations: AtomicU64::new(0),
+        suppressed_lines: AtomicU64::new(0),
         warnings: Mutex::new(RateLimited::new(Duration::from_secs(10))),
     });
     if let Some(lane) = shared.terminal.clone() {
@@ -240,9 +243,10 @@ impl LogControl {
     /// How the log is doing.
     pub fn counters(&self) -> LogCounters {
         let shared = &self.shared;
+        let suppressed = shared.suppressed_lines.load(Ordering::Relaxed);
         LogCounters {
-            dropped_lines: shared.file_lane.dropped(),
-            terminal_dropped_lines: shared.terminal.as_ref().map_or(0, |lane| lane.dropped()),
+            dropped_lines: suppressed + shared.file_lane.dropped(),
+            terminal_dropped_lines: shared.terminal.as_ref().map_or(0, |lane| suppressed + lane.dropped()),
             chosen_lines: shared.chosen_lines.load(Ordering::Relaxed),
             chosen_blocks: shared.chosen_blocks.load(Ordering::Relaxed),
             rotations: shared.rotations.load(Ordering::Relaxed),
@@ -267,6 +271,8 @@ struct Shared {
     /// Kept outside the file's lock: a thread that waits for a slow disk holds that lock, and a status must
     /// not wait with it.
     rotations: AtomicU64,
+    /// Diagnostic lines that were left out because there were too many.
+    suppressed_lines: AtomicU64,
     warnings: Mutex<RateLimited>,
 }
 
@@ -313,10 +319,22 @@ impl Shared {
         let stuck = now.saturating_duration_since(since);
         if stuck > WORTH_A_WARNING {
             let text = format!("the log file {} took no lines for {:.1} s", self.name, stuck.as_secs_f64());
-            let line = lane::own_line("WARN", &text);
-            self.file_lane.offer(line.clone());
-            self.terminal.iter().for_each(|lane| lane.offer(line.clone()));
+            self.offer(lane::own_line("WARN", &text));
         }
+    }
+
+    /// Says that diagnostic lines were left out because there were too many.
+    #[cfg(feature = "workshop")]
+    fn tell_left_out(&self, count: u64) {
+        self.offer(lane::own_line("WARN", &format!("{count} lines were left out here: there were too many")));
+    }
+
+    /// Passes a diagnostic line on to file and terminal.
+    fn offer(&self, line: Bytes) {
+        if let Some(terminal) = &self.terminal {
+            terminal.offer(line.clone());
+        }
+        self.file_lane.offer(line);
     }
 
     /// Warns on the terminal, since it is the file that is in trouble. A reader of a FIFO that is only a

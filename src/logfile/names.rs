@@ -1,4 +1,4 @@
-//! The names of the files next to a log file: the new one of a rotation, and the rotated ones.
+//! The names next to a log file under which its rotation works.
 
 use std::path::{Path, PathBuf};
 

@@ -16,7 +16,8 @@ use super::ending::ExitCode;
 use super::errors::StartError;
 use super::items::ApplySender;
 use super::parts::Parts;
-use super::{Node, wiring};
+use super::peers_key::PeersKey;
+use super::{Node, descriptors, wiring};
 
 /// What a node will be, before it starts. Made by [`Node::builder`].
 #[must_use = "a node that is not started does nothing"]
@@ -59,6 +60,10 @@ impl Builder {
 
     /// Serves clients (RESP2 and telnet lines, as `simplesvr` does) on this address; port 0 takes any free
     /// port ([`Node::client_address`]). Without this call there is no client port.
+    ///
+    /// If the process may not have enough descriptors for `limits.clients` next to those that peers, disk and
+    /// log need, fewer clients are served, and a warning says so when the node starts. The limit of the
+    /// process is left as it is.
     pub fn client_port(mut self, address: SocketAddr) -> Builder {
         self.client = Some(address);
         self
@@ -97,15 +102,30 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration, opens (or founds) the data directory and locks it, and then opens the log
-    /// file: for callers that have something to do before the start. If the disk is full the error says that
-    /// it [may pass](StartError::may_pass); nothing is left open then, and nothing is lost.
+    /// Checks the configuration and that there are enough descriptors for peers, disk and log, reads the key of
+    /// the peers (or makes it), opens (or founds) the data directory and locks it, and then opens the log file:
+    /// for callers that have something to do before the start. If the disk is full the error says that it
+    /// [may pass](StartError::may_pass); nothing is left open then, and nothing is lost.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
+        let peers_key = PeersKey::open(&self.config)?;
+        let wanted = self.client.map_or(0, |_| self.config.limits.clients);
+        let clients = descriptors::fit(wanted, self.config.peers.len() - 1)?;
         let (store, recovered) = open_store(&self.config, self.memory.as_ref())?;
         let log = self.log_file.then(|| open_log(&self.config)).transpose()?;
         let Builder { config, application, apply, client, peer_listener, .. } = self;
-        let parts = Parts { config, application, apply, client, peer_listener, store, recovered, log };
+        let parts = Parts {
+            config,
+            peers_key,
+            application,
+            apply,
+            client,
+            clients,
+            peer_listener,
+            store,
+            recovered,
+            log,
+        };
         Ok(Opened { parts })
     }
 }

@@ -12,7 +12,7 @@ use crate::client::status::{
 };
 use crate::consensus::protocol::{PeerStatus, Status};
 use crate::consensus::types::{Index, NodeId, RequestId};
-use crate::logfile::LogControl;
+use crate::logfile::{LogControl, LogCounters};
 use crate::pipeline::fork::Fork;
 use crate::pipeline::storage::read_chosen;
 use crate::pipeline::waiters::Ticket;
@@ -115,22 +115,22 @@ impl Front for NodeFront {
 
     fn leader(&self) -> Option<(NodeId, String)> {
         let leader = self.shared.status.lock().leader?;
-        let address = if leader == self.node {
-            Some(self.client_address.clone())
-        } else {
-            self.peers.client_address(leader)
-        };
-        Some((leader, address.unwrap_or_default()))
+        Some((leader, self.address_of(leader)))
     }
 
+    /// The core's figures are copied once, so they belong together. What follows from others of them is read
+    /// before them: written lines before what was delivered, and that before what is chosen.
     fn status(&self) -> NodeStatus {
+        let log_file = self.log.as_ref().map(LogControl::counters).unwrap_or_default();
+        let written = self.shared.health.written();
+        let applied = self.shared.applied.index();
         let status = self.shared.status.lock().clone();
         NodeStatus {
             node: self.node_section(&status),
-            log: self.log_section(&status),
+            log: log_section(&status, applied),
             peers: self.peer_sections(&status),
             queues: self.queue_section(&status),
-            counters: self.counter_section(&status),
+            counters: counter_section(&status, written, log_file),
         }
     }
 }
@@ -142,7 +142,7 @@ impl NodeFront {
             node: self.node,
             role: status.role,
             ballot: status.promised,
-            leader: self.leader(),
+            leader: status.leader.map(|leader| (leader, self.address_of(leader))),
             uptime_ms: self.shared.clock.now_ms(),
             refuses_proposals: self.shared.health.refuses(),
             fork: self.shared.fork.lock().as_ref().map(Fork::to_string),
@@ -150,13 +150,12 @@ impl NodeFront {
         }
     }
 
-    fn log_section(&self, status: &Status) -> LogSection {
-        LogSection {
-            compacted: status.compacted,
-            applied: self.shared.applied.index(),
-            chosen: status.chosen,
-            last: status.last,
+    /// Where clients reach a node; empty if unknown.
+    fn address_of(&self, node: NodeId) -> String {
+        if node == self.node {
+            return self.client_address.clone();
         }
+        self.peers.client_address(node).unwrap_or_default()
     }
 
     fn peer_sections(&self, status: &Status) -> Vec<PeerSection> {
@@ -185,22 +184,28 @@ impl NodeFront {
             waiting: requests.lock().waiters.count(),
         }
     }
+}
 
-    fn counter_section(&self, status: &Status) -> CounterSection {
-        let (durable_writes, entries_written) = self.shared.health.written();
-        let log = self.log.as_ref().map(LogControl::counters).unwrap_or_default();
-        CounterSection {
-            durable_writes,
-            entries_written,
-            elections: status.elections,
-            messages_ignored: status.ignored,
-            messages_dropped: status.dropped,
-            chosen_lines: log.chosen_lines,
-            chosen_blocks: log.chosen_blocks,
-            log_lines_dropped: log.dropped_lines,
-            log_rotations: log.rotations,
-            log_stuck: log.stuck,
-        }
+/// What was delivered is known to be chosen, also right after a rebuild, when the core has to learn again
+/// what it knew beyond its durable part.
+fn log_section(status: &Status, applied: Index) -> LogSection {
+    let chosen = status.chosen.max(applied);
+    LogSection { compacted: status.compacted, applied, chosen, last: status.last.max(chosen) }
+}
+
+fn counter_section(status: &Status, written: (u64, u64), log: LogCounters) -> CounterSection {
+    let (durable_writes, entries_written) = written;
+    CounterSection {
+        durable_writes,
+        entries_written,
+        elections: status.elections,
+        messages_ignored: status.ignored,
+        messages_dropped: status.dropped,
+        chosen_lines: log.chosen_lines,
+        chosen_blocks: log.chosen_blocks,
+        log_lines_dropped: log.dropped_lines,
+        log_rotations: log.rotations,
+        log_stuck: log.stuck,
     }
 }
 
@@ -213,5 +218,6 @@ fn link_section(link: &PeerState) -> LinkSection {
         sent: link.sent,
         received: link.received,
         dropped: link.dropped_out + link.dropped_in,
+        unreached: link.unreached,
     }
 }

@@ -26,6 +26,7 @@ mod clients;
 #[cfg(feature = "internals")]
 pub mod clients;
 mod clock;
+mod descriptors;
 mod ending;
 mod errors;
 mod front;
@@ -37,6 +38,7 @@ mod parts;
 mod peers;
 #[cfg(feature = "internals")]
 pub mod peers;
+pub(crate) mod peers_key;
 mod proposing;
 mod shared;
 mod state_machine;

@@ -133,6 +133,12 @@ impl Lines {
     }
 }
 
+/// The most sockets that the connections of so many peers take, besides the listener: those that they open,
+/// and one that this node opens to each of them, or two while one replaces the other.
+pub(super) fn most_connections(peers: usize) -> usize {
+    inbound::most_inbound(peers) + 2 * peers
+}
+
 /// Names connections. A name is never used again in a run, so that a late event never finds a different
 /// connection.
 struct Tokens {
@@ -430,7 +436,7 @@ impl PeerNetwork {
             if let Some(outbound) = self.outbounds.get(&node) {
                 state.connected_out = outbound.is_open();
                 state.queued_bytes = outbound.queued_bytes();
-                (state.sent, state.dropped_out) = outbound.counters();
+                (state.sent, state.dropped_out, state.unreached) = outbound.counters();
             }
             if let Some(counters) = self.counters.get(&node) {
                 state.connected_in = self.inbounds.is_open(node);

@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     pub(super) handles: Arc<Handles>,
     pub(super) applied: Applied,
-    /// The state of the core; renewed each tick and whenever something happened.
+    /// The state of the core as it was after one turn: what the state machine publishes.
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) health: Arc<Health>,
     /// The running hash of what was delivered.

@@ -10,7 +10,6 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
-use crate::consensus::protocol::Status;
 use crate::consensus::types::HardState;
 use crate::logfile::{LogControl, RateLimited};
 use crate::pipeline::fork::Fork;
@@ -37,8 +36,6 @@ pub(super) struct StateMachineThread {
     pub(super) works: Arc<Queue<Work>>,
     pub(super) outgoing: Arc<Queue<Outgoing>>,
     pub(super) applier: Bell,
-    /// The state of the core, for everybody else; renewed each tick and whenever something happened.
-    pub(super) status: Arc<Mutex<Status>>,
     pub(super) events: EventLog,
     pub(super) fork: Arc<Mutex<Option<Fork>>>,
     pub(super) ender: Ender,
@@ -95,7 +92,6 @@ impl StateMachineThread {
         let before = self.state_machine.generation();
         let any = self.state_machine.take(&self.inbox, inputs);
         if self.state_machine.generation() != before {
-            *self.status.lock() = self.state_machine.status();
             info!("rebuilt from what is durable, as generation {}", self.state_machine.generation());
         }
         any
@@ -107,9 +103,6 @@ impl StateMachineThread {
         // What peers forwarded in this turn took the room of these proposals: they come first in a later
         // turn.
         inputs.proposals = turn.left;
-        if ticked || !turn.events.is_empty() {
-            *self.status.lock() = self.state_machine.status();
-        }
         if ticked {
             self.tell_trouble();
         }

@@ -162,7 +162,6 @@ impl Starting<'_> {
             works: shared.works.clone(),
             outgoing: shared.outgoing.clone(),
             applier,
-            status: shared.status.clone(),
             fork: shared.fork.clone(),
             ender: self.ender.clone(),
             events: EventLog::new(),

@@ -24,6 +24,7 @@ use crate::pipeline::state_machine::{StateMachine, Work};
 use crate::pipeline::storage::restored;
 use crate::store::{Binding, Recovered, Store};
 use crate::wire::hello::Introduction;
+use crate::wire::proof::Keys;
 
 use super::admission::Admission;
 use super::applied::Applied;
@@ -68,16 +69,33 @@ pub(super) struct Running {
 
 /// Binds the ports and starts the threads.
 pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
-    let Parts { config, application, apply, client, peer_listener, store, recovered, log } = parts;
+    let Parts {
+        config,
+        peers_key,
+        application,
+        apply,
+        client,
+        clients,
+        peer_listener,
+        store,
+        recovered,
+        log,
+    } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
     if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
         warn!("{text}");
     }
+    if let Some(text) = &clients.warning {
+        warn!("{text}");
+    }
     assert_own_room();
     let ender = Ender::default();
-    let ports = Ports::bind(&config, client, peer_listener, &recovered, ender.clone())?;
+    let client = client.map(|address| client_options(&config, address, clients.clients));
+    let ports =
+        Ports::bind(&config, client, peer_listener, peers_key.keys.clone(), &recovered, ender.clone())?;
     let (client_address, peer_address) = (ports.client_address, ports.peer_address);
+    peers_key.log(&config, peer_address);
     let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
     let seed = recovered.directory as u64 ^ recovered.start;
     let marks = Arc::new(Mutex::new(Marks::new(store.reader().compacted_point())));
@@ -86,7 +104,7 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
         core_config(&config, seed),
         restored(&recovered),
         recent.clone(),
-        fork_watch(&config, marks.clone()),
+        fork_watch(&config, peers_key.keys.is_some(), marks.clone()),
     );
     let shared =
         Arc::new(share(&config, &store, &recovered, &state_machine, recent, marks, ports.network_bell));
@@ -152,14 +170,15 @@ struct Ports {
 impl Ports {
     fn bind(
         config: &Config,
-        client: Option<SocketAddr>,
+        client: Option<ClientOptions>,
         peer_listener: Option<TcpListener>,
+        keys: Option<Keys>,
         recovered: &Recovered,
         ender: Ender,
     ) -> Result<Ports, StartError> {
-        let clients = client.map(|address| bind_clients(config, address)).transpose()?;
+        let clients = client.map(bind_clients).transpose()?;
         let client_address = clients.as_ref().map(|(port, _)| port.address());
-        let options = peer_options(config, client_address, recovered, ender);
+        let options = PeerOptions { keys, ..peer_options(config, client_address, recovered, ender) };
         let (network, network_bell) = bind_peers(peer_listener, options)?;
         let peer_address = network.local_addr().unwrap_or(config.peers[&config.node]);
         Ok(Ports { clients, client_address, network, network_bell, peer_address })
@@ -195,16 +214,17 @@ fn share(
         handles: Arc::new(Handles::new(requests.clone())),
         requests,
         applied: Applied::new(recovered.compacted),
-        status: Arc::new(Mutex::new(state_machine.status())),
+        status: state_machine.published(),
         health,
         marks,
         fork: Arc::default(),
     }
 }
 
-fn fork_watch(config: &Config, marks: Arc<Mutex<Marks>>) -> ForkWatch {
+/// With a key every peer proved itself before it could say anything.
+fn fork_watch(config: &Config, has_key: bool, marks: Arc<Mutex<Marks>>) -> ForkWatch {
     let members: Vec<NodeId> = config.peers.keys().copied().collect();
-    ForkWatch::new(config.node, &members, false, marks)
+    ForkWatch::new(config.node, &members, has_key, marks)
 }
 
 fn proposer(config: &Config, recovered: &Recovered, shared: Arc<Shared>) -> Proposer {
@@ -229,9 +249,10 @@ fn outgoing(network: Bell) -> Arc<Queue<Outgoing>> {
 }
 
 /// Returns the client port, and the queue of the answers for its clients.
-fn bind_clients(config: &Config, client: SocketAddr) -> Result<(ClientPort, Arc<Answers>), StartError> {
-    let (port, bell) = ClientPort::bind(client_options(config, client)).map_err(|error| {
-        let text = format!("cannot listen for clients on {client}: {error}; choose another address");
+fn bind_clients(options: ClientOptions) -> Result<(ClientPort, Arc<Answers>), StartError> {
+    let (port, bell) = ClientPort::bind(options).map_err(|error| {
+        let address = options.address;
+        let text = format!("cannot listen for clients on {address}: {error}; choose another address");
         StartError::new(ExitCode::Config, text)
     })?;
     Ok((port, Arc::new(Queue::new(ANSWERS_CAPACITY, |_| 1, bell))))
@@ -267,7 +288,7 @@ fn assert_own_room() {
     );
 }
 
-fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
+fn client_options(config: &Config, address: SocketAddr, clients: usize) -> ClientOptions {
     let limits = crate::client::Limits {
         value_bytes: config.limits.value_bytes,
         propose_timeout_ms: config.client.timeout_ms,
@@ -275,7 +296,7 @@ fn client_options(config: &Config, client: SocketAddr) -> ClientOptions {
         idle_timeout_ms: config.client.idle_s * 1000,
         ..crate::client::Limits::default()
     };
-    ClientOptions { connections: config.limits.clients, limits, ..ClientOptions::new(client) }
+    ClientOptions { connections: clients, limits, ..ClientOptions::new(address) }
 }
 
 fn peer_options(

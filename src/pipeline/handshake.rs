@@ -90,7 +90,7 @@ pub enum Failure {
         /// For this node's log.
         refusal: Refusal,
         /// For the other end.
-        say: Option<Greeting>,
+        say: Option<Box<Greeting>>,
     },
     /// The other end refuses this node.
     RefusedByPeer {
@@ -209,7 +209,7 @@ impl Handshake {
             End::Dialler(_) => None,
         };
         if let Err(refusal) = judged {
-            return Err(Failure::Refused { refusal, say });
+            return Err(Failure::Refused { refusal, say: say.map(Box::new) });
         }
         if let End::Dialler(peer) = self.end {
             trust.handle_accepted(peer);
@@ -374,7 +374,7 @@ fn not_proven(peer: NodeId) -> Refusal {
 
 /// This node's log has both values, and the other end is told a code.
 fn refuse_stranger(refusal: Refusal) -> Failure {
-    let say = Some(code_of(&refusal));
+    let say = Some(Box::new(code_of(&refusal)));
     Failure::Refused { refusal, say }
 }
 

@@ -2,8 +2,14 @@
 //!
 //! A turn takes everything that waits, so one Accept, one write and one answer serve many inputs. Left out:
 //! the thread, the queues and the clock (`node`), and what the core decides (`consensus`).
+//!
+//! **What others see of the core** is a copy of its status as it was after one turn, so that all figures in
+//! it belong together ([`StateMachine::published`]). It is renewed before the watermark is raised for the
+//! applier, so a client that was told an index never sees a lower watermark afterwards.
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::consensus::batch::{Batch, Event, Page};
 use crate::consensus::config::{Config, Restored};
@@ -121,6 +127,7 @@ pub struct StateMachine {
     /// True between a failed write and the rebuild: every input is dropped, as if the node were down.
     suspended: bool,
     recent: Arc<Recent>,
+    published: Arc<Mutex<Status>>,
     fork_watch: ForkWatch,
     /// Whether what the watch knows changed in this turn.
     fork_changed: bool,
@@ -139,6 +146,7 @@ impl StateMachine {
         fork_watch: ForkWatch,
     ) -> StateMachine {
         let core = protocol.core(config.clone(), restored);
+        let published = Arc::new(Mutex::new(core.status()));
         let (generation, last_work, suspended, fork_changed) = (0, 0, false, false);
         let troubles = Troubles::new(config.node, config.voters.others(config.node), config.election_ms);
         StateMachine {
@@ -149,6 +157,7 @@ impl StateMachine {
             last_work,
             suspended,
             recent,
+            published,
             fork_watch,
             fork_changed,
             troubles,
@@ -173,6 +182,12 @@ impl StateMachine {
     /// Whether the core makes way to others: a leader places nothing then.
     pub fn makes_way(&self) -> bool {
         !self.fitter.is_empty()
+    }
+
+    /// The status of the core for other threads: as it was after the last turn that saw time pass, raised the
+    /// watermark or reported an event.
+    pub fn published(&self) -> Arc<Mutex<Status>> {
+        self.published.clone()
     }
 
     /// Whether nodes are known that delivered something else than this one.
@@ -216,6 +231,7 @@ impl StateMachine {
             return Turn::default();
         }
         let mut batch = Batch::default();
+        let ticked = inputs.tick_ms.is_some();
         let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
@@ -249,9 +265,16 @@ impl StateMachine {
                 .iter()
                 .for_each(|(placed, ids)| placed.tell(Placement::find(ids, &status, &batch.entries)));
         }
+        if ticked || batch.chosen.is_some() || !batch.events.is_empty() {
+            self.publish();
+        }
         let bindings = std::mem::take(&mut inputs.bindings);
         let fork_changed = std::mem::take(&mut self.fork_changed);
         Turn { services, fork_changed, ..self.sort(batch, bindings, left) }
+    }
+
+    fn publish(&self) {
+        *self.published.lock() = self.status();
     }
 
     /// Tells the core which nodes are better off, if that has changed.
@@ -298,6 +321,7 @@ impl StateMachine {
     /// nothing until it is rebuilt.
     fn suspend(&mut self) {
         self.suspended = true;
+        self.publish();
     }
 
     /// Replaces the core by one that is built from what is durable. This is a restart in every respect, above
@@ -316,6 +340,7 @@ impl StateMachine {
         self.suspended = false;
         self.fitter.clear();
         self.recent.restart(new.chosen);
+        self.publish();
     }
 
     /// The last write of an orderly shutdown; `None` between a failed write and the rebuild.
@@ -343,8 +368,6 @@ impl StateMachine {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use parking_lot::Mutex;
 
     use super::*;
     use crate::consensus::message::{Body, ClusterBody, PaxosBody};

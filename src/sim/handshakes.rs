@@ -47,7 +47,7 @@ impl World {
                 }
                 Err(Failure::Refused { refusal, say }) => {
                     self.check_refusal(id, peer, &refusal);
-                    next = say;
+                    next = say.map(|it| *it);
                 }
                 Err(Failure::RefusedByPeer { refusal, end_on_word_of, .. }) => {
                     if !end_on_word_of.is_empty() {

@@ -63,6 +63,14 @@ impl World {
             status.last
         );
         hold!(Watermarks, applied <= chosen || is_rebuilt, "node {id}: applied {applied} <= chosen {chosen}");
+        let published = running.machine.published().lock().clone();
+        hold!(
+            Watermarks,
+            published.chosen == chosen && published.chosen <= published.last,
+            "node {id}: other threads see chosen {} <= last {}, but the watermark is {chosen}",
+            published.chosen,
+            published.last
+        );
         hold!(
             Bounds,
             status.pending as usize <= Proposals::CAPACITY

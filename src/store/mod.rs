@@ -49,7 +49,7 @@ use seal::{put_varint, seal};
 pub use error::{LogReadError, OpenError, WriteError, is_no_room};
 pub use held::Held;
 pub use identity::Identity;
-pub use open::{Home, is_founded};
+pub use open::{Home, identity};
 pub use reader::LogReader;
 pub use seal::{FORMAT, FORMAT_LOWEST};
 pub use tail::{Mark, Tail};
@@ -107,6 +107,25 @@ impl Store {
         self.commit(0, &meta)?;
         self.adopt(write, &placed);
         Ok(())
+    }
+
+    /// Takes the binding of a peer away, durably, so that the next directory that comes under its id is
+    /// bound. Returns the directory it was bound to; `None` if it was not bound, and then nothing is written.
+    /// An error is like one of [`Store::write`].
+    ///
+    /// A running node must not call this: it would count messages of two directories as those of one member.
+    pub fn unbind(&mut self, node: NodeId) -> Result<Option<DirectoryId>, WriteError> {
+        assert!(!self.failed, "an unbinding after a failed write: rebuild the store first");
+        if !self.bindings.contains_key(&node) {
+            return Ok(None);
+        }
+        self.builder.begin(self.next);
+        self.builder.unbinding(node);
+        self.builder.finish();
+        let key = recover::binding_key(node);
+        let value = seal(&key, recover::UNBOUND);
+        self.commit(0, &[Put { key: &key, value: &value }])?;
+        Ok(self.bindings.remove(&node))
     }
 
     /// After [`WriteError::Passing`]: opens the engine again and reads back what is durable. If its error

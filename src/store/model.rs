@@ -108,6 +108,10 @@ pub(crate) enum Step {
     },
     Bind {
         node: NodeId,
+        directory: DirectoryId,
+    },
+    Unbind {
+        node: NodeId,
     },
     Reopen,
     Rebuild,
@@ -120,7 +124,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(back, skip, higher, sizes, choose)| Step::Write { back, skip, higher, sizes, choose }),
         2 => (0u64..5).prop_map(|back| Step::Truncate { back }),
         3 => (0u64..5).prop_map(|back| Step::Compact { back }),
-        1 => (2u64..5).prop_map(|node| Step::Bind { node }),
+        2 => (2u64..5, 1u128..4).prop_map(|(node, directory)| Step::Bind { node, directory: directory << 100 }),
+        2 => (2u64..5).prop_map(|node| Step::Unbind { node }),
         1 => Just(Step::Reopen),
         1 => Just(Step::Rebuild),
     ]
@@ -217,10 +222,13 @@ pub(crate) fn run(place: &dyn Place, script: &[Step]) {
                 model.entries.retain(|index, _| *index > upto);
                 model.compacted = model.compacted.max(upto);
             }
-            Step::Bind { node } => {
-                let binding = Binding { node: *node, directory: u128::MAX - u128::from(*node) };
+            Step::Bind { node, directory } => {
+                let binding = Binding { node: *node, directory: *directory };
                 store.write(&Write { bindings: &[binding], ..Write::default() }).unwrap();
-                model.bindings.insert(binding.node, binding.directory);
+                model.bindings.insert(*node, *directory);
+            }
+            Step::Unbind { node } => {
+                assert_eq!(store.unbind(*node).unwrap(), model.bindings.remove(node));
             }
             Step::Reopen => {
                 store.close().unwrap();
@@ -231,7 +239,7 @@ pub(crate) fn run(place: &dyn Place, script: &[Step]) {
             }
             Step::Rebuild => assert_eq!(store.rebuild().unwrap(), model.recovered(directory)),
         }
-        assert_eq!(store.hard_state(), model.hard_state);
+        assert_eq!((store.hard_state(), store.bindings()), (model.hard_state, &model.bindings));
         model.check(&store.reader());
         place.check();
     }

@@ -30,9 +30,10 @@ pub struct Home {
     pub free_low_bytes: u64,
 }
 
-/// Returns whether a store was founded with these small values. `path` is what errors name.
-pub fn is_founded(meta: &dyn Meta, path: &Path) -> Result<bool, OpenError> {
-    Ok(recover::values(meta, path)?.identity.is_some())
+/// Whose store it is, according to its small values; `None` if it was never founded. `path` is what errors
+/// name.
+pub fn identity(meta: &dyn Meta, path: &Path) -> Result<Option<Identity>, OpenError> {
+    Ok(recover::values(meta, path)?.identity)
 }
 
 impl Store {

@@ -35,6 +35,7 @@ const ITEM_HARD_STATE: u8 = 2;
 const ITEM_TRUNCATE: u8 = 3;
 const ITEM_CHECKPOINT: u8 = 4;
 const ITEM_BINDING: u8 = 5;
+const ITEM_UNBINDING: u8 = 6;
 
 /// An item of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub enum Item<'a> {
     },
     /// A binding was put along with this record, which has a number, so that a lost binding is noticed.
     Binding(NodeId),
+    /// The peer's binding was taken away along with this record: earlier items of it no longer count.
+    Unbinding(NodeId),
 }
 
 /// An entry whose payload is still in its record.
@@ -146,6 +149,11 @@ impl Builder {
     /// Adds [`Item::Binding`].
     pub fn binding(&mut self, node: NodeId) -> u64 {
         self.small(ITEM_BINDING, &[node])
+    }
+
+    /// Adds [`Item::Unbinding`].
+    pub fn unbinding(&mut self, node: NodeId) -> u64 {
+        self.small(ITEM_UNBINDING, &[node])
     }
 
     /// Seals the records.
@@ -307,6 +315,7 @@ impl<'a> Items<'a> {
                 Item::Checkpoint { compacted, max_round, hash }
             }
             ITEM_BINDING => Item::Binding(input.varint()?),
+            ITEM_UNBINDING => Item::Unbinding(input.varint()?),
             _ => return Err(Damage::Malformed("it holds an item of unknown kind")),
         }))
     }
@@ -412,6 +421,7 @@ mod tests {
                     Err(Item::Checkpoint { compacted, max_round, hash })
                 }
                 Item::Binding(node) => Err(Item::Binding(node)),
+                Item::Unbinding(node) => Err(Item::Unbinding(node)),
             });
         }
     }
@@ -437,6 +447,9 @@ mod tests {
             }
             builder.checkpoint(3, 9, session);
             expected.push(Err(Item::Checkpoint { compacted: 3, max_round: 9, hash: session }));
+            builder.binding(2);
+            builder.unbinding(u64::MAX);
+            expected.extend([Err(Item::Binding(2)), Err(Item::Unbinding(u64::MAX))]);
             builder.finish();
             prop_assert_eq!(read_back(&builder), expected);
         }

@@ -1,6 +1,13 @@
 //! Reading a store from its beginning: what open, rebuild and dump have in common. Nothing is written.
+//!
+//! *A peer is bound here exactly if the newest record about it says so.* Its directory is a small value,
+//! which is put in the same atomic write as that record. So a value that is lost is noticed, because the node
+//! would trust any directory that comes under that id; and so is one that outlives its unbinding. Compaction
+//! deletes records in ascending order, after it repeated the record of each peer that is bound: what it
+//! deletes of an unbound peer are a binding and the unbinding after it, in this order, and without records
+//! neither is known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -24,6 +31,8 @@ pub const FIRST: &[u8] = b"first";
 /// The key of a small write that asks whether there is room.
 pub const PROBE: &[u8] = b"probe";
 const BINDING: &[u8] = b"binding/";
+/// The content of the value of a peer that is no longer bound: no directory.
+pub const UNBOUND: &[u8] = &[];
 
 /// No store ever writes this many records, so adding to a number never overflows.
 const MAX_RECORD: u64 = 1 << 62;
@@ -47,8 +56,9 @@ pub struct Log {
     /// The record of the newest hard state, or 0 if there is none.
     pub hard_state_record: u64,
     pub max_round: Round,
-    /// The peers that were bound according to a record. Records before the first one are not known.
-    pub bound: BTreeSet<NodeId>,
+    /// Whether a peer is bound according to the newest record about it. Records before the first one are not
+    /// known.
+    pub bound: BTreeMap<NodeId, bool>,
 }
 
 /// Everything in a store, checked to fit together.
@@ -106,9 +116,9 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
     let mut damage = None;
     let scanned = meta.scan_prefix(BINDING, &mut |key, value| {
         let node = &key[BINDING.len()..];
-        let directory = unseal(key, value).and_then(|content| Cursor(content).array());
-        match (node.try_into().map(NodeId::from_be_bytes), directory) {
-            (Ok(node), Ok(directory)) => bindings.insert(node, DirectoryId::from_le_bytes(directory)),
+        match (node.try_into().map(NodeId::from_be_bytes), unseal(key, value).and_then(bound_directory)) {
+            (Ok(node), Ok(Some(directory))) => drop(bindings.insert(node, directory)),
+            (Ok(_), Ok(None)) => {}
             (_, Err(found)) => {
                 damage = Some(bad(path, &name(key), found));
                 return ControlFlow::Break(());
@@ -117,11 +127,19 @@ fn bindings(meta: &dyn Meta, path: &Path) -> Result<BTreeMap<NodeId, DirectoryId
                 damage = Some(bad(path, &name(key), Damage::Malformed("its key is not a node id")));
                 return ControlFlow::Break(());
             }
-        };
+        }
         ControlFlow::Continue(())
     });
     scanned.map_err(|error| OpenError::engine(path, error))?;
     damage.map_or(Ok(bindings), Err)
+}
+
+/// The directory in the value of a binding, `None` if it was taken away.
+fn bound_directory(content: &[u8]) -> Result<Option<DirectoryId>, Damage> {
+    if content == UNBOUND {
+        return Ok(None);
+    }
+    Ok(Some(DirectoryId::from_le_bytes(Cursor(content).array()?)))
 }
 
 /// Reads all records from number `first` on, checks that none is missing, and builds the index.
@@ -152,12 +170,17 @@ fn log(journal: &dyn Journal, first: u64, path: &Path) -> Result<Log, OpenError>
     Ok(scan.log)
 }
 
-/// Refuses a store that lost a binding: with it, the node would trust any directory that comes under that id.
+/// Refuses a store whose values are not those that its records tell of.
 fn check_bindings(bindings: &BTreeMap<NodeId, DirectoryId>, log: &Log, path: &Path) -> Result<(), OpenError> {
-    match log.bound.iter().find(|node| !bindings.contains_key(node)) {
-        Some(node) => Err(OpenError::damaged(path, format!("{} is gone", name(&binding_key(*node))))),
-        None => Ok(()),
+    for (node, is_bound) in &log.bound {
+        let why = match (is_bound, bindings.contains_key(node)) {
+            (true, false) => "is gone",
+            (false, true) => "is older than the record that took it away",
+            _ => continue,
+        };
+        return Err(OpenError::damaged(path, format!("{} {why}", name(&binding_key(*node)))));
     }
+    Ok(())
 }
 
 struct Scan {
@@ -181,7 +204,7 @@ impl Scan {
             hard_state: HardState::default(),
             hard_state_record: 0,
             max_round: 0,
-            bound: BTreeSet::new(),
+            bound: BTreeMap::new(),
         };
         Scan { log, more: false, parts: None }
     }
@@ -240,7 +263,8 @@ impl Scan {
                     self.log.index.compact(compacted, hash);
                     self.log.max_round = self.log.max_round.max(max_round);
                 }
-                Item::Binding(node) => drop(self.log.bound.insert(node)),
+                Item::Binding(node) => drop(self.log.bound.insert(node, true)),
+                Item::Unbinding(node) => drop(self.log.bound.insert(node, false)),
             }
         }
         Ok(())

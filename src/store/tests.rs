@@ -167,6 +167,65 @@ fn a_lost_binding_is_refused() {
     }
 }
 
+/// An unbinding counts against every earlier record, is there after a restart, and outlives compaction in
+/// whatever order the records go. The node can be bound anew.
+#[test]
+fn an_unbinding_stays() {
+    for compacts in [false, true] {
+        let engine = Arc::new(MemoryEngine::new());
+        let (mut store, _) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        let bind = |store: &mut Store, directory| {
+            let bindings = &[Binding { node: 2, directory }, Binding { node: 3, directory: 33 }];
+            store.write(&Write { bindings, ..Write::default() }).unwrap();
+        };
+        bind(&mut store, 9);
+        write(&mut store, &[entry(1, 1, 10), entry(2, 1, 10)], Some(state(1, 1))).unwrap();
+        assert_eq!(store.unbind(2), Ok(Some(9)));
+        assert_eq!(store.unbind(2), Ok(None));
+        if compacts {
+            while store.compact(1, 0).unwrap() {}
+            assert!(engine.read(1).unwrap().is_none(), "the record of the binding is gone");
+        }
+        let (mut store, recovered) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        assert_eq!(recovered.bindings, BTreeMap::from([(3, 33)]));
+        write(&mut store, &[], Some(state(1, 2))).unwrap();
+        if compacts {
+            while store.compact(2, 0).unwrap() {}
+            assert!(engine.read(3).unwrap().is_none(), "the record of the unbinding is gone");
+        }
+        let (mut store, recovered) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        assert_eq!(recovered.bindings, BTreeMap::from([(3, 33)]));
+        bind(&mut store, 22);
+        let (_, recovered) = Store::open_on(engine, &founding(), 7).unwrap();
+        assert_eq!(recovered.bindings, BTreeMap::from([(2, 22), (3, 33)]));
+    }
+}
+
+/// A write that is cut off leaves a peer bound or unbound, with record and value alike; a value that does not
+/// fit the newest record is refused.
+#[test]
+fn a_binding_that_outlives_its_unbinding_is_refused() {
+    for kept in [Kept::Lost, Kept::Whole] {
+        let engine = Arc::new(MemoryEngine::new());
+        let (mut store, _) = Store::open_on(engine.clone(), &founding(), 7).unwrap();
+        let bound = Write { bindings: &[Binding { node: 2, directory: 9 }], ..Write::default() };
+        store.write(&bound).unwrap();
+        let key = Key::Meta(recover::binding_key(2));
+        let before = engine.contents()[&key].clone();
+        engine.fail_sync(EngineError::Failed("power cut".into()));
+        assert!(matches!(store.unbind(2), Err(WriteError::Fatal(_))));
+        engine.crash(|| kept);
+        let (_, recovered) = engine.try_open().unwrap();
+        assert_eq!(recovered.bindings.contains_key(&2), kept == Kept::Lost);
+        engine.forge(key, before.to_vec());
+        let opened = engine.try_open().map(|(_, recovered)| recovered);
+        match kept {
+            Kept::Lost => assert_eq!(opened.unwrap().bindings[&2], 9),
+            _ => assert!(opened.unwrap_err().to_string().contains("older than the record that took it away")),
+        }
+    }
+}
+
 /// A number of the first record that no store has is refused, even under a right checksum, and nothing
 /// overflows.
 #[test]

@@ -7,7 +7,8 @@ use crate::consensus::types::{Ballot, Entry, HardState, Index, NodeId, Round};
 /// 128 random bits made with a data directory.
 pub type DirectoryId = u128;
 
-/// The data directory to which a peer's node id belongs, permanently from its first hello on.
+/// The data directory to which a peer's node id belongs, permanently once it is durable. Only a person can
+/// take it away ([`Store::unbind`](super::Store::unbind)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The peer.

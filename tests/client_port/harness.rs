@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -148,6 +148,11 @@ impl Port {
     }
 
     pub fn with(change: impl FnOnce(&mut ClientOptions)) -> Port {
+        Port::prepared(change, |_| {})
+    }
+
+    /// Calls `before_run` while the port listens and accepts nobody yet.
+    pub fn prepared(change: impl FnOnce(&mut ClientOptions), before_run: impl FnOnce(SocketAddr)) -> Port {
         let mut options = ClientOptions::new("127.0.0.1:0".parse().unwrap());
         options.end_grace_ms = 100;
         change(&mut options);
@@ -156,6 +161,7 @@ impl Port {
         let node = Arc::new(FakeNode::default());
         node.state.lock().answers = Some(answers.clone());
         let (address, stop) = (port.local_address().unwrap(), port.stopper());
+        before_run(address);
         let front = node.clone();
         let thread = Some(std::thread::spawn(move || port.run(front, answers)));
         Port { address, node, stop, thread }
@@ -197,7 +203,7 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> std::io::Result<Client> {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client { stream: BufReader::new(stream) })
@@ -234,6 +240,15 @@ impl Client {
             }
         }
         String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// Polls until it holds.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

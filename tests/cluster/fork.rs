@@ -9,9 +9,26 @@ use spaxos::pipeline::ledger;
 use spaxos::store::{Change, Founding, Write};
 
 use super::harness::{Cluster, Node, Options};
+use super::key::{digits, with_keys, write_keys};
 use crate::common::outside::wait_until;
 
 each_protocol!(without_a_key_all_report_a_fork_and_go_on);
+
+/// A node that a proven majority outvotes ends with exit code 2 and plain words; the others go on.
+#[test]
+fn with_a_key_the_node_that_differs_ends() {
+    let mut cluster = with_keys(3);
+    (1..=3).for_each(|id| write_keys(&cluster, id, &[&digits('a')]));
+    cluster.start_all();
+    let forged = cluster.follower();
+    fork(&mut cluster, ProtocolName::Paxos, forged);
+    let (code, words) = cluster.node(forged).start_and_fail();
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("differs from that of a majority"), "{words}");
+    for node in cluster.running() {
+        node.propose_until_chosen(100 + node.id, "goes on");
+    }
+}
 
 /// Without a shared secret nobody can know which node is right: all report the fork, and nobody ends.
 fn without_a_key_all_report_a_fork_and_go_on(protocol: ProtocolName) {

@@ -359,7 +359,7 @@ impl Raw {
                 }
                 Err(failure) => {
                     if let Failure::Refused { say: Some(greeting), .. } = &failure {
-                        self.say(greeting.clone());
+                        self.say((**greeting).clone());
                     }
                     return Err(failure);
                 }

@@ -43,14 +43,18 @@ pub(super) const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in re
 
 /// The last reply before the connection is closed. If a value was far too long, it names the reqid.
 pub(super) fn refusal(error: ProtocolError, arguments: &Arguments) -> String {
-    let reqid = arguments.at(1).filter(|_| is_prop(arguments)).and_then(|text| command::reqid(text).ok());
-    match (error, reqid) {
+    match (error, reqid_of_prop(arguments)) {
         (ProtocolError::TooLarge(_), Some(reqid)) => {
             format!("TOOLARGE reqid={reqid} {error}; closing the connection")
         }
         (ProtocolError::TooLarge(_), None) => format!("TOOLARGE {error}; closing the connection"),
         _ => format!("ERR {error}; closing the connection"),
     }
+}
+
+/// The reqid of a `PROP` whose reqid is well-formed.
+pub(super) fn reqid_of_prop(arguments: &Arguments) -> Option<u64> {
+    arguments.at(1).filter(|_| is_prop(arguments)).and_then(|text| command::reqid(text).ok())
 }
 
 /// Whether the request is a `PROP`, well-formed or not.

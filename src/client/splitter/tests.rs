@@ -15,6 +15,7 @@ const VALUE_BYTES: usize = 1000;
 enum Seen {
     Request(Form, Vec<Vec<u8>>),
     Unbalanced,
+    LoneIac(Vec<Vec<u8>>),
     Refused(ProtocolError),
 }
 
@@ -33,6 +34,10 @@ fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                 Step::Nothing(len) => len,
                 Step::Unbalanced(len) => {
                     seen.push(Seen::Unbalanced);
+                    len
+                }
+                Step::LoneIac(len, arguments) => {
+                    seen.push(Seen::LoneIac(arguments.iter().map(<[u8]>::to_vec).collect()));
                     len
                 }
                 Step::Request { len, form, arguments } => {
@@ -160,6 +165,9 @@ fn endless_lines_are_refused_at_the_limit() {
 #[test]
 fn unbalanced_quotes_cost_a_line() {
     assert_eq!(one(b"ECHO \"a\r\nPING\r\n"), [Seen::Unbalanced, line(&[b"PING"])]);
+    let prop = vec![b"PROP".to_vec(), b"7".to_vec(), b"caf\xff".to_vec()];
+    assert_eq!(one(b"PROP 7 caf\xff\nPING\r\n"), [Seen::LoneIac(prop), line(&[b"PING"])]);
+    assert_eq!(one(b"ECHO \xff\xff\xf1\n"), [line(&[b"ECHO", b"\xff\xf1"])]);
     assert_eq!(one(b"ECHO \"a b\" 'c'\n"), [line(&[b"ECHO", b"a b", b"c"])]);
 }
 

@@ -90,11 +90,11 @@ impl Connection {
         self.is_writable |= event.is_writable();
     }
 
-    /// Serves requests that were left for lack of room, then reads once.
-    pub(super) fn read(&mut self, scratch: &mut [u8], turn: &mut Turn) {
+    /// Serves requests that were left for lack of room, then reads once. Returns how many bytes it read.
+    pub(super) fn read(&mut self, scratch: &mut [u8], turn: &mut Turn) -> usize {
         self.session.resume(turn);
         if !self.wants_reading() || !self.is_readable {
-            return;
+            return 0;
         }
         match self.stream.read(scratch) {
             Ok(0) => self.handle_end_of_input(turn.now_ms),
@@ -102,6 +102,7 @@ impl Connection {
                 // Fewer bytes than asked for means that there are no more; the poll reports further ones.
                 self.is_readable = count == scratch.len() || self.is_half_closed;
                 self.handle_bytes(scratch.get(..count).unwrap_or_default(), turn);
+                return count;
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => self.is_readable = false,
@@ -109,6 +110,7 @@ impl Connection {
                 _ => self.phase = Phase::Gone,
             },
         }
+        0
     }
 
     fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn) {

@@ -72,12 +72,22 @@ impl Inbound {
     }
 }
 
+/// The most connections at a time that peers and strangers open to a node with so many peers: see
+/// [`Inbounds`].
+pub(super) fn most_inbound(peers: usize) -> usize {
+    max_silent(peers) + 2 * peers
+}
+
+fn max_silent(peers: usize) -> usize {
+    3 * peers + 64
+}
+
 impl Inbounds {
     pub(super) fn new(listener: TcpListener, peers: usize) -> Inbounds {
         Inbounds {
             listener,
             connections: BTreeMap::new(),
-            max_silent: 3 * peers + 64,
+            max_silent: max_silent(peers),
             accept_at: None,
             unread: Vec::new(),
             trouble: RateLimited::new(TROUBLE_EVERY),

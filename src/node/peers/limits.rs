@@ -21,11 +21,11 @@
 //! From then on the process has 2 T to read something, since Linux counts a window that stays shut as
 //! unacknowledged.
 //!
-//! **The listener's end.** A listener writes nothing after the handshake, so it has nothing unacknowledged when
-//! its dialler vanishes. It does not judge by silence, because a process that stands still is silent as
+//! **The listener's end.** A listener writes nothing after the handshake, so it has nothing unacknowledged
+//! when its dialler vanishes. It does not judge by silence, because a process that stands still is silent as
 //! well. Instead its system asks the other one (keep-alive) when nothing came for as long as bytes may stay
-//! unacknowledged, in whole seconds, and closes the connection a second later if no answer came. Until then
-//! a half-open connection costs the one place that its node has: a newer connection of this node replaces it.
+//! unacknowledged, in whole seconds, and closes the connection a second later if no answer came. Until then a
+//! half-open connection costs the one place that its node has: a newer connection of this node replaces it.
 //!
 //! Left out: systems other than Linux do not limit how long bytes stay unacknowledged. There, keep-alive and
 //! a newer connection end an old one.

@@ -45,6 +45,9 @@ pub(super) struct Outbound {
     out: BytesMut,
     sent: u64,
     dropped: u64,
+    /// Messages that were dropped before this connection was first open.
+    unreached: u64,
+    was_open: bool,
     trouble: RateLimited,
     opened: RateLimited,
     closed: RateLimited,
@@ -84,6 +87,8 @@ impl Outbound {
             out: BytesMut::new(),
             sent: 0,
             dropped: 0,
+            unreached: 0,
+            was_open: false,
             trouble: RateLimited::new(TROUBLE_EVERY),
             opened: RateLimited::new(TROUBLE_EVERY),
             closed: RateLimited::new(TROUBLE_EVERY),
@@ -112,16 +117,16 @@ impl Outbound {
         self.out.len()
     }
 
-    pub(super) fn counters(&self) -> (u64, u64) {
-        (self.sent, self.dropped)
+    /// Messages that were sent, that were dropped, and that were dropped before the peer was first reached.
+    pub(super) fn counters(&self) -> (u64, u64, u64) {
+        (self.sent, self.dropped, self.unreached)
     }
 
     /// Queues a message, or drops and counts it: what cannot leave now would be stale later, and the
     /// protocol repeats it.
     pub(super) fn send(&mut self, message: &Message, now: Instant) {
-        if !self.is_open() || self.out.len() >= self.limits.out_buffer_bytes {
-            self.dropped += 1;
-            return;
+        if !self.has_room() {
+            return self.count_dropped();
         }
         match encode_message(message, &mut self.out) {
             Ok(()) => self.sent += 1,
@@ -131,11 +136,22 @@ impl Outbound {
 
     /// The same for a message of a service, which is small.
     pub(super) fn send_service(&mut self, service: &Service) {
-        let has_room = self.is_open() && self.out.len() < self.limits.out_buffer_bytes;
-        if has_room && encode_service(service, &mut self.out).is_ok() {
+        if self.has_room() && encode_service(service, &mut self.out).is_ok() {
             self.sent += 1;
         } else {
+            self.count_dropped();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.is_open() && self.out.len() < self.limits.out_buffer_bytes
+    }
+
+    fn count_dropped(&mut self) {
+        if self.was_open {
             self.dropped += 1;
+        } else {
+            self.unreached += 1;
         }
     }
 
@@ -258,6 +274,7 @@ impl Outbound {
         let Stage::Greeting(handshake) = std::mem::replace(&mut self.stage, Stage::Waiting) else { return };
         let (directory, start) = (theirs.directory, theirs.start);
         self.stage = Stage::Open { handshake, directory, start };
+        self.was_open = true;
         self.timer = now + self.limits.ping_every;
         self.backoff = self.limits.backoff_min;
         let (node, address) = (self.node, self.address);

@@ -44,7 +44,7 @@ impl Ended {
     /// Why a handshake ends a connection, and what the other end is told.
     pub(super) fn of_handshake(failure: Failure) -> (Ended, Option<Greeting>) {
         match failure {
-            Failure::Refused { refusal, say } => (Ended::Refused(refusal), say),
+            Failure::Refused { refusal, say } => (Ended::Refused(refusal), say.map(|it| *it)),
             Failure::RefusedByPeer { refusal, .. } => (Ended::RefusedByPeer(refusal), None),
             Failure::Broken(why) => (Ended::Broken(why), None),
         }

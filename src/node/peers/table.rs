@@ -24,15 +24,19 @@ pub struct PeerState {
     pub queued_bytes: usize,
     /// Messages handed to its connection.
     pub sent: u64,
-    /// Messages for it that were dropped because it was not connected or its out-buffer was full.
+    /// Messages for it that were dropped since it was first reached, because it was not connected or its
+    /// out-buffer was full.
     pub dropped_out: u64,
+    /// Messages for it that were dropped before it was first reached.
+    pub unreached: u64,
     /// Messages from it that were accepted.
     pub received: u64,
     /// Messages from it that were dropped because the inbox was full.
     pub dropped_in: u64,
     /// Messages from it of a kind that only a newer version knows.
     pub unknown_kinds: u64,
-    /// How often someone at its address took this node's data directory for the wrong one and was not believed.
+    /// How often someone at its address took this node's data directory for the wrong one and was not
+    /// believed.
     pub disowned: u64,
 }
 
@@ -52,6 +56,7 @@ impl PeerTable {
             queued_bytes: 0,
             sent: 0,
             dropped_out: 0,
+            unreached: 0,
             received: 0,
             dropped_in: 0,
             unknown_kinds: 0,
