@@ -349,6 +349,8 @@ fn memory_for_many_small_clients_is_bounded() {
     let port = Port::with(|options| {
         options.connections = CLIENTS + 4;
         options.memory_bytes = 1 << 20;
+        // Nobody is closed for another reason.
+        options.limits.request_timeout_ms = 3_600_000;
     });
     let half = [b"*3\r\n$4\r\nPROP\r\n$1\r\n1\r\n$1048576\r\n", &[b'x'; SENT][..]].concat();
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| port.client()).collect();
