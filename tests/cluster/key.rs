@@ -85,7 +85,7 @@ fn a_cluster_of_several_machines_is_told_to_make_its_key() {
 
     fs::write(folder.join("a.key"), format!("{0}\n{0}\n{0}\n", before[0])).unwrap();
     let words = fail(&cluster);
-    assert!(words.contains("a.key:3: a third key"), "{words}");
+    assert!(words.contains("a.key:3: there is a third key"), "{words}");
     fs::write(folder.join("a.key"), format!("# old and new\n{0}\n{0}\n", before[0])).unwrap();
     fs::set_permissions(folder.join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let node = cluster.node(1);
