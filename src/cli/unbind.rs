@@ -50,8 +50,8 @@ pub enum UnbindError {
     Output(#[from] io::Error),
 }
 
-/// Runs it with standard output. A reader of the dry run that has gone away has seen what it wanted; nothing is
-/// done if what may be lost cannot be shown.
+/// Runs it with standard output. A reader of the dry run that has gone away has seen what it wanted; nothing
+/// is done if what may be lost cannot be shown.
 pub(super) fn print(arguments: &Unbind) -> Result<(), Error> {
     match run(arguments, &mut io::stdout().lock()) {
         Err(UnbindError::Output(error)) if !arguments.yes => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use spaxos::cli::resp::Reply;
@@ -132,8 +133,12 @@ fn one_sigterm_ends_a_node_whose_disk_hangs(protocol: ProtocolName) {
     assert!(matches!(&reply, Ok(Reply::Error(text)) if text.starts_with("TIMEOUT ")), "{reply:?}");
     // Somebody who moved the log away must not keep the second signal from being heard.
     node.signal(Signal::HUP);
+    let began = Instant::now();
     node.signal(Signal::TERM);
     assert_eq!(node.wait_for_end().code(), Some(3), "{}", node.output());
+    // client.timeout_ms and 5 s, and room for a busy machine.
+    let took = began.elapsed();
+    assert!((Duration::from_millis(5500)..Duration::from_secs(20)).contains(&took), "{took:?}");
     assert!(node.output().contains("the disk did not answer"), "{}", node.output());
     assert!(node.output().contains("waited for its thread storage"), "{}", node.output());
     shim.hang(false);

@@ -37,8 +37,11 @@ fn without_a_key_all_report_a_fork_and_go_on(protocol: ProtocolName) {
     fork(&mut cluster, protocol, forged);
     cluster.node(forged).start();
     for node in cluster.nodes.values() {
-        let what = format!("node {} reports the fork", node.id);
-        wait_until(&what, || node.status("fork").is_some_and(|fork| fork != "none"));
+        // The forged node differs from all others, and each of them only from it.
+        let others: Vec<_> = cluster.nodes.keys().filter(|id| **id != node.id).map(u64::to_string).collect();
+        let nodes = if node.id == forged { others.join(",") } else { forged.to_string() };
+        let what = format!("node {} reports that nodes {nodes} differ", node.id);
+        wait_until(&what, || node.status("fork").is_some_and(|fork| fork.ends_with(&format!(":{nodes}"))));
         let has_line = || std::fs::read_to_string(&node.log).unwrap().contains("the log forked");
         wait_until("the line that says so", has_line);
     }

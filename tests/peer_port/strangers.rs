@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::sync::Once;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use spaxos::consensus::types::NodeId;
@@ -220,7 +220,7 @@ fn a_wiped_node_with_a_key_ends_by_the_word_of_one() {
     pair.peers.insert(2, listen().local_addr().unwrap());
     let wiped = Introduction { directory: 5, ..introduction(3, 1) };
     let three = Node::start_with(&with_key([]), pair.three.try_clone().unwrap(), &pair.peers, wiped);
-    let fatal = three.fatals.recv_timeout(PATIENCE).unwrap();
+    let fatal = three.fatals.recv_timeout(Duration::from_secs(2)).expect("it is told within 2 s");
     assert_eq!(fatal.peers, [1]);
     assert!(fatal.to_string().contains("wiped or replaced"), "{fatal}");
     assert!(fatal.to_string().contains(&format!("{:08x}", directory(3) as u32)), "{fatal}");
