@@ -39,8 +39,9 @@ fn patches_apply() {
     }
 }
 
-/// The part of `run.sh` that hunts: what a person does to a stopped node's store, which no seed does, and then
-/// seeds of all sizes of cluster until one breaks a rule. It prints `clean after N seeds`, or `found by INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
+/// The part of `run.sh` that hunts: what a person does to a stopped node's store, which no seed does, and
+/// then seeds of all sizes of cluster until one breaks a rule. It prints `clean after N seeds`, or `found by
+/// INVARIANT, seed S of N nodes, seeds needed: K` and both sides of the rule.
 #[test]
 #[ignore = "a part of tests/sabotage/run.sh, which says how many seeds"]
 fn hunt() {

@@ -59,7 +59,7 @@ pub(super) fn print(directory: &Path) -> Result<(), Error> {
 }
 
 /// From now on a signal ends the process when the folder is gone.
-fn remove_when_interrupted(folder: PathBuf) -> Result<Interrupt, Error> {
+pub(super) fn remove_when_interrupted(folder: PathBuf) -> Result<Interrupt, Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("catch signals"))?;
     let interrupt = Interrupt::default();
     let interrupted = interrupt.clone();

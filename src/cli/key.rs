@@ -11,7 +11,7 @@ use super::error::Error;
 pub fn run(file: &Path, out: &mut dyn Write) -> Result<(), Error> {
     let path = file.display();
     if !peers_key::make(file).map_err(Error::io(format!("make {path}")))? {
-        return Err(Error::Message(format!("{path} exists, and was left as it is: give another name")));
+        return Err(Error::Message(format!("{path} exists, and was left as it is: give a different name")));
     }
     writeln!(
         out,

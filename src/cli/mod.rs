@@ -110,10 +110,7 @@ pub fn spaxos(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Spaxos { command: Tool::Key { file } }) => {
             end("key", key::run(&file, &mut std::io::stdout().lock()))
         }
-        Ok(Spaxos { command: Tool::Unbind(arguments) }) => {
-            let unbound = unbind::run(&arguments, &mut std::io::stdout().lock());
-            end("unbind", unbound.map_err(|error| Error::Message(error.to_string())))
-        }
+        Ok(Spaxos { command: Tool::Unbind(arguments) }) => end("unbind", unbind::print(&arguments)),
         Ok(Spaxos { command: Tool::Sim(arguments) }) => end("sim", sim::run(&arguments)),
         Ok(Spaxos { command: Tool::Trace(arguments) }) => end("trace", trace::run(&arguments)),
         Err(error) => refuse(&error),

@@ -144,7 +144,7 @@ fn when_there_is_room(open: impl Fn() -> Result<Opened, StartError>) -> Result<O
                 // The log file is not open yet.
                 if warnings.allow(Instant::now()).is_some() {
                     output::tell(&format!(
-                        "{error}. Nothing is served until there is room; it is tried again and again"
+                        "{error}. Nothing is served until there is room; the start is tried again every second"
                     ));
                 }
                 std::thread::sleep(ROOM_PROBE);

@@ -103,7 +103,7 @@ impl Served {
         spawn("last-wait", move || {
             thread::sleep(patience);
             error!(
-                "the disk did not answer: this node could not end in order within {} ms, and waited for its thread \
+                "the disk did not answer: this node could not end in order within {} ms; it waited for its thread \
                  {}. It ends now; everything that was acknowledged is durable",
                 patience.as_millis(),
                 ender.waits_for().unwrap_or("main")

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tempfile::TempDir;
-use thiserror::Error;
 
 use crate::consensus::types::NodeId;
 use crate::directory::{self, Inspection};
 use crate::store::{DirectoryId, Identity, OpenError, WriteError};
+
+use super::error::Error;
+use super::{dump, output};
 
 /// Arguments of `spaxos unbind`.
 #[derive(Args, Debug)]
@@ -29,7 +31,7 @@ pub struct Unbind {
 }
 
 /// Why a binding was not taken away.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum UnbindError {
     /// The directory cannot be used; a running node has it locked.
     #[error(transparent)]
@@ -40,9 +42,23 @@ pub enum UnbindError {
     /// There is no such binding.
     #[error("{0}")]
     NotBound(String),
+    /// Signals cannot be caught.
+    #[error(transparent)]
+    Signals(#[from] Error),
     /// The output cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
+}
+
+/// Runs it with standard output. A reader of the dry run that has gone away has seen what it wanted; nothing is
+/// done if what may be lost cannot be shown.
+pub(super) fn print(arguments: &Unbind) -> Result<(), Error> {
+    match run(arguments, &mut io::stdout().lock()) {
+        Err(UnbindError::Output(error)) if !arguments.yes => {
+            output::unless_nobody_reads(Err(error)).map_err(Error::io("print the result to standard output"))
+        }
+        unbound => unbound.map_err(|error| Error::Message(error.to_string())),
+    }
 }
 
 /// Prints what is bound and what may be lost, and then does it if told so.
@@ -50,6 +66,7 @@ pub fn run(arguments: &Unbind, out: &mut dyn Write) -> Result<(), UnbindError> {
     let Unbind { dir, node, yes } = arguments;
     if !yes {
         let copy = TempDir::new()?;
+        let _interrupt = dump::remove_when_interrupted(copy.path().to_path_buf())?;
         let held = &Inspection::open(dir, copy.path())?.held;
         let bound = find(&held.identity, held.bindings.get(node), *node, dir)?;
         explain(&held.identity, *node, bound, out)?;

@@ -102,10 +102,10 @@ impl Builder {
         self.open()?.start()
     }
 
-    /// Checks the configuration and that there are enough descriptors for peers, disk and log, reads the key of
-    /// the peers (or makes it), opens (or founds) the data directory and locks it, and then opens the log file:
-    /// for callers that have something to do before the start. If the disk is full the error says that it
-    /// [may pass](StartError::may_pass); nothing is left open then, and nothing is lost.
+    /// Checks the configuration and that there are enough descriptors for peers, disk and log, reads the key
+    /// of the peers (or makes it), opens (or founds) the data directory and locks it, and then opens the log
+    /// file: for callers that have something to do before the start. If the disk is full the error says that
+    /// it [may pass](StartError::may_pass); nothing is left open then, and nothing is lost.
     pub fn open(self) -> Result<Opened, StartError> {
         self.config.check().map_err(|error| StartError::new(ExitCode::Config, error.to_string()))?;
         let peers_key = PeersKey::open(&self.config)?;

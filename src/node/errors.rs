@@ -131,7 +131,7 @@ pub enum TransferError {
 /// What the caller can do instead.
 fn choice(others: &[NodeId]) -> String {
     match others {
-        [] => "this node is its only member, and leads".to_owned(),
+        [] => "this node is the only member".to_owned(),
         others => format!("choose one of {others:?}"),
     }
 }

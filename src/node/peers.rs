@@ -292,7 +292,9 @@ impl PeerNetwork {
             } else if let Some(outbound) = self.outbounds.get_mut(&message.to) {
                 outbound.send(&message, now);
             } else {
-                self.strange.warn(now, || format!("a message to node {}, which is not a member", message.to));
+                self.strange.warn(now, || {
+                    format!("a message is for node {}, which is not a member: it was dropped", message.to)
+                });
             }
         }
         if !own.is_empty() {
@@ -310,7 +312,9 @@ impl PeerNetwork {
         for service in services {
             match self.outbounds.get_mut(&service.to) {
                 Some(outbound) => outbound.send_service(service),
-                None => self.strange.warn(now, || format!("{service}, but node {} is no peer", service.to)),
+                None => self
+                    .strange
+                    .warn(now, || format!("{service} was dropped: node {} is not a peer", service.to)),
             }
         }
     }
@@ -343,9 +347,9 @@ impl PeerNetwork {
         self.disowned.warn(now, || {
             let address = address.map_or(String::new(), |address| format!(" at {address}"));
             format!(
-                "whoever listens{address}, the address of node {by}, knows this node by a different data directory, \
-                 but does not prove that it is node {by}: this node goes on. If its data directory was wiped or \
-                 replaced, stop it"
+                "the process that listens as node {by}{address} says that it knows this node by a different data \
+                 directory, but does not prove that it is node {by}: this node goes on. If its data directory was \
+                 wiped or replaced, stop it"
             )
         });
     }
@@ -362,7 +366,7 @@ impl PeerNetwork {
                 self.asked.insert(binding.node, (binding, now + self.limits.hello_timeout));
                 Ok(())
             }
-            Err(_) => Err(Ended::Broken("too many bindings under way".to_owned())),
+            Err(_) => Err(Ended::Broken("too many bindings are under way".to_owned())),
         }
     }
 

@@ -133,7 +133,7 @@ fn read(path: &Path) -> Result<Option<KeyFile>, String> {
     };
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(format!(
-            "{name} (peers_key) is no key: it is not a file of at most {MAX_BYTES} bytes{HINT}"
+            "{name} (peers_key) is not a key file: it must be a regular file of at most {MAX_BYTES} bytes{HINT}"
         ));
     }
     let mut content = vec![];
@@ -152,7 +152,7 @@ fn parse(content: &[u8], path: &Path) -> Result<(Vec<u8>, Option<Vec<u8>>), Stri
         if text.is_empty() {
             continue;
         }
-        let key = if keys.len() < 2 { decode(text) } else { Err("a third key".into()) };
+        let key = if keys.len() < 2 { decode(text) } else { Err("there is a third key".into()) };
         keys.push(key.map_err(|what| format!("{}:{line}: {what}{HINT}", path.display()))?);
     }
     let mut keys = keys.into_iter();
@@ -172,7 +172,7 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("the character {} of the key is not a hexadecimal digit", digits.len() + 1));
     }
     if digits.len() != 2 * KEY_BYTES {
-        return Err(format!("a key of {} digits", digits.len()));
+        return Err(format!("the key has {} digits", digits.len()));
     }
     Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
@@ -196,15 +196,12 @@ fn missing(path: &Path) -> String {
 fn cannot_make(path: &Path, error: &io::Error) -> StartError {
     let is_passing =
         matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
-    let code = if is_passing { ExitCode::Disk } else { ExitCode::Config };
     let path = path.display();
-    StartError::new(
-        code,
-        format!(
-            "cannot make the key {path} (peers_key): {error}; make it possible, or write the output of \
-             `openssl rand -hex 32` into that file yourself"
-        ),
-    )
+    let text = format!(
+        "cannot make the key {path} (peers_key): {error}; correct the folder or its permissions, or write the output \
+         of `openssl rand -hex 32` into that file yourself"
+    );
+    if is_passing { StartError::no_room(text) } else { StartError::new(ExitCode::Config, text) }
 }
 
 #[cfg(test)]
@@ -241,9 +238,9 @@ mod tests {
         for (content, said) in [
             (String::new(), "there is no key in a.key (peers_key); it must hold one or two lines"),
             ("# nothing\n\n".into(), "there is no key in a.key"),
-            (format!("{good}\n\n{good}\n{good}\n"), "a.key:4: a third key; it must hold"),
-            (short.into(), "a.key:1: a key of 63 digits; it must hold"),
-            (format!("#\n{long}"), "a.key:2: a key of 66 digits"),
+            (format!("{good}\n\n{good}\n{good}\n"), "a.key:4: there is a third key; it must hold"),
+            (short.into(), "a.key:1: the key has 63 digits; it must hold"),
+            (format!("#\n{long}"), "a.key:2: the key has 66 digits"),
             (format!("{good}\n{odd}\n"), "a.key:2: the character 2 of the key is not a hexadecimal digit"),
             (format!("{good} {good}"), "a.key:1: the character 65 of the key is not a hexadecimal digit"),
             ("\u{e9}".into(), "a.key:1: the character 1 of the key is not"),

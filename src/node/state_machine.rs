@@ -153,11 +153,11 @@ impl StateMachineThread {
         match trouble {
             Trouble::None => info!("storage and log file work again: this node may lead"),
             Trouble::LogFile => warn!(
-                "the log file has taken no lines for the election timeout: this node makes way for others that \
+                "the log file has taken no lines for a whole election timeout (timing.election_ms): this node makes way for others that \
                  can lead; make room for the log file"
             ),
             Trouble::Storage => warn!(
-                "the disk has not answered for the election timeout: this node makes way for others that can lead"
+                "the disk has not answered for a whole election timeout (timing.election_ms): this node makes way for others that can lead"
             ),
         }
     }
@@ -179,8 +179,8 @@ impl StateMachineThread {
 fn outvoted(fork: &Fork) -> String {
     format!(
         "this node's log differs from that of a majority, nodes {:?}, at or below index {}: its memory or its disk \
-         changed what it held, or it was told something false. Keep its data directory and log for whoever looks \
-         into it, check the machine, and run on without this node",
+         changed what it held, or it received a false message. Keep its data directory and log for the person who \
+         examines it, check the machine, and run on without this node",
         fork.nodes, fork.index
     )
 }
@@ -203,14 +203,14 @@ impl EventLog {
         match fork {
             Some(fork) => self.forks.error(Instant::now(), || {
                 format!(
-                    "the log forked: nodes {:?} delivered something else than this node at or below index {}. \
+                    "the log forked: nodes {:?} delivered something different from this node at or below index {}. \
                      Nobody knows which log is right without a majority that agrees and is proven by peers_key: \
                      compare the logs of all nodes (spaxos check), stop the nodes that are wrong, and run on \
                      without them",
                     fork.nodes, fork.index
                 )
             }),
-            None => self.forks.info(Instant::now(), || "no node differs any more in what it tells".to_owned()),
+            None => self.forks.info(Instant::now(), || "the hashes of all nodes agree again".to_owned()),
         }
     }
 

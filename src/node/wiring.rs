@@ -35,6 +35,7 @@ use super::errors::StartError;
 use super::front::NodeFront;
 use super::handles::Handles;
 use super::health::Health;
+use super::items::Closer;
 use super::parts::Parts;
 use super::peers::{Fatal, PeerLimits, PeerNetwork, PeerOptions};
 use super::proposing::Proposer;
@@ -83,12 +84,8 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     } = parts;
     let (log, lines) = log.unzip();
     log_recovery(&config, &recovered);
-    if let Some(text) = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last)) {
-        warn!("{text}");
-    }
-    if let Some(text) = &clients.warning {
-        warn!("{text}");
-    }
+    let ahead = lines_ahead(&config, &recovered, lines.as_ref().and_then(ChosenLog::last));
+    ahead.iter().chain(&clients.warning).for_each(|text| warn!("{text}"));
     assert_own_room();
     let ender = Ender::default();
     let client = client.map(|address| client_options(&config, address, clients.clients));
@@ -97,15 +94,10 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
     let (client_address, peer_address) = (ports.client_address, ports.peer_address);
     peers_key.log(&config, peer_address);
     let recent = Arc::new(Recent::new(RECENT_BYTES, recovered.hard_state.chosen));
-    let seed = recovered.directory as u64 ^ recovered.start;
     let marks = Arc::new(Mutex::new(Marks::new(store.reader().compacted_point())));
-    let state_machine = StateMachine::new(
-        config.protocol,
-        core_config(&config, seed),
-        restored(&recovered),
-        recent.clone(),
-        fork_watch(&config, peers_key.keys.is_some(), marks.clone()),
-    );
+    let watch = fork_watch(&config, peers_key.keys.is_some(), marks.clone());
+    let (core, restored) = (core_config(&config, &recovered), restored(&recovered));
+    let state_machine = StateMachine::new(config.protocol, core, restored, recent.clone(), watch);
     let shared =
         Arc::new(share(&config, &store, &recovered, &state_machine, recent, marks, ports.network_bell));
     let front = Arc::new(NodeFront {
@@ -117,13 +109,7 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
         log: log.as_ref().map(|log| log.control()),
     });
     let close_apply = apply.as_ref().map(|apply| apply.closer());
-    ender.on_failure({
-        let (shared, close_apply) = (shared.clone(), close_apply.clone());
-        move || {
-            shared.fail();
-            close_apply.iter().for_each(|close| close());
-        }
-    });
+    end_with(&ender, shared.clone(), close_apply.clone());
     let tick_ms = (config.timing.heartbeat_ms / 5).clamp(1, 10);
     let starting = Starting { shared: &shared, ender: &ender };
     let answers = ports.clients.as_ref().map(|(_, answers)| answers.clone());
@@ -155,6 +141,14 @@ pub(super) fn start(parts: Parts) -> Result<Running, StartError> {
         threads: Some(threads),
         log,
     })
+}
+
+/// If the node fails, nobody waits for it any more.
+fn end_with(ender: &Ender, shared: Arc<Shared>, close_apply: Option<Closer>) {
+    ender.on_failure(move || {
+        shared.fail();
+        close_apply.iter().for_each(|close| close());
+    });
 }
 
 /// The sockets that listen. Nothing reads from them yet.
@@ -328,7 +322,7 @@ fn peer_options(
     }
 }
 
-fn core_config(config: &Config, seed: u64) -> CoreConfig {
+fn core_config(config: &Config, recovered: &Recovered) -> CoreConfig {
     CoreConfig {
         node: config.node,
         voters: Voters::new(config.peers.keys().copied().collect()),
@@ -336,7 +330,7 @@ fn core_config(config: &Config, seed: u64) -> CoreConfig {
         heartbeat_ms: config.timing.heartbeat_ms,
         window_entries: config.limits.window_entries,
         window_bytes: config.limits.window_bytes,
-        seed,
+        seed: recovered.directory as u64 ^ recovered.start,
     }
 }
 

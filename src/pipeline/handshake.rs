@@ -129,7 +129,7 @@ impl Handshake {
             Greeting::Introduction(signed) if matches!(self.stage, Stage::Introduction(_)) => {
                 self.take_introduction(&signed, trust)
             }
-            _ => Err(Failure::Broken("a greeting at the wrong time".to_owned())),
+            _ => Err(Failure::Broken("it said a greeting at the wrong time".to_owned())),
         }
     }
 
@@ -183,7 +183,7 @@ impl Handshake {
 
     fn take_introduction(&mut self, signed: &Signed, trust: &mut Trust) -> Result<Reply, Failure> {
         let Stage::Introduction(session) = std::mem::replace(&mut self.stage, Stage::Hello) else {
-            return Err(Failure::Broken("an introduction at the wrong time".to_owned()));
+            return Err(Failure::Broken("it said an introduction at the wrong time".to_owned()));
         };
         let peer = session.peer(self.side());
         if !session.is_proven(self.side().other(), Said::Introduction, &signed.introduction, signed.proof) {

@@ -103,7 +103,7 @@ impl RefusalCode {
             RefusalCode::UnknownNode => "this node is not a member there",
             RefusalCode::WrongDirectory => "it knows this node by a different data directory",
             RefusalCode::OldStart => {
-                "it has seen a later start of this data directory: this one is an old copy"
+                "it has seen a later start of this data directory: this one may be an old copy"
             }
             RefusalCode::Key => "one of the two nodes has a peers_key, and the other has none",
             RefusalCode::Proof => "the two nodes have different keys (peers_key) or cluster names",
@@ -116,7 +116,12 @@ impl RefusalCode {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.text.is_empty() {
-            return write!(f, "{:?}: {}; its log has both values", self.code, self.code.meaning());
+            return write!(
+                f,
+                "{:?}: {}; the log of that node has both values",
+                self.code,
+                self.code.meaning()
+            );
         }
         write!(f, "{:?}: {}", self.code, self.text.escape_debug())
     }

@@ -85,7 +85,7 @@ fn a_cluster_of_several_machines_is_told_to_make_its_key() {
 
     fs::write(folder.join("a.key"), format!("{0}\n{0}\n{0}\n", before[0])).unwrap();
     let words = fail(&cluster);
-    assert!(words.contains("a.key:3: a third key"), "{words}");
+    assert!(words.contains("a.key:3: there is a third key"), "{words}");
     fs::write(folder.join("a.key"), format!("# old and new\n{0}\n{0}\n", before[0])).unwrap();
     fs::set_permissions(folder.join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let node = cluster.node(1);
@@ -97,8 +97,8 @@ fn a_cluster_of_several_machines_is_told_to_make_its_key() {
     assert!(output.contains("[WARN] the key a.key can be read by other users (mode 644)"), "{output}");
 }
 
-/// A node with a different key, or without one, is refused by those that have one, with words on both sides; it
-/// does not end, and takes no part. With the right key it is one of them.
+/// A node with a different key, or without one, is refused by those that have one, with words on both sides;
+/// it does not end, and takes no part. With the right key it is one of them.
 #[test]
 fn a_node_with_a_different_key_or_none_takes_no_part() {
     let mut cluster = with_keys(3);

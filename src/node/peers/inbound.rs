@@ -201,7 +201,7 @@ impl PeerNetwork {
         let mut payloads = payloads.into_iter();
         let Some(payload) = payloads.next() else { return Ok(()) };
         if payloads.next().is_some() {
-            return Err(Ended::Broken("sent more before it was answered".to_owned()));
+            return Err(Ended::Broken("it sent more before it was answered".to_owned()));
         }
         match inbound.handshake.take(Greeting::decode(payload)?, &mut self.trust) {
             Ok(Reply::Say(greeting)) => answer(inbound, &greeting),
@@ -338,8 +338,11 @@ impl PeerNetwork {
         self.inbounds.connections.retain(|_, inbound| {
             let late = !inbound.is_read() && inbound.deadline <= now;
             if late {
-                let what =
-                    if inbound.open.is_some() { "its binding takes too long" } else { "no hello in time" };
+                let what = if inbound.open.is_some() {
+                    "its binding takes too long"
+                } else {
+                    "it said no hello in time"
+                };
                 trouble.warn(now, || format!("closed {}: {what}", inbound.address));
             }
             !late

@@ -238,7 +238,7 @@ impl Outbound {
         now: Instant,
     ) -> Result<Option<Introduction>, Failure> {
         let (Stage::Greeting(handshake) | Stage::Open { handshake, .. }) = &mut self.stage else {
-            return Err(Failure::Broken("a greeting before the hello".to_owned()));
+            return Err(Failure::Broken("it said a greeting before the hello".to_owned()));
         };
         match handshake.take(greeting, trust)? {
             Reply::Say(greeting) => {
@@ -288,7 +288,7 @@ impl Outbound {
     pub(super) fn handle_bound(&mut self, bound: DirectoryId, now: Instant) {
         if matches!(self.stage, Stage::Open { directory, .. } if directory != bound) {
             self.close(
-                &Ended::Broken("it has a different data directory than the node of its id".to_owned()),
+                &Ended::Broken("its data directory is not the one that its node id is bound to".to_owned()),
                 now,
             );
         }
@@ -303,7 +303,12 @@ impl Outbound {
                 self.timer = self.timer.min(self.dialled_at + self.limits.backoff_min);
             }
             Stage::Open { start, .. } if start < peer_start => {
-                self.close(&Ended::Broken(format!("start {peer_start} follows {start}")), now);
+                self.close(
+                    &Ended::Broken(format!(
+                        "the peer was started again: its start is {peer_start}, not {start}"
+                    )),
+                    now,
+                );
             }
             _ => (),
         }
@@ -333,9 +338,9 @@ impl Outbound {
         }
         match self.stage {
             Stage::Waiting => self.dial(registry, tokens, now),
-            Stage::Connecting => self.close(&Ended::Broken("no answer".to_owned()), now),
+            Stage::Connecting => self.close(&Ended::Broken("nobody answered in time".to_owned()), now),
             Stage::Greeting(_) => {
-                self.close(&Ended::Broken("no answer to the hello in time".to_owned()), now)
+                self.close(&Ended::Broken("the hello was not answered in time".to_owned()), now)
             }
             Stage::Open { .. } => self.ping(now),
         }
