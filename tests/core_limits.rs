@@ -12,6 +12,8 @@ mod paxos;
 #[path = "core_limits/raft.rs"]
 mod raft;
 
+use std::ops::Range;
+
 use spaxos::consensus::config::{Config, Restored};
 use spaxos::consensus::message::{Body, ClusterBody, MAX_PAGE_BYTES, Message};
 use spaxos::consensus::protocol::{PeerStatus, Protocol};
@@ -33,6 +35,8 @@ each_protocol!(
     a_page_is_exact,
     a_repeated_forward_means_nothing,
     a_leader_remembers_65536_requests,
+    own_clients_leave_others_a_share,
+    others_leave_own_clients_a_share,
 );
 
 /// The leader that the others' messages are from.
@@ -255,4 +259,50 @@ fn a_leader_remembers_65536_requests(protocol: ProtocolName) {
         let _ = node.told(3, ClusterBody::Forward { commands: vec![Command::value(reqid, 3, "v")] });
         assert_eq!(node.core.status().last, last, "request {reqid}");
     }
+}
+
+/// A leader's clients may fill three quarters of what it holds. What others forward always has the last.
+fn own_clients_leave_others_a_share(protocol: ProtocolName) {
+    let mut node = Node::leader(protocol);
+    assert_eq!(node.core.room(), 49_152);
+    let _ = node.proposes((1..=49_152).map(|reqid| value(reqid, 64)).collect());
+    assert_eq!((node.core.room(), node.core.status().pending), (0, 49_152));
+    let _ = node.told(2, forward(60_000..60_000 + 16_384, 64));
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (65_536, 0));
+    let _ = node.told(3, ClusterBody::Forward { commands: vec![Command::value(80_000, 3, "v")] });
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (65_536, 1));
+
+    // Each is a little more than half a MiB. A list is taken whole, and 80 MiB are more than there may be.
+    let mut node = Node::leader(protocol);
+    let _ = node.proposes((1..=160).map(|reqid| value(reqid, (512 << 10) + 64)).collect());
+    assert_eq!((node.core.room(), node.core.status().pending), (0, 160));
+    let _ = node.told(2, forward(1000..1032, 512 << 10));
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (192, 0));
+    let _ = node.told(2, forward(2000..2001, 64));
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (192, 1));
+}
+
+/// The same the other way: what others forward keeps no client of the leader waiting.
+fn others_leave_own_clients_a_share(protocol: ProtocolName) {
+    let mut node = Node::leader(protocol);
+    let _ = node.told(2, forward(1..70_001, 64));
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (49_152, 70_000 - 49_152));
+    assert_eq!(node.core.room(), 16_384);
+    let _ = node.proposes((80_001..=80_000 + 16_384).map(|reqid| value(reqid, 64)).collect());
+    assert_eq!((node.core.room(), node.core.status().pending), (0, 65_536));
+
+    let mut node = Node::leader(protocol);
+    let _ = node.told(2, forward(1..201, 512 << 10));
+    assert_eq!((node.core.status().pending, node.core.status().dropped), (96, 104));
+    for reqid in 1001..1033 {
+        assert!(node.core.room() > 0, "{reqid}");
+        let _ = node.proposes(vec![value(reqid, 512 << 10)]);
+    }
+    assert_eq!((node.core.room(), node.core.status().pending), (0, 128));
+}
+
+/// Requests that node 2 forwards, each of which counts as `cost_bytes`.
+fn forward(reqids: Range<u64>, cost_bytes: usize) -> ClusterBody {
+    let payload = vec![b'x'; cost_bytes - 64];
+    ClusterBody::Forward { commands: reqids.map(|reqid| Command::value(reqid, 2, payload.clone())).collect() }
 }

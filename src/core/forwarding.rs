@@ -1,10 +1,11 @@
 //! How a node sees its clients' proposals to the leader, and what a leader takes from others.
 //!
-//! A proposal goes to the leader when it comes, and again when it is older than the wait and still not known
-//! to be chosen: the message may be lost, or the leader may have had no room. The wait begins with two
-//! heartbeat intervals and doubles each time anything is sent again, up to T, so that a leader which is slow
-//! is not sent everything twice; it begins anew with a new leader, and when nothing is under way. A new
-//! leader is sent all proposals, since the one before took what it held along.
+//! A proposal goes to the leader when it comes, and again when it is older than the wait and still not
+//! known to be chosen: the message may be lost, or the leader may have had no room (its own clients always
+//! leave some for what is forwarded: [`Proposals::CAPACITY`]). The wait begins with two heartbeat intervals
+//! and doubles each time anything is sent again, up to T, so that a leader which is slow is not sent
+//! everything twice; it begins anew with a new leader, and when nothing is under way. A new leader is sent
+//! all proposals, since the one before took what it held along.
 //!
 //! A request that is sent again may be chosen already. The leader does not place it twice: it knows what it
 //! holds, and remembers what was chosen lately ([`ChosenRequests`](super::chosen::ChosenRequests)). It drops

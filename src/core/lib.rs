@@ -78,6 +78,7 @@ mod chosen;
 pub mod config;
 mod forwarding;
 mod leadership;
+mod load;
 #[cfg(feature = "internals")]
 pub mod log;
 #[cfg(not(feature = "internals"))]

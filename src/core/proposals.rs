@@ -5,19 +5,24 @@
 //! where. (Different leaders may still place it twice; delivery takes care of that.) Of requests that were
 //! chosen, the latest are remembered (`chosen.rs`). Left out: deciding when to forward (`forwarding.rs`) and
 //! when to place, which depends on who leads.
+//!
+//! A leader's clients and those of other nodes leave each other a share (`load.rs`). A request that is placed
+//! and out of time still counts as its client's: if it did not, clients with short deadlines could take the
+//! others' share as well. This holds at every node, since each may lead next.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
 use super::chosen::ChosenRequests;
+use super::load::Load;
 use super::places::{Key, Places};
 use super::protocol::Proposal;
 use super::types::{Command, Index, RequestId};
 
-/// Requests not yet known to be chosen. At most [`Proposals::CAPACITY`] and [`Proposals::CAPACITY_BYTES`] are
-/// held; more are refused (own ones wait in the proposing queue, forwarded ones are sent again). Own ones
-/// come in lists, each of which is taken whole while there is room: they may exceed the bytes by one list,
-/// which the proposing queue bounds.
+/// Requests not yet known to be chosen. Own ones and others' are held up to [`Proposals::CAPACITY`] and
+/// [`Proposals::CAPACITY_BYTES`]; more are refused (own ones wait in the proposing queue, forwarded ones are
+/// sent again). Own ones come in lists, each of which is taken whole while there is room: they may exceed the
+/// bytes by one list, which the proposing queue bounds. What a new leader adopts is held in any case.
 #[derive(Clone, Debug)]
 pub struct Proposals {
     /// The requests that are held; each keeps its place.
@@ -29,7 +34,10 @@ pub struct Proposals {
     /// The places by request.
     places: Places,
     chosen: ChosenRequests,
-    bytes: usize,
+    /// What this node's clients' requests take.
+    own: Load,
+    /// What all others take: those that were forwarded or adopted.
+    others: Load,
     arrivals: u64,
     /// Own requests in order of arrival, each once, with the time at which they are checked: one with a
     /// shorter time than those before it is given up late.
@@ -56,6 +64,8 @@ struct Request {
     command: Command,
     /// The number of its [`Arrival`].
     arrival: u64,
+    /// Whether it counts as own.
+    own: bool,
     /// The deadline of an own request; 0 for a forwarded one or one out of time.
     deadline_ms: u64,
     /// Where this leader placed it.
@@ -63,10 +73,13 @@ struct Request {
 }
 
 impl Proposals {
-    /// The most requests that are held.
+    /// The most requests that are held. A quarter is for own ones only, a quarter for others only: each side
+    /// may take what the other leaves, at least a quarter and at most three.
     pub const CAPACITY: usize = 65_536;
-    /// The most that they take, not counting the last own list or forwarded request.
+    /// The most that they take, not counting the last own list and forwarded request; shared likewise.
     pub const CAPACITY_BYTES: usize = 64 << 20;
+
+    const CAPACITIES: Load = Load { requests: Self::CAPACITY, bytes: Self::CAPACITY_BYTES };
 
     /// Holds none yet. A different seed only changes how requests are found.
     pub fn new(seed: u64) -> Proposals {
@@ -76,7 +89,8 @@ impl Proposals {
             key: Key::new(seed),
             places: Places::default(),
             chosen: ChosenRequests::default(),
-            bytes: 0,
+            own: Load::default(),
+            others: Load::default(),
             arrivals: 0,
             expiry: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -94,44 +108,48 @@ impl Proposals {
         self.len() == 0
     }
 
-    /// How many more can be taken.
+    /// How many more own requests can be taken.
     pub fn room(&self) -> usize {
-        if self.bytes < Self::CAPACITY_BYTES { Self::CAPACITY - self.len().min(Self::CAPACITY) } else { 0 }
+        self.own.room(self.others, Self::CAPACITIES)
     }
 
     /// Takes a request of this node's client. Returns `false` if the same request is held already (it only
-    /// waits longer), or if there are as many as there may be. Bytes are not checked: the caller asks for
+    /// waits longer), or if own ones are as many as they may be. Bytes are not checked: the caller asks for
     /// [`Proposals::room`] before the list, and to drop its end here would lose it.
     pub fn add_own(&mut self, proposal: Proposal) -> bool {
         let Proposal { command, deadline_ms } = proposal;
         assert_ne!(command.request, RequestId::NONE, "a proposal has a request id");
         let hash = self.key.hash(command.request);
-        if let Some(place) = self.find(hash, command.request) {
+        let held = self.find(hash, command.request);
+        let counted =
+            held.is_some_and(|place| self.held[place as usize].as_ref().is_some_and(|held| held.own));
+        if !counted && self.own.places(self.others, Self::CAPACITIES) == 0 {
+            return false;
+        }
+        if let Some(place) = held {
             self.add_own_again(place, command, deadline_ms);
-            return false;
+        } else {
+            let arrival = self.insert(hash, command, Some(deadline_ms));
+            self.waiting.push_back(arrival);
+            self.expiry.push_back((deadline_ms, arrival));
         }
-        if self.len() >= Self::CAPACITY {
-            return false;
-        }
-        let arrival = self.insert(hash, command, deadline_ms);
-        self.waiting.push_back(arrival);
-        self.expiry.push_back((deadline_ms, arrival));
+        self.own.assert_leaves_a_share("own", Self::CAPACITIES);
         self.trim_queues();
-        true
+        held.is_none()
     }
 
     /// Takes a request that is held already.
     fn add_own_again(&mut self, place: u32, command: Command, deadline_ms: u64) {
         let held = self.held[place as usize].as_mut().expect("it was found there");
         if held.deadline_ms == 0 {
-            // It was another node's so far: from now on it is repeated under this node's name.
-            self.bytes -= held.command.cost_bytes();
-            self.bytes += command.cost_bytes();
-            held.command = command;
+            // It was another node's so far, or out of time: now it is repeated under this node's name.
+            let load = if held.own { &mut self.own } else { &mut self.others };
+            load.remove(&held.command);
+            self.own.add(&command);
+            (held.command, held.own) = (command, true);
             self.expiry.push_back((deadline_ms, Arrival { place, number: held.arrival }));
         }
         held.deadline_ms = held.deadline_ms.max(deadline_ms);
-        self.trim_queues();
     }
 
     /// Takes a request that another node forwarded to this leader, unless it is held already. Returns `false`
@@ -141,21 +159,24 @@ impl Proposals {
         if self.find(hash, command.request).is_some() {
             return true;
         }
-        if self.room() == 0 {
+        if self.others.room(self.own, Self::CAPACITIES) == 0 {
             return false;
         }
-        let arrival = self.insert(hash, command, 0);
+        let arrival = self.insert(hash, command, None);
+        self.others.assert_leaves_a_share("others'", Self::CAPACITIES);
         self.waiting.push_back(arrival);
         self.trim_queues();
         true
     }
 
-    /// Holds a request that is not held.
-    fn insert(&mut self, hash: u64, command: Command, deadline_ms: u64) -> Arrival {
+    /// Holds a request that is not held. An own one has a deadline.
+    fn insert(&mut self, hash: u64, command: Command, deadline_ms: Option<u64>) -> Arrival {
         self.arrivals += 1;
-        self.bytes += command.cost_bytes();
         let number = self.arrivals;
-        let request = Some(Request { command, arrival: number, deadline_ms, placed: None });
+        let (own, deadline_ms) = (deadline_ms.is_some(), deadline_ms.unwrap_or(0));
+        let load = if own { &mut self.own } else { &mut self.others };
+        load.add(&command);
+        let request = Some(Request { command, arrival: number, own, deadline_ms, placed: None });
         let place = match self.free.pop() {
             Some(place) => {
                 self.held[place as usize] = request;
@@ -223,7 +244,7 @@ impl Proposals {
         let hash = self.key.hash(command.request);
         let place = match self.find(hash, command.request) {
             Some(place) => place,
-            None => self.insert(hash, command.clone(), 0).place,
+            None => self.insert(hash, command.clone(), None).place,
         };
         if let Some(request) = &mut self.held[place as usize] {
             request.placed = Some(index);
@@ -255,7 +276,8 @@ impl Proposals {
 
     fn remove(&mut self, hash: u64, place: u32) {
         let gone = self.held[place as usize].take().expect("it was found there");
-        self.bytes -= gone.command.cost_bytes();
+        let load = if gone.own { &mut self.own } else { &mut self.others };
+        load.remove(&gone.command);
         self.places.remove(hash, place);
         self.free.push(place);
     }
@@ -395,6 +417,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: Load = Load { requests: 0, bytes: 0 };
+
     fn proposal(reqid: u64, deadline_ms: u64) -> Proposal {
         Proposal { command: Command::value(reqid, 1, "v"), deadline_ms }
     }
@@ -417,7 +441,7 @@ mod tests {
         assert_eq!(proposals.place_next(6, |_| true).unwrap().request, RequestId::user(2));
         proposals.chosen(RequestId::user(1), 1);
         proposals.chosen(RequestId::user(2), 1);
-        assert_eq!((proposals.len(), proposals.bytes), (0, 0));
+        assert_eq!((proposals.len(), proposals.own, proposals.others), (0, NONE, NONE));
     }
 
     #[test]
@@ -436,7 +460,7 @@ mod tests {
         proposals.expire(200);
         assert_eq!(proposals.len(), 1, "what is placed may still be chosen");
         proposals.restart();
-        assert_eq!((proposals.len(), proposals.bytes), (0, 0));
+        assert_eq!((proposals.len(), proposals.own, proposals.others), (0, NONE, NONE));
         assert_eq!(proposals.place_next(6, |_| true), None);
     }
 
@@ -479,27 +503,91 @@ mod tests {
         let from: Vec<_> = proposals.forward_waiting(1).iter().map(|command| command.from).collect();
         assert_eq!(from, [1]);
         proposals.chosen(RequestId::user(1), 1);
-        assert_eq!((proposals.len(), proposals.bytes), (0, 0));
+        assert_eq!((proposals.len(), proposals.own, proposals.others), (0, NONE, NONE));
     }
 
-    /// A list of own requests is taken whole, forwarded ones only while there is room, and never more than
-    /// there may be.
+    /// Own requests and forwarded ones each have a quarter for themselves; the rest goes to the first side.
     #[test]
     fn full_is_full() {
-        let mut proposals = Proposals::new(1);
-        let large = |reqid| Command::value(reqid, 2, vec![b'x'; Proposals::CAPACITY_BYTES - 64]);
-        assert!(proposals.add_forwarded(large(1)));
-        assert_eq!((proposals.room(), proposals.bytes), (0, Proposals::CAPACITY_BYTES));
-        assert!(!proposals.add_forwarded(Command::value(2, 2, "v")));
-        assert!(proposals.add_own(proposal(3, 100)));
-        proposals.chosen(RequestId::user(1), 1);
-        for reqid in 4..=Proposals::CAPACITY as u64 + 2 {
-            assert_eq!(proposals.room(), Proposals::CAPACITY - proposals.len());
-            assert!(proposals.add_own(proposal(reqid, 100)));
+        const QUARTER: u64 = Proposals::CAPACITY as u64 / 4;
+        for own in (0..=4 * QUARTER).step_by(QUARTER as usize / 2) {
+            let mut proposals = Proposals::new(1);
+            let (mut taken, mut from) = (0, 1..);
+            let mut next = || from.next().expect("endless");
+            for _ in 0..own {
+                taken += u64::from(proposals.add_own(proposal(next(), 100)));
+            }
+            assert_eq!(taken, own.min(3 * QUARTER));
+            while proposals.add_forwarded(Command::value(next(), 2, "v")) {}
+            assert_eq!(
+                proposals.others.requests as u64,
+                (4 * QUARTER - taken).min(3 * QUARTER),
+                "{taken} own"
+            );
+            assert_eq!(proposals.room() as u64, QUARTER.saturating_sub(taken), "{taken} own");
+            while proposals.add_own(proposal(next(), 100)) {}
+            assert_eq!((proposals.room(), proposals.len()), (0, Proposals::CAPACITY));
+            assert!(proposals.add_forwarded(Command::value(1, 2, "v")) || own == 0, "it is held");
         }
-        assert_eq!((proposals.room(), proposals.len()), (0, Proposals::CAPACITY));
-        assert!(!proposals.add_own(proposal(1, 100)) && !proposals.add_forwarded(large(1)));
-        assert!(proposals.add_forwarded(large(3)), "it is held");
+    }
+
+    /// The same holds for bytes, of which a list of own ones, which is taken whole, may take too many.
+    #[test]
+    fn bytes_are_shared() {
+        const QUARTER: usize = Proposals::CAPACITY_BYTES / 4;
+        let of = |reqid, bytes: usize| Command::value(reqid, 2, vec![b'x'; bytes - 64]);
+        let own = |reqid, bytes| Proposal { command: of(reqid, bytes), deadline_ms: 100 };
+        let mut proposals = Proposals::new(1);
+        assert!(proposals.add_own(own(1, 3 * QUARTER - 1)));
+        assert!(proposals.room() > 0);
+        assert!(proposals.add_own(own(2, 2 * QUARTER)), "the rest of a list");
+        assert_eq!(proposals.room(), 0);
+        assert!(
+            proposals.add_forwarded(of(3, QUARTER - 1)) && proposals.add_forwarded(of(4, 2 * QUARTER + 1))
+        );
+        assert!(!proposals.add_forwarded(of(5, 64)), "a quarter is left, whatever own ones take");
+        proposals.chosen(RequestId::user(2), 1);
+        proposals.chosen(RequestId::user(1), 2);
+        assert!(!proposals.add_forwarded(of(5, 64)), "they have three quarters");
+        assert!(proposals.add_own(own(6, QUARTER - 1)));
+        assert!(proposals.room() > 0);
+        assert!(proposals.add_own(own(7, 64)));
+        assert_eq!(proposals.room(), 0);
+    }
+
+    /// A request counts as own until it is chosen: neither its deadline nor another node that forwards it
+    /// makes room for more.
+    #[test]
+    fn own_ones_stay_own() {
+        let most = Proposals::CAPACITY as u64 / 4 * 3;
+        let mut proposals = Proposals::new(1);
+        proposals.add_forwarded(Command::value(1, 2, "v"));
+        for reqid in 1..=most {
+            assert_eq!(proposals.add_own(proposal(reqid, 100)), reqid != 1);
+            assert!(proposals.place_next(reqid, |_| true).is_some());
+        }
+        assert_eq!((proposals.own.requests as u64, proposals.others), (most, NONE));
+        proposals.expire(100);
+        assert!(proposals.add_forwarded(Command::value(1, 2, "v")));
+        assert!(proposals.add_forwarded(Command::value(most + 1, 2, "v")));
+        assert!(!proposals.add_own(proposal(most + 1, 200)) && !proposals.add_own(proposal(most + 2, 200)));
+        assert_eq!(
+            (proposals.room(), proposals.own.requests as u64, proposals.others.requests),
+            (0, most, 1)
+        );
+        proposals.restart();
+        assert_eq!((proposals.len(), proposals.own, proposals.others), (0, NONE, NONE));
+    }
+
+    /// What a new leader adopts is held in any case, and leaves own ones their share.
+    #[test]
+    fn adopted_ones_leave_a_share() {
+        let mut proposals = Proposals::new(1);
+        for reqid in 1..=Proposals::CAPACITY as u64 {
+            proposals.adopted(&Command::value(reqid, 2, "v"), reqid);
+        }
+        assert_eq!((proposals.len(), proposals.room()), (Proposals::CAPACITY, Proposals::CAPACITY / 4));
+        assert!(!proposals.add_forwarded(Command::value(Proposals::CAPACITY as u64 + 1, 2, "v")));
     }
 
     #[derive(Clone, Debug)]
@@ -652,7 +740,9 @@ mod tests {
                 prop_assert_eq!(own(&proposals), model.own.clone());
                 prop_assert_eq!(proposals.len(), model.known.len());
                 prop_assert_eq!(proposals.is_empty(), model.known.is_empty());
-                prop_assert_eq!(proposals.bytes, model.known.iter().map(|known| 64 + known.len).sum::<usize>());
+                prop_assert_eq!(proposals.own.requests + proposals.others.requests, model.known.len());
+                let bytes = model.known.iter().map(|known| 64 + known.len).sum::<usize>();
+                prop_assert_eq!(proposals.own.bytes + proposals.others.bytes, bytes);
             }
         }
     }

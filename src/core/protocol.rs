@@ -18,7 +18,8 @@ pub trait Protocol: Send {
     /// Its state, for people and metrics.
     fn status(&self) -> Status;
 
-    /// How many more proposals it takes before it would refuse one. The caller keeps the rest.
+    /// How many more proposals of its own clients it takes before it would refuse one. The caller keeps the
+    /// rest. What other nodes forward has a share of its own.
     fn room(&self) -> usize;
 }
 

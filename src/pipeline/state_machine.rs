@@ -428,15 +428,22 @@ mod tests {
     #[test]
     fn proposals_without_room_come_back() {
         let mut machine = leader();
-        let nearly = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64 - 1;
-        let first = machine.turn(&mut Inputs { proposals: proposals(1..nearly + 1), ..Inputs::default() });
+        let all = (Proposals::CAPACITY_BYTES / MAX_PAYLOAD_BYTES) as u64;
+        let forward = |reqids: std::ops::Range<u64>| {
+            let commands = reqids.map(|reqid| large(reqid, 2)).collect();
+            vec![Message { from: 2, to: 1, body: ClusterBody::Forward { commands }.into() }.into()]
+        };
+        // The others take all that is theirs alone, so that more of theirs is taken from what is shared.
+        let (others, own) = (all / 4, all - all / 4 - 1);
+        let peers = forward(1000..1000 + others);
+        let first =
+            machine.turn(&mut Inputs { peers, proposals: proposals(1..own + 1), ..Inputs::default() });
         assert_eq!(first.left.len(), 0);
         assert!(machine.core.room() > 0);
-        let body = ClusterBody::Forward { commands: vec![large(1000, 2)] };
-        let peers = vec![Message { from: 2, to: 1, body: body.into() }.into()];
-        let turn = machine.turn(&mut Inputs { peers, proposals: proposals(100..103), ..Inputs::default() });
-        let held = machine.status().pending - nearly - 1;
-        assert_eq!(held + turn.left.len() as u64, 3, "of three proposals {held} are held");
+        let (peers, three) = (forward(2000..2001), proposals(100..103));
+        let turn = machine.turn(&mut Inputs { peers, proposals: three, ..Inputs::default() });
+        let held = machine.status().pending - own - others - 1;
+        assert_eq!((held, turn.left.len()), (0, 3), "of three proposals {held} are held");
     }
 
     /// As long as a core has room, it takes what one turn brings, however large.
