@@ -42,9 +42,9 @@ pub enum UnbindError {
     /// There is no such binding.
     #[error("{0}")]
     NotBound(String),
-    /// Signals cannot be caught.
+    /// The dry run cannot be prepared.
     #[error(transparent)]
-    Signals(#[from] Error),
+    Prepare(#[from] Error),
     /// The output cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -65,7 +65,7 @@ pub(super) fn print(arguments: &Unbind) -> Result<(), Error> {
 pub fn run(arguments: &Unbind, out: &mut dyn Write) -> Result<(), UnbindError> {
     let Unbind { dir, node, yes } = arguments;
     if !yes {
-        let copy = TempDir::new()?;
+        let copy = TempDir::new().map_err(Error::io("make a folder for temporary files (TMPDIR)"))?;
         let _interrupt = dump::remove_when_interrupted(copy.path().to_path_buf())?;
         let held = &Inspection::open(dir, copy.path())?.held;
         let bound = find(&held.identity, held.bindings.get(node), *node, dir)?;

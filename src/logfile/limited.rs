@@ -33,11 +33,6 @@ impl RateLimited {
         self.log(log::Level::Debug, now, line);
     }
 
-    /// Like [`RateLimited::warn`], at level error.
-    pub fn error(&mut self, now: Instant, line: impl FnOnce() -> String) {
-        self.log(log::Level::Error, now, line);
-    }
-
     fn log(&mut self, level: log::Level, now: Instant, line: impl FnOnce() -> String) {
         match self.allow(now) {
             None => {}

@@ -85,8 +85,9 @@ pub struct PeerOptions {
 /// Why this node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "nodes {peers:?} know this node with a different data directory ({text}): this node's disk was wiped or \
-     replaced, and with it what the node had promised. Bring back its data directory, or run on without this node"
+    "nodes {peers:?} know this node with a different data directory ({text}): probably this node's disk was wiped or replaced, \
+     and with it what the node had promised: bring back its data directory, or run on without this node. If the disk \
+     is as it always was, those nodes are bound to a wrong directory: see `spaxos unbind`"
 )]
 pub struct Fatal {
     /// The nodes that said so: one that proved itself, or in a cluster without a key a majority of the
@@ -192,7 +193,7 @@ impl PeerNetwork {
             trust,
             limits,
             on_fatal,
-            inbounds: Inbounds::new(listener, peers.len()),
+            inbounds: Inbounds::new(listener, &peers.values().copied().collect::<Vec<_>>()),
             outbounds: peers.iter().map(outbound).collect(),
             asked: BTreeMap::new(),
             arrived: VecDeque::new(),

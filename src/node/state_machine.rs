@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use parking_lot::Mutex;
 
 use crate::consensus::batch::Event;
@@ -109,7 +109,8 @@ impl StateMachineThread {
         for event in &turn.events {
             self.events.log(event);
         }
-        if turn.fork_changed && !self.report_fork() {
+        // A change may come while the log has just had such a line; the last state is said later.
+        if (turn.fork_changed || (ticked && self.events.owes_fork)) && !self.report_fork() {
             return false;
         }
         let generation = self.state_machine.generation();
@@ -178,7 +179,7 @@ impl StateMachineThread {
 
 fn outvoted(fork: &Fork) -> String {
     format!(
-        "this node's log differs from that of a majority, nodes {:?}, at or below index {}: its memory or its disk \
+        "this node's log differs from that of a majority (nodes {:?} differ from it) at or below index {}: its memory or its disk \
          changed what it held, or it received a false message. Keep its data directory and log for the person who \
          examines it, check the machine, and run on without this node",
         fork.nodes, fork.index
@@ -191,26 +192,28 @@ pub(super) struct EventLog {
     campaigning: RateLimited,
     catching_up: RateLimited,
     forks: RateLimited,
+    /// The log has not had the last change of what is known of forks.
+    owes_fork: bool,
 }
 
 impl EventLog {
     pub(super) fn new() -> EventLog {
         let limited = || RateLimited::new(REPEATED_EVENT_EVERY);
-        EventLog { campaigning: limited(), catching_up: limited(), forks: limited() }
+        EventLog { campaigning: limited(), catching_up: limited(), forks: limited(), owes_fork: false }
     }
 
+    /// Says what is known of forks now: at once, or as soon as the log takes such a line again.
     fn log_fork(&mut self, fork: Option<&Fork>) {
+        self.owes_fork = self.forks.allow(Instant::now()).is_none();
         match fork {
-            Some(fork) => self.forks.error(Instant::now(), || {
-                format!(
-                    "the log forked: nodes {:?} delivered something different from this node at or below index {}. \
-                     Nobody knows which log is right without a majority that agrees and is proven by peers_key: \
-                     compare the logs of all nodes (spaxos check), stop the nodes that are wrong, and run on \
-                     without them",
-                    fork.nodes, fork.index
-                )
-            }),
-            None => self.forks.info(Instant::now(), || "the hashes of all nodes agree again".to_owned()),
+            _ if self.owes_fork => {}
+            None => info!("the hashes of all nodes agree again"),
+            Some(Fork { nodes, index, .. }) => error!(
+                "the log forked: nodes {nodes:?} delivered something different from this node at or below index \
+                 {index}. Nobody knows which log is right without a majority that agrees and is proven by \
+                 peers_key: compare the logs of all nodes (spaxos check), stop the nodes that are wrong, and run \
+                 on without them"
+            ),
         }
     }
 

@@ -29,6 +29,9 @@ use super::marks::{Marks, Point};
 /// How often a node tells the others.
 const EVERY_MS: u64 = 1000;
 
+/// How often a node tells without hearing a peer until it forgets what that peer said.
+const FORGOTTEN_AFTER: u64 = 60;
+
 /// How many points of a peer are remembered: those of its last two messages.
 const REMEMBERED: usize = 2 * ServiceBody::MAX_POINTS;
 
@@ -50,6 +53,8 @@ pub struct ForkWatch {
 struct Peer {
     /// The indexes of its own newest mark and last delivery, as it told last.
     asks: Vec<Index>,
+    /// How often this node has told since the peer said anything.
+    unheard: u64,
     /// Its values at indexes where this node has one as well, the latest first: at most [`REMEMBERED`].
     said: Vec<Comparison>,
 }
@@ -85,12 +90,20 @@ impl ForkWatch {
         self.fork.as_ref()
     }
 
-    /// Returns what the others must be told, once a second.
+    /// Returns what the others must be told, once a second. What a peer said is forgotten when it has said
+    /// nothing for long: a node that ended for its log must not be reported forever.
     pub fn handle_tick(&mut self, now_ms: u64) -> Vec<Service> {
         if now_ms < self.next_ms {
             return Vec::new();
         }
         self.next_ms = now_ms + EVERY_MS;
+        for peer in self.peers.values_mut() {
+            peer.unheard += 1;
+            if peer.unheard > FORGOTTEN_AFTER {
+                peer.said.clear();
+            }
+        }
+        self.fork = self.judge();
         let marks = self.marks.lock();
         let own = [marks.newest_mark(), marks.newest()];
         let tell = |(to, peer): (&NodeId, &Peer)| {
@@ -111,6 +124,7 @@ impl ForkWatch {
         };
         let said: Vec<Comparison> = points.iter().filter_map(compare).collect();
         drop(marks);
+        peer.unheard = 0;
         peer.asks = points.iter().take(2).map(|point| point.index).collect();
         peer.said.splice(..0, said);
         peer.said.truncate(REMEMBERED);
@@ -264,6 +278,21 @@ mod tests {
         assert_eq!(cluster.outvoted(), [0; 0]);
         cluster.exchange(4);
         assert_eq!(cluster.forks(), [None, None, None]);
+    }
+
+    /// A node that ended is forgotten after a minute.
+    #[test]
+    fn a_node_that_is_gone_is_forgotten() {
+        let mut cluster = Cluster::new(3, true);
+        (1..=3).for_each(|node| cluster.deliver(node, 100, if node == 3 { 50 } else { 0 }));
+        cluster.exchange(2);
+        let watch = &mut cluster.nodes[0].1;
+        for second in 3..=2 + FORGOTTEN_AFTER {
+            watch.handle_tick(second * EVERY_MS);
+            assert_eq!(watch.fork().map(Fork::to_string).as_deref(), Some("100:3"), "after {second} s");
+        }
+        watch.handle_tick((3 + FORGOTTEN_AFTER) * EVERY_MS);
+        assert_eq!(watch.fork(), None);
     }
 
     /// Two nodes that differ from the third, and from each other, are no majority.

@@ -47,8 +47,8 @@ pub struct Inbox {
     pub own: Queue<OwnMessages>,
     /// Peers' messages, for the core and for services, by the network thread; weighed in bytes.
     pub peers: Queue<PeerMessage>,
-    /// Peers that said hello for the first time, by the network thread. The node id must be bound durably to
-    /// the directory before the peer's first message counts.
+    /// Peers whose first message for the core came, by the network thread. The node id must be bound durably
+    /// to the directory before the peer's first message counts.
     pub bindings: Queue<Binding>,
     /// Clients' proposals, by the client port; weighed in bytes.
     pub proposals: Queue<Proposal>,
@@ -67,7 +67,7 @@ impl Inbox {
     pub const OWN_CAPACITY: usize = 8192;
     /// The most bytes of peers' messages that wait: some turns of a loaded cluster.
     pub const PEERS_CAPACITY_BYTES: usize = 64 << 20;
-    /// The most bindings that wait. A peer says hello for the first time once in its life.
+    /// The most bindings that wait. A peer is bound once in its life.
     pub const BINDINGS_CAPACITY: usize = 64;
     /// The most bytes of proposals that wait, besides those that the core holds.
     pub const PROPOSALS_CAPACITY_BYTES: usize = 32 << 20;

@@ -235,7 +235,9 @@ impl StateMachine {
         let mut services = Vec::new();
         if let Some(now_ms) = inputs.tick_ms.take() {
             self.core.step(Input::Tick { now_ms }, &mut batch);
+            let before = self.fork_watch.fork().cloned();
             services = self.fork_watch.handle_tick(now_ms);
+            self.fork_changed |= before.as_ref() != self.fork_watch.fork();
             services.extend(self.troubles.tick(now_ms, inputs.signs));
             self.make_way(&mut batch);
         }

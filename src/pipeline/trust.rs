@@ -8,7 +8,8 @@
 //! - *What binds.* Not a hello and not an introduction: a visitor that says no more leaves no trace. A
 //!   node id is bound by the first message for the core ([`Trust::admit`]), which waits until the binding
 //!   is durable; messages of services bind nothing. So that a node is known before it promises anything
-//!   to anybody, each node says something empty on every connection that it opens ([`first_word`]).
+//!   to anybody that it is connected to, each node says something empty on every connection that it opens
+//!   ([`first_word`]).
 //!   Without that, a follower might never say a word to another follower. Wiped, it would be new to that
 //!   one, and both together could choose again what it had already helped to choose.
 //! - *A connection to a node that is not bound opens without a binding.* On it this node only sends. What

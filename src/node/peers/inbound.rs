@@ -4,9 +4,9 @@
 //! is durable, it is *held* with all that was read together with it, and nothing more is read from its
 //! connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,8 @@ use crate::wire::message::{Decoded, PeerMessage, ServiceBody, decode_message};
 use super::socket::{Ended, ReadEnd, Socket, random_nonce};
 use super::{PeerNetwork, TROUBLE_EVERY};
 
-/// The highest number of connections accepted in one turn.
+/// The highest number of connections accepted in one turn. It is less than the places that there are for
+/// connections in their handshake, so that what was accepted is read before it can lose its place.
 const ACCEPTS_A_TURN: usize = 64;
 
 /// The pause after the system refused to accept (no more file descriptors, no memory).
@@ -40,13 +41,15 @@ pub(super) struct Inbounds {
     listener: TcpListener,
     /// By token, so the oldest come first.
     connections: BTreeMap<Token, Inbound>,
-    /// When one more connection comes, the oldest one in its handshake is closed: a real peer says what
-    /// it has to say immediately.
+    /// When one more connection comes, the oldest one in its handshake is closed, one from an address without
+    /// a member first: strangers that knock in masses must not keep a member out.
     max_silent: usize,
+    /// Where members are.
+    members: BTreeSet<IpAddr>,
     /// When to accept even without an event.
     accept_at: Option<Instant>,
     /// Connections whose turn ended before they were drained.
-    unread: Vec<Token>,
+    unread: BTreeSet<Token>,
     trouble: RateLimited,
 }
 
@@ -83,13 +86,15 @@ fn max_silent(peers: usize) -> usize {
 }
 
 impl Inbounds {
-    pub(super) fn new(listener: TcpListener, peers: usize) -> Inbounds {
+    /// Accepts connections; `peers` are the addresses of the other members.
+    pub(super) fn new(listener: TcpListener, peers: &[SocketAddr]) -> Inbounds {
         Inbounds {
             listener,
             connections: BTreeMap::new(),
-            max_silent: max_silent(peers),
+            max_silent: max_silent(peers.len()),
+            members: peers.iter().map(|address| address.ip().to_canonical()).collect(),
             accept_at: None,
-            unread: Vec::new(),
+            unread: BTreeSet::new(),
             trouble: RateLimited::new(TROUBLE_EVERY),
         }
     }
@@ -111,13 +116,14 @@ impl Inbounds {
     }
 
     fn make_room_for_silent(&mut self) {
-        let mut silent = self.connections.iter().filter(|(_, inbound)| inbound.open.is_none());
-        let oldest = silent.next().map(|(token, _)| *token);
-        if let Some(oldest) = oldest
-            && 1 + silent.count() >= self.max_silent
-        {
-            self.connections.remove(&oldest);
+        let silent = || self.connections.iter().filter(|(_, inbound)| inbound.open.is_none());
+        if silent().count() < self.max_silent {
+            return;
         }
+        let is_stranger = |inbound: &Inbound| !self.members.contains(&inbound.address.ip().to_canonical());
+        let stranger = silent().find(|(_, inbound)| is_stranger(inbound));
+        let oldest = stranger.or_else(|| silent().next()).map(|(token, _)| *token);
+        oldest.map(|token| self.connections.remove(&token));
     }
 }
 
@@ -183,7 +189,7 @@ impl PeerNetwork {
         match handled.and(read) {
             Ok(end) => {
                 if end == ReadEnd::More {
-                    self.inbounds.unread.push(token);
+                    self.inbounds.unread.insert(token);
                 }
                 self.inbounds.connections.insert(token, inbound);
             }
@@ -263,7 +269,8 @@ impl PeerNetwork {
             }
             self.counters.entry(node).or_default().received += 1;
             let is_ping = matches!(&message, PeerMessage::Service(it) if it.body == ServiceBody::Ping);
-            if !is_ping {
+            // An unbound node is not known: what its services say does not count.
+            if !is_ping && self.trust.admit(node, directory) == Admission::Counts {
                 self.arrived.push_back(message);
             }
         }
@@ -317,7 +324,7 @@ impl PeerNetwork {
         match taken {
             Ok(()) => {
                 // Events that came while it was held were not acted on.
-                self.inbounds.unread.push(token);
+                self.inbounds.unread.insert(token);
                 self.inbounds.connections.insert(token, inbound);
             }
             Err(why) => self.report_inbound_end(&inbound, &why, now),
@@ -331,7 +338,8 @@ impl PeerNetwork {
             // Read to the end: the event that told of it may already have passed.
             self.serve(token, true, inbox, now);
         }
-        if self.inbounds.accept_at.is_some_and(|at| at <= now) {
+        // Never twice in a turn: what was accepted must be read first.
+        if self.inbounds.accept_at.is_some_and(|at| at < now) {
             self.accept(now);
         }
         let trouble = &mut self.inbounds.trouble;
