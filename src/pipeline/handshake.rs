@@ -23,8 +23,9 @@
 //!   that the listener has the key: the text is made of what the stranger knows and 128 random bits.
 //!
 //! **In a cluster with a key no node tells a stranger its directory id or its start**: they are in the
-//! introduction, and the dialler sends it after the listener has proved itself, the listener after the dialler has. Neither
-//! does a stranger learn a value from a refusal: until an end has proved itself, it is told a code.
+//! introduction, and the dialler sends it after the listener has proved itself, the listener after the
+//! dialler has. Neither does a stranger learn a value from a refusal: until an end has proved itself, it is
+//! told a code.
 //!
 //! *One key for a connection*: the listener proves itself with its first key, the dialler must have that
 //! one as well, and all other proofs use it. A key is replaced on all nodes in steps, each done on every
