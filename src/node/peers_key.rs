@@ -312,7 +312,7 @@ mod tests {
         }
         fs::write(&key, "x").unwrap();
         assert!(refused("127.0.0.2:1", &key).contains("peers.key:1: the character 1 "));
-        assert!(refused("127.0.0.2:1", folder.path()).contains("it is not a file of at most"));
+        assert!(refused("127.0.0.2:1", folder.path()).contains("it must be a regular file of at most"));
         assert!(refused("127.0.0.2:1", &key.join("x")).contains("cannot read the key"));
         fs::remove_file(&key).unwrap();
         std::os::unix::fs::symlink("/nowhere", &key).unwrap();
