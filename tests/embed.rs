@@ -135,7 +135,7 @@ fn a_cluster_with_a_key_needs_no_further_step(protocol: ProtocolName) {
     let error =
         Node::builder(Config { peers_key: Some(key.clone()), ..members.config(1) }).start().unwrap_err();
     assert_eq!(error.code, ExitCode::Config);
-    assert!(error.text.contains("peers.key:1: a key of 1 digits"), "{error}");
+    assert!(error.text.contains("peers.key:1: the key has 1 digits"), "{error}");
 }
 
 /// Lab 2, `Start`: the leader says immediately where a command is placed, under which term, and that it
