@@ -224,7 +224,7 @@ fn a_repeated_forward_means_nothing(protocol: ProtocolName) {
     }
 }
 
-/// A leader remembers the last 65,536 requests that it knows to be chosen, whoever led when they were.
+/// A leader remembers the last 65,536 requests that it knows to be chosen, under any leader.
 fn a_leader_remembers_65536_requests(protocol: ProtocolName) {
     const REMEMBERED: u64 = 65_536;
     let config = Config { window_entries: MAX_WINDOW_ENTRIES, window_bytes: MAX_WINDOW_BYTES, ..config() };

@@ -120,7 +120,7 @@ pub struct PeerNetwork {
     disowned: RateLimited,
 }
 
-/// The lines that the connections of one peer cause, whoever is at their other end.
+/// The lines that the connections of one peer cause, a member's or a stranger's.
 struct Lines {
     opened: RateLimited,
     closed: RateLimited,
@@ -337,7 +337,7 @@ impl PeerNetwork {
         Ok(())
     }
 
-    /// Whoever listens at this peer's address says that this node's data directory is the wrong one.
+    /// The process at this peer's address says that this node's data directory is the wrong one.
     fn handle_disowned(&mut self, by: NodeId, refusal: &Refusal, end_on_word_of: Vec<NodeId>, now: Instant) {
         if !end_on_word_of.is_empty() {
             let text = refusal.to_string();

@@ -24,6 +24,7 @@ use log::{info, warn};
 
 use crate::config::Config;
 use crate::directory::folder;
+use crate::store::is_no_room;
 use crate::wire::proof::Keys;
 
 use super::ending::ExitCode;
@@ -194,14 +195,12 @@ fn missing(path: &Path) -> String {
 }
 
 fn cannot_make(path: &Path, error: &io::Error) -> StartError {
-    let is_passing =
-        matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     let path = path.display();
     let text = format!(
         "cannot make the key {path} (peers_key): {error}; correct the folder or its permissions, or write the output \
          of `openssl rand -hex 32` into that file yourself"
     );
-    if is_passing { StartError::no_room(text) } else { StartError::new(ExitCode::Config, text) }
+    if is_no_room(error) { StartError::no_room(text) } else { StartError::new(ExitCode::Config, text) }
 }
 
 #[cfg(test)]

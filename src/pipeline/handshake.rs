@@ -16,10 +16,10 @@
 //! one connection:
 //!
 //! - *A replay fails*: each end chose a nonce for this connection, and every proof covers it.
-//! - *A reflection fails*: what one end proved is no proof of the other end, whoever carries it there. A
+//! - *A reflection fails*: what one end proved is no proof of the other end, even if it is carried there. A
 //!   node proves itself only under its own id.
 //! - *A refusal that is proved* was said by that member to this node, on this connection.
-//! - The first proof goes to whoever called, which may be a stranger. It tells the stranger nothing but
+//! - The first proof goes to the dialler, which may be a stranger. It tells the stranger nothing but
 //!   that the listener has the key: the text is made of what the stranger knows and 128 random bits.
 //!
 //! **In a cluster with a key no node tells a stranger its directory id or its start**: they are in the

@@ -152,8 +152,8 @@ impl OpenError {
     }
 }
 
-/// Whether an error of the system is a lack of room: ENOSPC, EDQUOT or EFBIG. It passes, whoever meets it and
-/// whenever: while the node runs, and when it starts.
+/// Whether an error of the system is a lack of room: ENOSPC, EDQUOT or EFBIG. It passes, while the node runs
+/// and when it starts.
 pub fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

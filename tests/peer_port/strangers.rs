@@ -183,8 +183,8 @@ fn a_stranger_hears_nothing_of_value() {
     pair.assert_served();
 }
 
-/// 17: whoever listens at a member's address cannot end the nodes that dial it by saying that they lost
-/// their disk.
+/// 17: a stranger that listens at a member's address cannot end the nodes that dial it by saying that they
+/// lost their disk.
 #[test]
 fn one_frame_ends_no_node() {
     let mut proven = BytesMut::new();

@@ -114,7 +114,7 @@ fn members_open_a_connection() {
 }
 
 /// Keys are replaced while the cluster runs: in each step, nodes that have taken it and nodes that have
-/// not work together, whoever dials. Nodes without a key in common never do.
+/// not work together, in either direction. Nodes without a key in common never do.
 #[test]
 fn keys_are_replaced_in_steps() {
     let steps = ["A", "AB", "BA", "B"];
@@ -144,7 +144,7 @@ fn a_node_with_a_key_and_one_without_refuse_each_other() {
     }
 }
 
-/// Whoever changes a greeting on the way, in any field, breaks its proof.
+/// A greeting that is changed on the way, in any field, no longer has its proof.
 #[test]
 fn a_proof_covers_everything_that_is_said() {
     type Change = fn(&mut Hello);
